@@ -1,0 +1,1 @@
+"""Everything that can go wrong between a DAG and Tencent Cloud Batch, by class."""
