@@ -1,0 +1,105 @@
+"""The emulator as a process of its own, as a user would start it."""
+
+from __future__ import annotations
+
+import json
+import select
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+from typing_extensions import Self
+
+from tests.support.processes import ServiceError, ServiceProcess, clean_environment, stop_all
+
+#: Seconds the emulator may take to print its line.
+START_TIMEOUT = 60.0
+
+
+class EmulatorProcess:
+    """``tcbatch-emulator serve`` on free ports.
+
+    :param folder: takes the emulator's data and its log.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        #: The line the emulator prints when it is ready.
+        self.info: dict[str, Any] = {}
+        self._process: ServiceProcess | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start it and wait for its line."""
+        home = self.folder / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        command = [str(Path(sys.executable).parent / "tcbatch-emulator"), "serve", "--port", "0", "--cos-port", "0"]
+        self._process = ServiceProcess(
+            "emulator",
+            [*command, "--data-dir", str(self.folder / "data")],
+            env=clean_environment(home),
+            log=self.folder / "emulator.log",
+            cwd=self.folder,
+            capture_stdout=True,
+        )
+        try:
+            self.info = json.loads(self._first_line(self._process))
+        except BaseException:
+            self.stop()
+            raise
+
+    @staticmethod
+    def _first_line(process: ServiceProcess) -> bytes:
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            ready, _, _ = select.select([process.stdout], [], [], 0.5)
+            if ready and (line := process.stdout.readline()):
+                return line
+            process.check()
+        raise ServiceError(f"the emulator printed nothing in {START_TIMEOUT:g} s\n{process.log_tail()}")
+
+    def stop(self) -> None:
+        """End it and the jobs it runs."""
+        if self._process is not None:
+            stop_all([self._process])
+
+    @property
+    def process(self) -> ServiceProcess:
+        """The running process."""
+        if self._process is None:
+            raise ServiceError("the emulator has not been started")
+        return self._process
+
+    @property
+    def connection(self) -> str:
+        """The Airflow connection to this emulator, as JSON."""
+        value = self.info["airflow_conn_json"]
+        return value if isinstance(value, str) else json.dumps(value)
+
+    def control(self, path: str, *, method: str = "GET", body: Any = None) -> Any:
+        """Call the emulator's own control interface, below ``/_emulator/``."""
+        with httpx.Client(base_url=self.info["endpoint"], trust_env=False, timeout=10) as client:
+            response = client.request(method, f"/_emulator/{path}", json=body)
+            response.raise_for_status()
+            return response.json() if response.content else None
+
+    def counts(self) -> dict[str, int]:
+        """How often each action was called so far, for instance ``{"batch.SubmitJob": 1}``."""
+        counts: dict[str, int] = self.control("calls")["counts"]
+        return counts
+
+    def timeline(self, job_id: str) -> dict[str, list[dict[str, Any]]]:
+        """State changes and published events of one job."""
+        timeline: dict[str, list[dict[str, Any]]] = self.control(f"jobs/{job_id}/timeline")
+        return timeline
