@@ -1,0 +1,141 @@
+"""Jobs, tasks and task instances, as the emulator holds them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_tcbatch.emulator.journal import Timeline
+
+SUBMITTED = "SUBMITTED"
+PENDING = "PENDING"
+RUNNABLE = "RUNNABLE"
+STARTING = "STARTING"
+RUNNING = "RUNNING"
+SUCCEED = "SUCCEED"
+FAILED = "FAILED"
+FAILED_INTERRUPTED = "FAILED_INTERRUPTED"
+
+#: From first to last; the three final states share the last place.
+RANK = {SUBMITTED: 0, PENDING: 1, RUNNABLE: 2, STARTING: 3, RUNNING: 4, SUCCEED: 5, FAILED: 5, FAILED_INTERRUPTED: 5}
+STATES = tuple(RANK)
+FINAL = frozenset({SUCCEED, FAILED, FAILED_INTERRUPTED})
+#: What the API calls finished: an interrupted instance still keeps its machine.
+FINISHED = frozenset({SUCCEED, FAILED})
+
+
+@dataclass(slots=True, eq=False)
+class Instance:
+    """One instance of a task."""
+
+    task: Task
+    index: int
+    state: str = SUBMITTED
+    created_at: float | None = None
+    launched_at: float | None = None
+    running_at: float | None = None
+    ended_at: float | None = None
+    exit_code: int | None = None
+    state_reason: str = ""
+    detailed_reason: str = ""
+    node: str | None = None
+    attempts: int = 0
+    #: Folder of the newest attempt; holds ``stdout`` and ``stderr``.
+    folder: Path | None = None
+    #: Set by a termination just before the coroutine is cancelled.
+    stop_reason: str | None = None
+    runner: asyncio.Task[None] | None = None
+    holds_slot: bool = False
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self.state in FINAL
+
+
+@dataclass(eq=False)
+class Task:
+    """A task with its instances; ``spec`` is the request's Task object."""
+
+    job: Job
+    name: str
+    spec: dict[str, Any]
+    state: str = SUBMITTED
+    created_at: float | None = None
+    ended_at: float | None = None
+    instances: list[Instance] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    predecessors: list[str] = field(default_factory=list)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    concurrency: asyncio.Semaphore | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self.state in FINAL
+
+
+@dataclass(eq=False)
+class Job:
+    """A job with its tasks; ``request`` is the SubmitJob request as accepted."""
+
+    job_id: str
+    request: dict[str, Any]
+    region: str
+    created_at: float
+    folder: Path
+    state: str = SUBMITTED
+    state_reason: str = ""
+    next_action: str = ""
+    ended_at: float | None = None
+    tasks: dict[str, Task] = field(default_factory=dict)
+    timeline: Timeline = field(default_factory=Timeline)
+    #: Event configurations by event name: (topic, EventVars).
+    notifications: dict[str, list[tuple[str, list[dict[str, str]]]]] = field(default_factory=dict)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    runner: asyncio.Task[None] | None = None
+    terminator: asyncio.Task[None] | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self.state in FINAL
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The Job object of the request."""
+        spec: dict[str, Any] = self.request["Job"]
+        return spec
+
+    @property
+    def name(self) -> str:
+        """JobName, empty when not given."""
+        return str(self.spec.get("JobName", ""))
+
+    @property
+    def client_token(self) -> str | None:
+        """ClientToken of the request."""
+        return self.request.get("ClientToken")
+
+
+def aggregate(counts: Counter[str], current: str) -> str:
+    """State of a task or a job from the states of its parts.
+
+    The documentation does not say how; this is the reading that its words allow: a parent goes on until no part can,
+    then FAILED_INTERRUPTED counts before FAILED before SUCCEED. Before that it has the furthest state any part has
+    reached and never steps back, so that a retried instance does not make a running task runnable again.
+
+    :param counts: number of parts by state.
+    :param current: the parent's state so far.
+    """
+    live = [state for state, count in counts.items() if count > 0 and state not in FINAL]
+    if not live:
+        for state in (FAILED_INTERRUPTED, FAILED):
+            if counts[state] > 0:
+                return state
+        return SUCCEED
+    furthest = max(live, key=RANK.__getitem__)
+    return furthest if current in FINAL or RANK[furthest] > RANK[current] else current

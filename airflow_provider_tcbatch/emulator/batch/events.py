@@ -1,0 +1,86 @@
+"""The messages that tell a topic about changes of state.
+
+Tencent publishes one sample only, of a compute node. The bodies of JOB_, TASK_ and TASK_INSTANCE_ events are a guess by
+analogy: the entity's view and the ids of its parents.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from airflow_provider_tcbatch.emulator.batch.entities import FINAL, RUNNING, Instance, Job, Task
+from airflow_provider_tcbatch.emulator.ids import iso
+
+JOB_EVENTS = frozenset(
+    f"{entity}_{state}"
+    for entity in ("JOB", "TASK", "TASK_INSTANCE")
+    for state in ("RUNNING", "SUCCEED", "FAILED", "FAILED_INTERRUPTED")
+)
+NODE_EVENTS = frozenset(
+    f"COMPUTE_NODE_{state}" for state in ("CREATED", "CREATION_FAILED", "RUNNING", "ABNORMAL", "DELETING")
+)
+#: States that have an event.
+NOTABLE = FINAL | {RUNNING}
+
+
+def job_members(job: Job) -> dict[str, Any]:
+    """``Batch`` object of a JOB_ event."""
+    return {
+        "JobId": job.job_id,
+        "JobName": job.name,
+        "JobState": job.state,
+        "Priority": job.spec.get("Priority", 0),
+        "CreateTime": iso(job.created_at),
+        "EndTime": iso(job.ended_at),
+        "StateReason": job.state_reason,
+    }
+
+
+def task_members(task: Task) -> dict[str, Any]:
+    """``Batch`` object of a TASK_ event."""
+    return {
+        "JobId": task.job.job_id,
+        "JobName": task.job.name,
+        "TaskName": task.name,
+        "TaskState": task.state,
+        "CreateTime": iso(task.created_at),
+        "EndTime": iso(task.ended_at),
+    }
+
+
+def instance_members(instance: Instance) -> dict[str, Any]:
+    """``Batch`` object of a TASK_INSTANCE_ event."""
+    return {
+        "JobId": instance.task.job.job_id,
+        "JobName": instance.task.job.name,
+        "TaskName": instance.task.name,
+        "TaskInstanceIndex": instance.index,
+        "TaskInstanceState": instance.state,
+        "ExitCode": instance.exit_code,
+        "StateReason": instance.state_reason,
+        "ComputeNodeInstanceId": instance.node,
+        "CreateTime": iso(instance.created_at),
+        "LaunchTime": iso(instance.launched_at),
+        "RunningTime": iso(instance.running_at),
+        "EndTime": iso(instance.ended_at),
+    }
+
+
+def body(event_name: str, time: float, region: str, members: dict[str, Any], event_vars: list[dict[str, str]]) -> str:
+    """The JSON text of a message with one event."""
+    event = {
+        "EventVersion": "1.0",
+        "EventTime": iso(time),
+        "Region": region,
+        "Batch": members,
+        "EventName": event_name,
+        "EventVars": event_vars,
+    }
+    return json.dumps({"Events": [event]}, ensure_ascii=False, separators=(",", ":"))
+
+
+def encode(text: str) -> str:
+    """A body as Base64, for those who expect the service to encode it."""
+    return base64.b64encode(text.encode()).decode()

@@ -1,0 +1,304 @@
+"""The life of a job: parsing, dependencies, instances, retries, terminations."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from airflow_provider_tcbatch.emulator.batch import events
+from airflow_provider_tcbatch.emulator.batch.entities import (
+    FAILED,
+    FAILED_INTERRUPTED,
+    FINAL,
+    PENDING,
+    RANK,
+    RUNNABLE,
+    RUNNING,
+    STARTING,
+    SUBMITTED,
+    SUCCEED,
+    Instance,
+    Job,
+    Task,
+    aggregate,
+)
+from airflow_provider_tcbatch.emulator.batch.execution import Failure, execute, upload_logs
+from airflow_provider_tcbatch.emulator.batch.views import counts_of_tasks
+from airflow_provider_tcbatch.emulator.core import Core
+from airflow_provider_tcbatch.emulator.ids import new_id
+
+log = logging.getLogger("tcbatch_emulator.jobs")
+
+
+# -- states ------------------------------------------------------------------------------------------------
+
+
+def set_instance(core: Core, instance: Instance, state: str) -> None:
+    """Move an instance, and with it its task and job, to a new state."""
+    if instance.state == state:
+        return
+    task = instance.task
+    task.counts[instance.state] -= 1
+    task.counts[state] += 1
+    instance.state = state
+    now = core.now()
+    if state == STARTING:
+        instance.launched_at = now
+    elif state == RUNNING:
+        instance.running_at = now
+    elif state in FINAL:
+        instance.ended_at = now
+    task.job.timeline.state(now, "instance", task.name, instance.index, state)
+    _emit(core, task.job, f"TASK_INSTANCE_{state}", state, lambda: events.instance_members(instance))
+    _settle(core, task)
+
+
+def _settle(core: Core, task: Task) -> None:
+    """Bring task and job up to date with their parts."""
+    now = core.now()
+    job = task.job
+    state = aggregate(task.counts, task.state)
+    if state != task.state:
+        task.state = state
+        task.ended_at = now if task.final else None
+        job.timeline.state(now, "task", task.name, None, state)
+        _emit(core, job, f"TASK_{state}", state, lambda: events.task_members(task))
+        if task.final:
+            task.ended.set()
+    state = aggregate(counts_of_tasks(job), job.state)
+    if state != job.state:
+        _set_job(core, job, state)
+
+
+def _set_job(core: Core, job: Job, state: str) -> None:
+    now = core.now()
+    job.state = state
+    if job.final:
+        job.ended_at = now
+        job.next_action = ""
+        if state == SUCCEED:
+            job.state_reason = ""
+        else:
+            failed = [task.name for task in job.tasks.values() if task.state in (FAILED, FAILED_INTERRUPTED)]
+            job.state_reason = job.state_reason or f"Task {', '.join(failed[:5])} failed"
+    job.timeline.state(now, "job", None, None, state)
+    _emit(core, job, f"JOB_{state}", state, lambda: events.job_members(job))
+    if job.final:
+        job.ended.set()
+
+
+def _emit(core: Core, job: Job, name: str, state: str, members: Callable[[], dict[str, Any]]) -> None:
+    if state not in events.NOTABLE or core.settings.events == "off":
+        return
+    for topic_name, event_vars in job.notifications.get(name, ()):
+        topic = core.broker.topic(topic_name)
+        if topic is None:
+            log.warning("%s of %s is lost: the topic %s does not exist any more", name, job.job_id, topic_name)
+            continue
+        now = core.now()
+        body = events.body(name, now, job.region, members(), event_vars)
+        msg_id, _ = core.broker.publish(topic, events.encode(body) if core.settings.event_base64 else body)
+        job.timeline.event(now, name, topic_name, msg_id, body)
+
+
+# -- the life of a job ---------------------------------------------------------------------------------------
+
+
+def start_job(core: Core, job: Job) -> None:
+    """Begin with a job that was just accepted."""
+    job.timeline.state(job.created_at, "job", None, None, SUBMITTED)
+    for task in job.tasks.values():
+        task.counts[SUBMITTED] = len(task.instances)
+        job.timeline.state(job.created_at, "task", task.name, None, SUBMITTED)
+    job.runner = core.spawn(_run_job(core, job), f"job {job.job_id}")
+
+
+async def _run_job(core: Core, job: Job) -> None:
+    await asyncio.sleep(core.settings.submitted_seconds)
+    now = core.now()
+    for task in job.tasks.values():
+        task.created_at = now
+        for instance in task.instances:
+            instance.created_at = now
+            set_instance(core, instance, PENDING)
+    await _run_tasks(core, job, list(job.tasks.values()))
+
+
+async def _run_tasks(core: Core, job: Job, tasks: Iterable[Task]) -> None:
+    runners = [core.spawn(_run_task(core, task), f"task {job.job_id}/{task.name}") for task in tasks]
+    await asyncio.wait(runners)
+
+
+async def _run_task(core: Core, task: Task) -> None:
+    for name in task.predecessors:
+        await task.job.tasks[name].ended.wait()
+    unmet = [name for name in task.predecessors if not _satisfied(task.job, task.job.tasks[name])]
+    waiting = [instance for instance in task.instances if not instance.final]
+    if unmet:
+        for instance in waiting:
+            instance.state_reason = f"The task {unmet[0]} before this one ended {task.job.tasks[unmet[0]].state}"
+            set_instance(core, instance, FAILED)
+        return
+    await asyncio.sleep(core.settings.pending_seconds)
+    limit = task.spec.get("MaxConcurrentNum")
+    task.concurrency = asyncio.Semaphore(limit) if limit else None
+    for instance in waiting:
+        # A termination may have come during the pause.
+        if not instance.final:
+            set_instance(core, instance, RUNNABLE)
+            name = f"instance {task.job.job_id}/{task.name}/{instance.index}"
+            instance.runner = core.spawn(_run_instance(core, instance), name)
+
+
+def _satisfied(job: Job, predecessor: Task) -> bool:
+    """Whether an ended task lets its successors run."""
+    rule = job.spec.get("TaskExecutionDependOn") or "PRE_TASK_SUCCEED"
+    if rule == "PRE_TASK_FINISHED":
+        return True
+    if rule == "PRE_TASK_AT_LEAST_PARTLY_SUCCEED":
+        return predecessor.counts[SUCCEED] > 0
+    return predecessor.state == SUCCEED
+
+
+async def _run_instance(core: Core, instance: Instance) -> None:
+    """All attempts of one instance."""
+    task = instance.task
+    spec = task.spec
+    try:
+        while True:
+            await asyncio.sleep(core.settings.runnable_seconds)
+            failure = await _attempt(core, instance)
+            if failure is None:
+                instance.state_reason, instance.detailed_reason = "", "successful"
+                set_instance(core, instance, SUCCEED)
+                return
+            instance.state_reason = instance.detailed_reason = failure.reason
+            if instance.attempts > spec.get("MaxRetryCount", 0):
+                break
+            set_instance(core, instance, RUNNABLE)
+        keep = spec.get("FailedAction", "TERMINATE") in ("INTERRUPT", "FAST_INTERRUPT") and failure.was_running
+        set_instance(core, instance, FAILED_INTERRUPTED if keep else FAILED)
+    except asyncio.CancelledError:
+        if instance.stop_reason is None:
+            raise
+        instance.state_reason = instance.detailed_reason = instance.stop_reason
+        set_instance(core, instance, FAILED)
+    finally:
+        if instance.state != FAILED_INTERRUPTED or not core.settings.interrupted_holds_capacity:
+            _release(core, instance)
+
+
+async def _attempt(core: Core, instance: Instance) -> Failure | None:
+    task = instance.task
+    if task.concurrency is not None:
+        async with task.concurrency:
+            return await _attempt_with_slot(core, instance)
+    return await _attempt_with_slot(core, instance)
+
+
+async def _attempt_with_slot(core: Core, instance: Instance) -> Failure | None:
+    if not instance.holds_slot:
+        await core.capacity.acquire(instance.task.job.spec.get("Priority", 0))
+        instance.holds_slot = True
+    instance.attempts += 1
+    # A retry gets another machine.
+    instance.node = new_id("ins")
+    instance.exit_code = instance.running_at = None
+    set_instance(core, instance, STARTING)
+    await asyncio.sleep(core.settings.starting_seconds)
+    try:
+        failure = await execute(core, instance, lambda: set_instance(core, instance, RUNNING))
+    except asyncio.CancelledError:
+        # A terminated instance has logs too; an emulator that shuts down does not wait for them.
+        if instance.stop_reason is not None:
+            await _deliver_logs(core, instance)
+        raise
+    await _deliver_logs(core, instance)
+    if failure is not None and instance.attempts <= instance.task.spec.get("MaxRetryCount", 0):
+        # The machine of a failed attempt is gone; the next one queues again.
+        _release(core, instance)
+    return failure
+
+
+async def _deliver_logs(core: Core, instance: Instance) -> None:
+    if core.settings.log_upload_lag_seconds > 0:
+        core.spawn(_upload_later(core, instance), "log upload")
+    else:
+        await upload_logs(core, instance)
+
+
+async def _upload_later(core: Core, instance: Instance) -> None:
+    await asyncio.sleep(core.settings.log_upload_lag_seconds)
+    await upload_logs(core, instance)
+
+
+def _release(core: Core, instance: Instance) -> None:
+    if instance.holds_slot:
+        instance.holds_slot = False
+        core.capacity.release()
+
+
+# -- what clients do to jobs ---------------------------------------------------------------------------------
+
+
+def terminate_instance(core: Core, instance: Instance, reason: str) -> None:
+    """Stop one instance; has no effect on one that is SUCCEED or FAILED."""
+    if instance.state == FAILED_INTERRUPTED:
+        instance.state_reason = instance.detailed_reason = reason
+        set_instance(core, instance, FAILED)
+        _release(core, instance)
+    elif RANK[instance.state] < RANK[STARTING]:
+        if instance.runner is not None:
+            instance.stop_reason = reason
+            instance.runner.cancel()
+        instance.state_reason = instance.detailed_reason = reason
+        set_instance(core, instance, FAILED)
+    elif not instance.final and instance.runner is not None and instance.stop_reason is None:
+        # Its coroutine stops the process group and then says FAILED.
+        instance.stop_reason = reason
+        instance.runner.cancel()
+
+
+def terminate_job(core: Core, job: Job) -> None:
+    """Begin to terminate a job that is past SUBMITTED; returns at once."""
+    if job.state in (SUCCEED, FAILED) or (job.terminator is not None and not job.terminator.done()):
+        return
+    job.next_action = "TERMINATING"
+    job.terminator = core.spawn(_terminate_job(core, job), f"termination of {job.job_id}")
+
+
+async def _terminate_job(core: Core, job: Job) -> None:
+    await asyncio.sleep(core.settings.terminate_seconds)
+    if job.state in (SUCCEED, FAILED):
+        return
+    job.state_reason = "TerminateJob: the job was terminated by its user"
+    # Later tasks first, so that none starts because an earlier one just ended.
+    for task in reversed(job.tasks.values()):
+        for instance in task.instances:
+            terminate_instance(core, instance, "TerminateJob: terminated by the user")
+
+
+def retry_job(core: Core, job: Job) -> None:
+    """Run the failed instances of a FAILED job again, as if for the first time."""
+    job.state_reason, job.next_action, job.ended_at = "", "", None
+    job.ended.clear()
+    again = [task for task in job.tasks.values() if task.state != SUCCEED]
+    for task in again:
+        task.ended.clear()
+    now = core.now()
+    for task in again:
+        for instance in task.instances:
+            if instance.state == SUCCEED:
+                continue
+            task.instances[instance.index] = fresh = Instance(task, instance.index, FAILED, created_at=now)
+            set_instance(core, fresh, PENDING)
+    job.runner = core.spawn(_run_tasks(core, job, again), f"retry of {job.job_id}")
+
+
+def forget_job(core: Core, job: Job) -> None:
+    """Remove a finished job, and in the background what its instances wrote."""
+    del core.jobs[job.job_id]
+    core.spawn(asyncio.to_thread(shutil.rmtree, job.folder, ignore_errors=True), f"removal of {job.job_id}")

@@ -1,0 +1,1 @@
+"""TDMQ-CMQ: queues, topics and subscriptions, with their control and data planes."""

@@ -1,0 +1,202 @@
+"""The eight message actions of the CMQ data plane."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from airflow_provider_tcbatch.emulator.cmq.broker import MAX_UNACKED, Message, Queue, Topic
+from airflow_provider_tcbatch.emulator.core import Core
+from airflow_provider_tcbatch.emulator.errors import CmqError
+
+Params = Mapping[str, str]
+Handler = Callable[[Core, Params], Awaitable[dict[str, Any]]]
+
+MAX_BATCH = 16
+MAX_BATCH_BYTES = 1024 * 1024
+
+
+def _need(params: Params, name: str) -> str:
+    value = params.get(name)
+    if not value:
+        raise CmqError(4000, 10390, f"lacked of required parameter {name}")
+    return value
+
+
+def _number(params: Params, name: str, low: int, high: int) -> int | None:
+    text = params.get(name)
+    if text is None or text == "":
+        return None
+    if not re.fullmatch(r"-?\d{1,10}", text):
+        raise CmqError(4000, 10360, f"{name} error type")
+    value = int(text)
+    if not low <= value <= high:
+        raise CmqError(4000, 10350, f"{name} value or length is out of range")
+    return value
+
+
+def _repeated(params: Params, name: str, largest: int) -> list[str]:
+    """``name.1``, ``name.2`` …; counting may begin with 0 or 1 and must have no gap."""
+    numbers = []
+    for key in params:
+        if key.startswith(name + "."):
+            tail = key[len(name) + 1 :]
+            if not re.fullmatch(r"\d{1,4}", tail):
+                raise CmqError(4000, 10310, f"parameter {name} key format error")
+            numbers.append(int(tail))
+    numbers.sort()
+    if not numbers:
+        return []
+    if numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] > 1:
+        raise CmqError(4000, 10380, f"{name} is not consequent")
+    if len(numbers) > largest:
+        raise CmqError(4000, 10370, f"{name} batch size is out of range")
+    return [params[f"{name}.{number}"] for number in numbers]
+
+
+def _queue(core: Core, params: Params) -> Queue:
+    name = _need(params, "queueName")
+    queue = core.broker.queue(name)
+    if queue is None:
+        raise CmqError(4440, 10100, "queue is not existed, or deleted")
+    return queue
+
+
+def _topic(core: Core, params: Params) -> Topic:
+    topic = core.broker.topic(_need(params, "topicName"))
+    if topic is None:
+        raise CmqError(4440, 10600, "topic is not existed")
+    if not topic.subscriptions:
+        raise CmqError(6030, 10650, "topic has no subscription")
+    return topic
+
+
+def _check_body(body: str, attributes: Mapping[str, Any]) -> str:
+    if not body:
+        raise CmqError(4000, 10120, "message body can't be empty")
+    if len(body.encode()) > attributes["MaxMsgSize"]:
+        raise CmqError(4400, 10230, "exceed maximum message size")
+    return body
+
+
+async def send_message(core: Core, params: Params) -> dict[str, Any]:
+    """SendMessage."""
+    queue = _queue(core, params)
+    body = _check_body(params.get("msgBody", ""), queue.attributes)
+    delay = _number(params, "delaySeconds", 0, 3600) or 0
+    return {"msgId": core.broker.send(queue, body, delay=delay)}
+
+
+async def batch_send_message(core: Core, params: Params) -> dict[str, Any]:
+    """BatchSendMessage."""
+    queue = _queue(core, params)
+    bodies = _bodies(params, queue.attributes)
+    delay = _number(params, "delaySeconds", 0, 3600) or 0
+    return {"msgList": [{"msgId": core.broker.send(queue, body, delay=delay)} for body in bodies]}
+
+
+def _bodies(params: Params, attributes: Mapping[str, Any]) -> list[str]:
+    bodies = _repeated(params, "msgBody", MAX_BATCH)
+    if not bodies:
+        raise CmqError(4000, 10390, "lacked of required parameter msgBody.1")
+    if sum(len(body.encode()) for body in bodies) > MAX_BATCH_BYTES:
+        raise CmqError(4470, 10300, "total message size exceed 1MB")
+    return [_check_body(body, attributes) for body in bodies]
+
+
+async def receive_message(core: Core, params: Params) -> dict[str, Any]:
+    """ReceiveMessage."""
+    return (await _receive(core, params, 1))[0]
+
+
+async def batch_receive_message(core: Core, params: Params) -> dict[str, Any]:
+    """BatchReceiveMessage."""
+    _need(params, "numOfMsg")
+    count = _number(params, "numOfMsg", 1, MAX_BATCH)
+    return {"msgInfoList": await _receive(core, params, count or 1)}
+
+
+async def _receive(core: Core, params: Params, count: int) -> list[dict[str, Any]]:
+    queue = _queue(core, params)
+    wait = _number(params, "pollingWaitSeconds", 0, core.settings.cmq_max_poll_seconds)
+    if len(queue.inflight) >= MAX_UNACKED:
+        raise CmqError(6070, 10690, "too many unacked(inactive) messages or delayed messages")
+    messages = await core.broker.receive(
+        queue, count, wait if wait is not None else queue.attributes["PollingWaitSeconds"]
+    )
+    if not messages:
+        raise CmqError(7000, 10200, "no message")
+    return [_message_view(message) for message in messages]
+
+
+def _message_view(message: Message) -> dict[str, Any]:
+    return {
+        "msgBody": message.body,
+        "msgId": message.msg_id,
+        "receiptHandle": message.handle,
+        "enqueueTime": int(message.enqueued_at),
+        "firstDequeueTime": int(message.first_dequeued_at or 0),
+        "nextVisibleTime": int(message.visible_at),
+        "dequeueCount": message.dequeue_count,
+        "msgTag": list(message.tags),
+    }
+
+
+async def delete_message(core: Core, params: Params) -> dict[str, Any]:
+    """DeleteMessage."""
+    queue = _queue(core, params)
+    if not core.broker.delete(queue, _need(params, "receiptHandle")):
+        raise CmqError(4430, 10260, "receipt handle is invalid")
+    return {}
+
+
+async def batch_delete_message(core: Core, params: Params) -> dict[str, Any]:
+    """BatchDeleteMessage."""
+    queue = _queue(core, params)
+    handles = _repeated(params, "receiptHandle", MAX_BATCH)
+    if not handles:
+        raise CmqError(4000, 10390, "lacked of required parameter receiptHandle.1")
+    bad = [handle for handle in handles if not core.broker.delete(queue, handle)]
+    if bad:
+        errors = [{"code": 4430, "message": "invalid receiptHandle", "receiptHandle": handle} for handle in bad]
+        if len(bad) == len(handles):
+            raise CmqError(6020, 10290, "batch delete message failed", errorList=errors)
+        raise CmqError(6010, 10150, "delete message partially failed", errorList=errors)
+    return {}
+
+
+def _tags(params: Params) -> tuple[str, ...]:
+    tags = _repeated(params, "msgTag", 5)
+    if any(len(tag) > 16 for tag in tags):
+        raise CmqError(4000, 10350, "msgTag value or length is out of range")
+    return tuple(tags)
+
+
+async def publish_message(core: Core, params: Params) -> dict[str, Any]:
+    """PublishMessage."""
+    topic = _topic(core, params)
+    body = _check_body(params.get("msgBody", ""), topic.attributes)
+    message_id, _ = core.broker.publish(topic, body, tags=_tags(params))
+    return {"msgId": message_id}
+
+
+async def batch_publish_message(core: Core, params: Params) -> dict[str, Any]:
+    """BatchPublishMessage."""
+    topic = _topic(core, params)
+    bodies, tags = _bodies(params, topic.attributes), _tags(params)
+    return {"msgList": [{"msgId": core.broker.publish(topic, body, tags=tags)[0]} for body in bodies]}
+
+
+HANDLERS: dict[str, Handler] = {
+    "SendMessage": send_message,
+    "BatchSendMessage": batch_send_message,
+    "ReceiveMessage": receive_message,
+    "BatchReceiveMessage": batch_receive_message,
+    "DeleteMessage": delete_message,
+    "BatchDeleteMessage": batch_delete_message,
+    "PublishMessage": publish_message,
+    "BatchPublishMessage": batch_publish_message,
+}
+#: Actions that may wait for a message.
+WAITING = frozenset({"ReceiveMessage", "BatchReceiveMessage"})

@@ -1,0 +1,118 @@
+"""What all parts of a running emulator share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_tcbatch.emulator.batch.capacity import Capacity
+from airflow_provider_tcbatch.emulator.batch.entities import Job
+from airflow_provider_tcbatch.emulator.batch.processes import Watchdog
+from airflow_provider_tcbatch.emulator.cmq.broker import Broker
+from airflow_provider_tcbatch.emulator.cos.store import ObjectStore
+from airflow_provider_tcbatch.emulator.journal import CallLog
+from airflow_provider_tcbatch.emulator.settings import Settings
+
+log = logging.getLogger("tcbatch_emulator")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who and where the emulated account is."""
+
+    region: str
+    zone: str
+    secret_id: str
+    secret_key: str
+    topic: str
+    bucket: str
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Secret keys by secret id."""
+        return {self.secret_id: self.secret_key}
+
+
+class Core:
+    """State of one emulator. Used from its event loop only.
+
+    :param identity: account, region and the names that exist from the start.
+    :param settings: behaviour.
+    :param data_dir: the folder that everything is written below.
+    :param watchdog: cleans up after a killed emulator.
+    """
+
+    def __init__(self, identity: Identity, settings: Settings, data_dir: Path, watchdog: Watchdog) -> None:
+        self.identity = identity
+        self._initial_settings = settings
+        self.settings = settings.model_copy()
+        self.data_dir = data_dir
+        self.watchdog = watchdog
+        self.store = ObjectStore((identity.bucket,))
+        self.broker = Broker(self.now)
+        self.calls = CallLog(settings.call_log_size)
+        self.capacity = Capacity(lambda: self.settings.capacity)
+        self.jobs: dict[str, Job] = {}
+        #: Job id, digest of the request and time by ClientToken.
+        self.client_tokens: dict[str, tuple[str, str, float]] = {}
+        self.endpoint = self.cos_endpoint = ""
+        self._background: set[asyncio.Task[None]] = set()
+        self._make_topic()
+
+    def now(self) -> float:
+        """The emulator's clock: epoch seconds."""
+        return time.time()
+
+    def _make_topic(self) -> None:
+        # SubmitJob accepts a topic only when somebody subscribes to it, hence the durable base queue.
+        from airflow_provider_tcbatch.emulator.cmq.actions import create_durable_topic
+
+        create_durable_topic(self.broker, self.identity.topic)
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run something in the background; a failure of it is logged, not lost."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._background.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("%s failed", task.get_name(), exc_info=task.exception())
+
+    async def stop_background(self) -> None:
+        """Cancel everything that was spawned and wait for it, processes included."""
+        while self._background:
+            tasks = list(self._background)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    def change_settings(self, changes: dict[str, Any]) -> Settings:
+        """Change behaviour at run time.
+
+        :raises pydantic.ValidationError: for an unknown name or an impossible value.
+        """
+        self.settings = self.settings.updated(changes)
+        self.calls.resize(self.settings.call_log_size)
+        self.capacity.serve()
+        return self.settings
+
+    async def reset(self) -> None:
+        """Forget all jobs, messages, objects, calls and changed settings."""
+        await self.stop_background()
+        self.broker.close()
+        self.jobs.clear()
+        self.client_tokens.clear()
+        self.settings = self._initial_settings.model_copy()
+        self.broker = Broker(self.now)
+        self.capacity = Capacity(lambda: self.settings.capacity)
+        self.calls = CallLog(self.settings.call_log_size)
+        self._make_topic()
+        await asyncio.to_thread(self.store.reset)

@@ -1,0 +1,98 @@
+"""The buckets: moto's S3, loaded late because importing it takes longer than all the rest."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from airflow_provider_tcbatch.emulator.errors import CosError
+
+# moto keeps its buckets in a module-level object, so emulators of one process share them. The last one out clears it.
+_open_stores = 0
+_lock = threading.Lock()
+
+
+class ObjectStore:
+    """Objects by bucket and key. Methods block and may be called from any thread.
+
+    :param buckets: buckets that exist from the start.
+    """
+
+    def __init__(self, buckets: tuple[str, ...]) -> None:
+        global _open_stores
+        self._initial = buckets
+        self._backend: Any = None
+        self._wsgi: Callable[..., Any] | None = None
+        self._closed = False
+        with _lock:
+            _open_stores += 1
+
+    def load(self) -> Any:
+        """moto's backend, imported and given its first buckets on first use."""
+        with _lock:
+            if self._backend is None:
+                from moto.core import DEFAULT_ACCOUNT_ID
+                from moto.s3.models import s3_backends
+
+                self._backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+                for bucket in self._initial:
+                    if bucket not in self._backend.buckets:
+                        self._backend.create_bucket(bucket, "us-east-1")
+            return self._backend
+
+    def wsgi(self) -> Callable[..., Any]:
+        """moto's web application for S3."""
+        self.load()
+        with _lock:
+            if self._wsgi is None:
+                from moto.moto_server.werkzeug_app import create_backend_app
+
+                application = create_backend_app("s3")
+                # moto asks Flask for debug mode, which would print tracebacks into answers.
+                application.debug = False
+                self._wsgi = application
+            return self._wsgi
+
+    def put(self, bucket: str, key: str, data: bytes) -> None:
+        """Store an object.
+
+        :raises CosError: NoSuchBucket.
+        """
+        backend = self.load()
+        if bucket not in backend.buckets:
+            raise CosError(404, "NoSuchBucket", f"The bucket {bucket} does not exist.")
+        backend.put_object(bucket, key, data).set_metadata({"Content-Type": "text/plain"})
+
+    def get(self, bucket: str, key: str) -> bytes:
+        """Contents of an object.
+
+        :raises CosError: NoSuchBucket or NoSuchKey.
+        """
+        backend = self.load()
+        if bucket not in backend.buckets:
+            raise CosError(404, "NoSuchBucket", f"The bucket {bucket} does not exist.")
+        found = backend.get_object(bucket, key)
+        if found is None:
+            raise CosError(404, "NoSuchKey", f"The object {key} does not exist in {bucket}.")
+        data: bytes = found.value
+        return data
+
+    def reset(self) -> None:
+        """Back to the first buckets, empty."""
+        self.load().reset()
+        with _lock:
+            self._backend = None
+        self.load()
+
+    def close(self) -> None:
+        """Let go of the buckets."""
+        global _open_stores
+        with _lock:
+            if self._closed:
+                return
+            self._closed = True
+            _open_stores -= 1
+            if _open_stores == 0 and self._backend is not None:
+                self._backend.reset()
+            self._backend = None

@@ -1,0 +1,105 @@
+"""API 3.0: ``POST /`` for the services ``batch`` and ``tdmq``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from airflow_provider_tcbatch.emulator.batch.actions import HANDLERS as BATCH
+from airflow_provider_tcbatch.emulator.cmq.actions import HANDLERS as TDMQ
+from airflow_provider_tcbatch.emulator.core import Core
+from airflow_provider_tcbatch.emulator.errors import ApiError
+from airflow_provider_tcbatch.emulator.http.body import TooLarge, read_body
+from airflow_provider_tcbatch.emulator.ids import new_request_id
+from airflow_provider_tcbatch.emulator.journal import job_ids_of
+from airflow_provider_tcbatch.emulator.schema import printable, schema
+from airflow_provider_tcbatch.emulator.signing import tc3
+
+log = logging.getLogger("tcbatch_emulator.api")
+
+SERVICES = {"batch": ("2017-03-12", BATCH), "tdmq": ("2020-02-17", TDMQ)}
+
+
+async def answer(core: Core, request: Request) -> Response:
+    """Answer one call; every refusal is HTTP 200 with an Error object, as the service does it."""
+    request_id = new_request_id()
+    service, action, params, code = "api", "", {}, "OK"
+    result: dict[str, Any]
+    try:
+        authorization = await _authenticate(core, request)
+        service = authorization.service
+        action, params = await _parse(core, request, service)
+        handler = SERVICES[service][1][action]
+        result = schema(service).complete(f"{action}Response", {**handler(core, params), "RequestId": request_id})
+    except ApiError as error:
+        code = error.code
+        result = {"Error": {"Code": error.code, "Message": error.message}, "RequestId": request_id}
+    except Exception:
+        log.exception("%s failed", action)
+        code = "InternalError"
+        result = {
+            "Error": {"Code": code, "Message": "An internal error has occurred, see the emulator's log."},
+            "RequestId": request_id,
+        }
+    name = action or printable(request.headers.get("x-tc-action", "-"), 60)
+    core.calls.add(core.now(), service, name, job_ids_of(params, result), code, request_id)
+    log.debug("%s.%s %s", service, name, code)
+    # The SDK recognises an error only when this header is exactly so, without a charset.
+    return Response(json.dumps({"Response": result}).encode(), headers={"content-type": "application/json"})
+
+
+async def _authenticate(core: Core, request: Request) -> tc3.Authorization:
+    authorization = tc3.parse(request.headers.get("authorization"))
+    try:
+        body = await read_body(request, core.settings.max_request_bytes)
+    except TooLarge:
+        raise ApiError(
+            "RequestSizeLimitExceeded", f"The request is larger than {core.settings.max_request_bytes} bytes."
+        ) from None
+    tc3.verify(
+        authorization,
+        keys=core.identity.keys,
+        headers=request.headers,
+        body=body,
+        now=core.now(),
+        window=core.settings.timestamp_window_seconds,
+    )
+    request.state.body = body
+    return authorization
+
+
+async def _parse(core: Core, request: Request, service: str) -> tuple[str, dict[str, Any]]:
+    if service not in SERVICES:
+        raise ApiError("NoSuchProduct", f"The emulator has no service {service!r}, only {', '.join(SERVICES)}.")
+    version, handlers = SERVICES[service]
+    action = request.headers.get("x-tc-action", "")
+    if not action:
+        raise ApiError("MissingParameter", "The request is missing the X-TC-Action header.")
+    if request.headers.get("x-tc-version") != version:
+        raise ApiError("NoSuchVersion", f"The version of {service} is {version}.")
+    if action not in handlers:
+        known = schema(service).has(f"{action}Request") if action.isidentifier() else False
+        reason = "is not emulated" if known else "does not exist"
+        raise ApiError("InvalidAction", f"The action {printable(action, 60)!r} {reason}.")
+    region = request.headers.get("x-tc-region", "")
+    if not region:
+        raise ApiError("MissingParameter", "The request is missing the X-TC-Region header.")
+    if region != core.identity.region:
+        raise ApiError(
+            "UnsupportedRegion", f"This emulator is the region {core.identity.region}, not {printable(region, 60)}."
+        )
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
+        raise ApiError("UnsupportedProtocol", "The emulator accepts application/json requests only.")
+    try:
+        value = json.loads(request.state.body or b"{}", parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ApiError("InvalidParameter", f"The request is no valid JSON: {printable(str(error))}") from None
+    return action, schema(service).check(f"{action}Request", value, lenient_numbers=core.settings.lenient_numbers)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")

@@ -1,0 +1,67 @@
+"""The web application of the API port."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from airflow_provider_tcbatch.emulator.core import Core
+from airflow_provider_tcbatch.emulator.http import api3, cmq_http, control
+from airflow_provider_tcbatch.emulator.signing.cmq import PATH as CMQ_PATH
+
+_LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+
+
+def build(core: Core) -> ASGIApp:
+    """All routes of the API port, bound to one emulator."""
+
+    def bound(answer: Callable[[Core, Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            return await answer(core, request)
+
+        return endpoint
+
+    def route(path: str, answer: Any, *methods: str) -> Route:
+        return Route(path, bound(answer), methods=list(methods))
+
+    application = Starlette(
+        routes=[
+            route("/", api3.answer, "POST"),
+            route(CMQ_PATH, cmq_http.answer, "GET", "POST"),
+            route("/_emulator/health", control.health, "GET"),
+            route("/_emulator/jobs", control.jobs, "GET"),
+            route("/_emulator/jobs/{job_id}/timeline", control.timeline, "GET"),
+            route("/_emulator/jobs/{job_id}/wait", control.wait, "GET"),
+            route("/_emulator/calls", control.calls, "GET"),
+            route("/_emulator/reset", control.reset, "POST"),
+            route("/_emulator/settings", control.settings, "GET", "PATCH"),
+        ]
+    )
+    return _guard(application)
+
+
+def _guard(application: ASGIApp) -> ASGIApp:
+    """Keep web pages out of the control API, which has no signature.
+
+    A page in a browser on this machine can reach loopback; its requests give themselves away by an ``Origin`` header, or
+    by a host name that merely resolves to this machine.
+    """
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/_emulator/"):
+            headers = dict(scope["headers"])
+            host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0]
+            if b"origin" in headers or host not in _LOCAL_HOSTS:
+                await JSONResponse({"error": "the control API is for this machine's own tools"}, 403)(
+                    scope, receive, send
+                )
+                return
+        await application(scope, receive, send)
+
+    return guarded

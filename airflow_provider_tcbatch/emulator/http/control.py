@@ -1,0 +1,91 @@
+"""The control API below ``/_emulator/``: what tests and people ask the emulator itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from airflow_provider_tcbatch.emulator.batch.entities import Job
+from airflow_provider_tcbatch.emulator.core import Core
+from airflow_provider_tcbatch.emulator.http.body import TooLarge, read_body
+
+
+def _job_view(job: Job) -> dict[str, Any]:
+    return {
+        "job_id": job.job_id,
+        "name": job.name,
+        "state": job.state,
+        "next_action": job.next_action,
+        "client_token": job.client_token,
+        "created_at": job.created_at,
+        "ended_at": job.ended_at,
+    }
+
+
+def _no_job(request: Request) -> JSONResponse:
+    return JSONResponse({"error": f"there is no job {request.path_params['job_id']}"}, 404)
+
+
+async def health(core: Core, request: Request) -> JSONResponse:
+    """GET /_emulator/health."""
+    return JSONResponse(
+        {"status": "ok", "jobs": len(core.jobs), "instances_running": core.capacity.used, "time": core.now()}
+    )
+
+
+async def jobs(core: Core, request: Request) -> JSONResponse:
+    """GET /_emulator/jobs."""
+    return JSONResponse({"jobs": [_job_view(job) for job in core.jobs.values()]})
+
+
+async def timeline(core: Core, request: Request) -> JSONResponse:
+    """GET /_emulator/jobs/{job_id}/timeline."""
+    job = core.jobs.get(request.path_params["job_id"])
+    return JSONResponse(job.timeline.as_json(job.job_id)) if job else _no_job(request)
+
+
+async def wait(core: Core, request: Request) -> JSONResponse:
+    """GET /_emulator/jobs/{job_id}/wait?timeout=30: answers when the job has ended, or the time is up."""
+    job = core.jobs.get(request.path_params["job_id"])
+    if job is None:
+        return _no_job(request)
+    try:
+        timeout = min(float(request.query_params.get("timeout", "30")), 3600.0)
+    except ValueError:
+        return JSONResponse({"error": "timeout must be a number of seconds"}, 400)
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(job.ended.wait(), timeout)
+    return JSONResponse(_job_view(job))
+
+
+async def calls(core: Core, request: Request) -> JSONResponse:
+    """GET /_emulator/calls."""
+    return JSONResponse(core.calls.as_json())
+
+
+async def reset(core: Core, request: Request) -> JSONResponse:
+    """POST /_emulator/reset."""
+    await core.reset()
+    return JSONResponse({"status": "ok"})
+
+
+async def settings(core: Core, request: Request) -> JSONResponse:
+    """GET and PATCH /_emulator/settings."""
+    if request.method == "PATCH":
+        try:
+            changes = json.loads(await read_body(request, 65_536))
+            if not isinstance(changes, dict):
+                raise ValueError("the body must be a JSON object")
+            core.change_settings(changes)
+        except ValidationError as error:
+            details = [{"setting": ".".join(map(str, e["loc"])), "problem": e["msg"]} for e in error.errors()]
+            return JSONResponse({"error": "invalid settings", "details": details}, 400)
+        except (ValueError, TooLarge, RecursionError) as error:
+            return JSONResponse({"error": f"invalid body: {error}"}, 400)
+    return JSONResponse(core.settings.model_dump(mode="json"))

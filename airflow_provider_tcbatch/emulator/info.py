@@ -1,0 +1,56 @@
+"""What a client needs to know of a running emulator."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote, urlencode
+
+from pydantic import BaseModel, computed_field
+
+
+class EmulatorInfo(BaseModel):
+    """Addresses, credentials and names; printed as one JSON line when the emulator is ready."""
+
+    endpoint: str
+    cmq_endpoint: str
+    cos_endpoint: str
+    region: str
+    zone: str
+    secret_id: str
+    secret_key: str
+    topic: str
+    bucket: str
+    data_dir: str
+    pid: int
+
+    @property
+    def airflow_extra(self) -> dict[str, str]:
+        """``extra`` of an Airflow connection to this emulator."""
+        return {
+            "region": self.region,
+            "zone": self.zone,
+            "endpoint": self.endpoint,
+            "cmq_endpoint": self.cmq_endpoint,
+            "cos_endpoint": self.cos_endpoint,
+            "event_topic": self.topic,
+        }
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def airflow_conn_uri(self) -> str:
+        """An Airflow connection in URI form."""
+        login, password = quote(self.secret_id, safe=""), quote(self.secret_key, safe="")
+        return f"tencentcloud://{login}:{password}@/?{urlencode(self.airflow_extra)}"
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def airflow_conn_json(self) -> str:
+        """The same connection as JSON text, as ``AIRFLOW_CONN_…`` takes it."""
+        return json.dumps(
+            {
+                "conn_type": "tencentcloud",
+                "login": self.secret_id,
+                "password": self.secret_key,
+                "extra": self.airflow_extra,
+            }
+        )

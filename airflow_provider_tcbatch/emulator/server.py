@@ -1,0 +1,292 @@
+"""Starting and stopping an emulator."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import uvicorn
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import Self
+
+from airflow_provider_tcbatch.emulator.batch.processes import Watchdog
+from airflow_provider_tcbatch.emulator.core import Core, Identity
+from airflow_provider_tcbatch.emulator.cos.app import CosApp
+from airflow_provider_tcbatch.emulator.http.app import build
+from airflow_provider_tcbatch.emulator.ids import new_secret_id, new_secret_key
+from airflow_provider_tcbatch.emulator.info import EmulatorInfo
+from airflow_provider_tcbatch.emulator.settings import Settings
+
+log = logging.getLogger("tcbatch_emulator")
+
+
+class Launch(BaseModel):
+    """What is fixed for an emulator's whole life. Port 0 means any free one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(0, ge=0, le=65_535)
+    cos_port: int = Field(0, ge=0, le=65_535)
+    data_dir: Path | None = None
+    region: str = Field("ap-guangzhou", pattern=r"^[a-z]{2,}(-[a-z0-9]+)+$")
+    topic: str = Field("airflow-batch", pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,58}$")
+    bucket: str = Field("airflow-1250000000", pattern=r"^[a-z0-9][a-z0-9-]{0,49}-\d{5,12}$")
+    secret_id: str = Field(default_factory=new_secret_id, pattern=r"^AKID[A-Za-z0-9]{4,60}$")
+    secret_key: str = Field(default_factory=new_secret_key, pattern=r"^[A-Za-z0-9]{8,64}$", repr=False)
+
+
+class NotLoopback(ValueError):
+    """The emulator was asked to listen on an address that other machines can reach."""
+
+
+def loopback(host: str) -> str:
+    """Check that a host is this machine only.
+
+    :raises NotLoopback: for any other.
+    """
+    address = "127.0.0.1" if host == "localhost" else host
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        parsed = None
+    if not (isinstance(parsed, ipaddress.IPv4Address) and parsed.is_loopback):
+        raise NotLoopback(
+            f"the emulator runs any command it is sent, so it listens on IPv4 loopback only (127.0.0.1), not on {host!r}"
+        )
+    return address
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the emulator decides when it ends."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Service:
+    """An emulator on the running event loop.
+
+    :param settings: behaviour.
+    :param launch: addresses, names and credentials.
+    """
+
+    def __init__(self, settings: Settings, launch: Launch) -> None:
+        self._host = loopback(launch.host)
+        self._settings = settings
+        self._launch = launch
+        self._servers: list[tuple[_Server, asyncio.Task[None]]] = []
+        self._temporary: Path | None = None
+        self.core: Core
+        self.info: EmulatorInfo
+
+    async def start(self) -> EmulatorInfo:
+        """Listen; when this returns requests are answered.
+
+        :raises OSError: when a port is taken or the data folder cannot be made.
+        """
+        launch = self._launch
+        api, cos = _listen(self._host, launch.port), _listen(self._host, launch.cos_port)
+        if launch.data_dir is None:
+            self._temporary = Path(tempfile.mkdtemp(prefix="tcbatch-emulator-"))
+        data_dir = (launch.data_dir or self._temporary or Path()).resolve()
+        data_dir.mkdir(parents=True, exist_ok=True)
+        identity = Identity(
+            region=launch.region,
+            zone=f"{launch.region}-3",
+            secret_id=launch.secret_id,
+            secret_key=launch.secret_key,
+            topic=launch.topic,
+            bucket=launch.bucket,
+        )
+        self.core = core = Core(identity, self._settings, data_dir, Watchdog(self._temporary))
+        core.endpoint = f"http://{self._host}:{api.getsockname()[1]}"
+        core.cos_endpoint = f"http://{self._host}:{cos.getsockname()[1]}"
+        self.info = EmulatorInfo(
+            endpoint=core.endpoint,
+            cmq_endpoint=core.endpoint,
+            cos_endpoint=core.cos_endpoint,
+            region=identity.region,
+            zone=identity.zone,
+            secret_id=identity.secret_id,
+            secret_key=identity.secret_key,
+            topic=identity.topic,
+            bucket=identity.bucket,
+            data_dir=str(data_dir),
+            pid=os.getpid(),
+        )
+        await self._serve(build(core), api)
+        await self._serve(CosApp(core.store, identity.keys), cos)
+        # moto takes about a second to import; nobody has to wait for it before the first object is needed.
+        threading.Thread(target=_warm, args=(core,), name="cos-warm-up", daemon=True).start()
+        return self.info
+
+    async def _serve(self, application: Any, listener: socket.socket) -> None:
+        config = uvicorn.Config(
+            application,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            loop="none",
+            ws="none",
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=1,
+        )
+        server = _Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:
+            # uvicorn announces its start by this attribute alone; it is set within a few turns of the loop.
+            if task.done():
+                task.result()
+            await asyncio.sleep(0)
+        self._servers.append((server, task))
+
+    async def stop(self) -> None:
+        """End all instances, close the ports, remove a temporary folder."""
+        await self.core.stop_background()
+        self.core.broker.close()
+        for server, _ in self._servers:
+            server.should_exit = True
+        for _, task in self._servers:
+            await task
+        self.core.store.close()
+        self.core.watchdog.close()
+        if self._temporary is not None:
+            await asyncio.to_thread(shutil.rmtree, self._temporary, ignore_errors=True)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
+    listener.setblocking(False)
+    return listener
+
+
+def _warm(core: Core) -> None:
+    with contextlib.suppress(Exception):
+        core.store.wsgi()
+
+
+class Emulator:
+    """An emulator in a thread of this process, for tests.
+
+    Used as a context manager or with :meth:`start` and :meth:`stop`. Emulators of one process share their buckets.
+
+    :param settings: behaviour; the defaults follow the real service.
+    :param launch: addresses, names and credentials, by the names of :class:`Launch`.
+    """
+
+    def __init__(self, settings: Settings | None = None, **launch: Any) -> None:
+        self._settings = settings or Settings()
+        self._launch = Launch(**launch)
+        loopback(self._launch.host)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._service: Service | None = None
+
+    @property
+    def info(self) -> EmulatorInfo:
+        """Addresses, credentials and names; known once it is started."""
+        if self._service is None:
+            raise RuntimeError("the emulator is not running")
+        return self._service.info
+
+    def start(self) -> EmulatorInfo:
+        """Start, and return when requests are answered."""
+        if self._thread is not None:
+            raise RuntimeError("the emulator is running already")
+        ready: Future[Service] = Future()
+        self._thread = threading.Thread(target=self._run, args=(ready,), name="tcbatch-emulator", daemon=True)
+        self._thread.start()
+        try:
+            self._service = ready.result()
+        except BaseException:
+            self._thread.join()
+            self._thread = None
+            raise
+        return self.info
+
+    def _run(self, ready: Future[Service]) -> None:
+        asyncio.run(self._main(ready))
+
+    async def _main(self, ready: Future[Service]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        service = Service(self._settings, self._launch)
+        try:
+            await service.start()
+        except BaseException as error:
+            ready.set_exception(error)
+            return
+        ready.set_result(service)
+        await self._ended.wait()
+        await service.stop()
+
+    def stop(self) -> None:
+        """Stop, with everything that jobs run; without effect when it is not running."""
+        if self._thread is None or self._loop is None:
+            return
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join()
+        self._thread = self._loop = self._service = None
+
+    def configure(self, **changes: Any) -> Settings:
+        """Change settings while it runs."""
+        return self._on_loop(self._change(changes))
+
+    async def _change(self, changes: dict[str, Any]) -> Settings:
+        assert self._service is not None
+        return self._service.core.change_settings(changes)
+
+    def wait_job(self, job_id: str, timeout: float = 30.0) -> str:
+        """Wait for a job to end.
+
+        :return: its state.
+        :raises KeyError: when there is no such job.
+        :raises TimeoutError: when it takes longer than ``timeout`` seconds.
+        """
+        return self._on_loop(self._wait_job(job_id, timeout))
+
+    async def _wait_job(self, job_id: str, timeout: float) -> str:
+        assert self._service is not None
+        job = self._service.core.jobs[job_id]
+        try:
+            await asyncio.wait_for(job.ended.wait(), timeout)
+        except asyncio.TimeoutError:
+            raise TimeoutError(f"the job {job_id} is still {job.state} after {timeout:g} s") from None
+        return job.state
+
+    def _on_loop(self, work: Any) -> Any:
+        if self._loop is None:
+            work.close()
+            raise RuntimeError("the emulator is not running")
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,1 @@
+"""The three signature schemes of the emulated services, as pure functions."""
