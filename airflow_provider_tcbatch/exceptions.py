@@ -1,1 +1,153 @@
-"""Everything that can go wrong between a DAG and Tencent Cloud Batch, by class."""
+"""Everything that can go wrong between a DAG and Tencent Cloud Batch, by class.
+
+The classes do not derive from ``AirflowException``: Airflow's retry policies match on the class of
+an error, so a class says *what kind* of trouble it is, and the message says what was wrong, where,
+and what to do::
+
+    TCBatchError
+    ├── ConfigurationError        a connection field or an argument is missing or wrong
+    ├── InvalidRequest            a job (or any request) that the service would refuse; permanent
+    ├── ApiError                  the service answered with an error code
+    │   ├── InvalidRequest
+    │   ├── PermissionDenied      credentials or CAM policy
+    │   ├── NotFound
+    │   ├── ResourceBusy          not now: the entity is in a state that forbids the action
+    │   ├── QuotaExceeded
+    │   ├── Throttled             request rate
+    │   └── InfrastructureError   the service failed or could not be reached
+    └── JobError                  the job was accepted and did not end well
+        ├── JobFailed
+        ├── JobTimeout
+        └── QueueTimeout
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "ApiError",
+    "ConfigurationError",
+    "InfrastructureError",
+    "InvalidRequest",
+    "JobError",
+    "JobFailed",
+    "JobTimeout",
+    "NotFound",
+    "PermissionDenied",
+    "QueueTimeout",
+    "QuotaExceeded",
+    "ResourceBusy",
+    "TCBatchError",
+    "Throttled",
+]
+
+
+class TCBatchError(Exception):
+    """Base class of every error raised on purpose by this provider."""
+
+
+class ConfigurationError(TCBatchError):
+    """A connection field or an operator argument is missing or wrong; the message names it."""
+
+
+class ApiError(TCBatchError):
+    """The service refused or failed an API call.
+
+    :param message: what happened, readable by a user.
+    :param code: error code as the service spells it (``InvalidParameter.JobNameTooLong``), or the
+        SDK's ``ClientNetworkError`` / ``ServerNetworkError``, or an empty string.
+    :param action: name of the API action.
+    :param request_id: id to quote to Tencent's support; ``None`` if no answer arrived.
+    :param retryable: whether sending the same request again may help.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "",
+        action: str | None = None,
+        request_id: str | None = None,
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.action = action
+        self.request_id = request_id
+        self.retryable = retryable
+
+
+class InvalidRequest(ApiError):
+    """A request that the service refuses, or would refuse; sending it again cannot help.
+
+    :param problems: one line per fault, each beginning with the path of the field.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "",
+        action: str | None = None,
+        request_id: str | None = None,
+        retryable: bool = False,
+        problems: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message, code=code, action=action, request_id=request_id, retryable=retryable)
+        self.problems = tuple(problems)
+
+
+class PermissionDenied(ApiError):
+    """Credentials are wrong or lack a CAM permission."""
+
+
+class NotFound(ApiError):
+    """The named job, task, environment, template, queue or topic does not exist."""
+
+
+class ResourceBusy(ApiError):
+    """The entity is in a state that forbids the action now."""
+
+
+class QuotaExceeded(ApiError):
+    """A quota of the account (jobs, CPUs, environments) is used up."""
+
+
+class Throttled(ApiError):
+    """More requests per second than the account may send."""
+
+
+class InfrastructureError(ApiError):
+    """The service failed, or could not be reached."""
+
+
+class JobError(TCBatchError):
+    """A job was accepted and did not end well.
+
+    :param message: readable report.
+    :param job_id: id of the job.
+    """
+
+    def __init__(self, message: str, *, job_id: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class JobFailed(JobError):
+    """The job ended as FAILED or FAILED_INTERRUPTED.
+
+    :param exit_codes: exit codes of the failed instances that were looked at, in order.
+    """
+
+    def __init__(self, message: str, *, job_id: str, exit_codes: Sequence[int | None] = ()) -> None:
+        super().__init__(message, job_id=job_id)
+        self.exit_codes = tuple(exit_codes)
+
+
+class JobTimeout(JobError):
+    """The job did not end within ``timeout``."""
+
+
+class QueueTimeout(JobError):
+    """No instance of the job started within ``queue_timeout``."""

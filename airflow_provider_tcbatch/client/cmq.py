@@ -1,0 +1,281 @@
+"""CMQ's data plane: receive, delete and publish messages.
+
+API 3.0 has no action for receiving, so this speaks CMQ's own v2 HTTP protocol: a form-encoded POST to
+``/v2/index.php``, signed with HMAC-SHA256 over the sorted raw parameters. Queue and topic set-up goes through
+API 3.0 (``models/cmq.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_provider_tcbatch.exceptions import (
+    ApiError,
+    ConfigurationError,
+    InfrastructureError,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    QuotaExceeded,
+    Throttled,
+)
+
+if TYPE_CHECKING:
+    import httpx
+
+    from airflow_provider_tcbatch.client.credentials import CredentialSource
+
+__all__ = ["BATCH_SIZE", "CmqClient", "Message", "default_endpoint", "sign"]
+
+#: Most messages that one call may receive or delete.
+BATCH_SIZE = 16
+
+#: Return code of a poll that found nothing; not an error.
+_NO_MESSAGE = 7000
+#: Return codes of a delete whose handle has expired: the message will come again.
+_HANDLE_EXPIRED = (4430, 6010, 6020)
+
+_PATH = "/v2/index.php"
+
+#: Region codes in the host names of CMQ.
+_SHORT_REGIONS = {
+    "ap-guangzhou": "gz",
+    "ap-shanghai": "sh",
+    "ap-beijing": "bj",
+    "ap-hongkong": "hk",
+    "ap-chengdu": "cd",
+    "ap-nanjing": "nj",
+    "ap-singapore": "sg",
+    "na-toronto": "ca",
+}
+
+_CLASSES: dict[int, tuple[type[ApiError], bool]] = {
+    4000: (InvalidRequest, False),
+    4100: (PermissionDenied, False),
+    4420: (Throttled, True),
+    4440: (NotFound, False),
+    4450: (QuotaExceeded, False),
+    4480: (Throttled, True),
+    6000: (InfrastructureError, True),
+    6040: (InfrastructureError, True),
+    6070: (InfrastructureError, True),
+}
+
+
+@dataclass(frozen=True)
+class Message:
+    """A received message.
+
+    :param body: text as it was sent.
+    :param handle: what deletes it, until its visibility timeout ends.
+    :param message_id: id of the message.
+    :param enqueued_at: unix seconds when it reached the queue; 0 if the service does not say.
+    """
+
+    body: str
+    handle: str
+    message_id: str
+    enqueued_at: float
+
+
+def default_endpoint(region: str) -> str | None:
+    """Public address of CMQ in a region, or ``None`` where no name is documented.
+
+    The console shows the real address as "API request address"; a connection field overrides this one.
+    """
+    short = _SHORT_REGIONS.get(region)
+    return f"https://cmq-{short}.public.tencenttdmq.com" if short else None
+
+
+def sign(method: str, host: str, params: Mapping[str, Any], secret_key: str) -> str:
+    """Signature of a request (HMAC-SHA256, base64).
+
+    Keys are sorted as they are and only then spelled with dots; values enter raw, not URL-encoded.
+
+    :param method: ``GET`` or ``POST``.
+    :param host: host exactly as in the URL, with its port if it has one.
+    :param params: all parameters but ``Signature``.
+    """
+    query = "&".join(f"{key.replace('_', '.')}={params[key]}" for key in sorted(params))
+    source = f"{method}{host}{_PATH}?{query}"
+    digest = hmac.new(secret_key.encode(), source.encode(), hashlib.sha256).digest()
+    return base64.b64encode(digest).decode()
+
+
+class CmqClient:
+    """Talks to the queues and topics of one region.
+
+    Every action exists once, as parameters and a reader of the answer; ``a``-methods send them without
+    blocking and must stay on one event loop.
+
+    :param credentials: keys to sign with.
+    :param endpoint: URL of the service (``https://cmq-gz.public.tencenttdmq.com``).
+    :param connection: how messages name the Airflow connection.
+    :param proxy: proxy URL, if any.
+    """
+
+    def __init__(
+        self,
+        credentials: CredentialSource,
+        endpoint: str,
+        *,
+        connection: str = "the connection",
+        proxy: str | None = None,
+    ) -> None:
+        parts = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ConfigurationError(f"{endpoint!r} is not a CMQ address: check field cmq_endpoint of {connection}")
+        self._url = f"{parts.scheme}://{parts.netloc}{_PATH}"
+        self._host = parts.netloc
+        self._credentials = credentials
+        self._connection = connection
+        self._proxy = proxy
+        self._http: httpx.AsyncClient | None = None
+
+    # -- actions -------------------------------------------------------------------------------------
+
+    async def areceive(self, queue: str, *, count: int = BATCH_SIZE, wait: int = 3) -> list[Message]:
+        """Receive messages; an empty list when none came.
+
+        :param queue: name of the queue.
+        :param count: most messages to take, 1 to 16.
+        :param wait: seconds to wait for the first one. The service recommends at most 3: longer polls raise
+            the share of duplicates.
+        """
+        answer = await self._asend(*_receive(queue, count, wait))
+        return _messages(answer)
+
+    def receive(self, queue: str, *, count: int = BATCH_SIZE, wait: int = 3) -> list[Message]:
+        """Receive messages, blocking; see :meth:`areceive`."""
+        return _messages(self._send(*_receive(queue, count, wait)))
+
+    async def adelete(self, queue: str, handles: Sequence[str]) -> None:
+        """Delete received messages; handles that have expired are passed over (their message comes again)."""
+        for start in range(0, len(handles), BATCH_SIZE):
+            await self._asend("BatchDeleteMessage", _delete(queue, handles[start : start + BATCH_SIZE]))
+
+    def delete(self, queue: str, handles: Sequence[str]) -> None:
+        """Delete received messages, blocking; see :meth:`adelete`."""
+        for start in range(0, len(handles), BATCH_SIZE):
+            self._send("BatchDeleteMessage", _delete(queue, handles[start : start + BATCH_SIZE]))
+
+    def publish(self, topic: str, body: str) -> str:
+        """Publish a message to a topic and return its id."""
+        answer = self._send("PublishMessage", {"topicName": topic, "msgBody": body})
+        return str(answer.get("msgId", ""))
+
+    # -- transport -----------------------------------------------------------------------------------
+
+    async def _asend(self, action: str, params: dict[str, Any], wait: int = 0) -> dict[str, Any]:
+        import httpx
+
+        if self._http is None:
+            # Making the client reads the CA bundle: not on the event loop.
+            self._http = await asyncio.to_thread(httpx.AsyncClient, proxy=self._proxy)
+        form = self._form(action, params, await self._credentials.aget())
+        try:
+            response = await self._http.post(self._url, data=form, timeout=10 + wait)
+        except httpx.HTTPError as error:
+            raise self._unreachable(action, error) from error
+        return self._read(action, response)
+
+    def _send(self, action: str, params: dict[str, Any], wait: int = 0) -> dict[str, Any]:
+        import httpx
+
+        form = self._form(action, params, self._credentials.get())
+        try:
+            with httpx.Client(proxy=self._proxy) as http:
+                response = http.post(self._url, data=form, timeout=10 + wait)
+        except httpx.HTTPError as error:
+            raise self._unreachable(action, error) from error
+        return self._read(action, response)
+
+    def _form(self, action: str, params: dict[str, Any], credential: Any) -> dict[str, str]:
+        form = {
+            **{key: str(value) for key, value in params.items()},
+            "Action": action,
+            "SecretId": credential.secret_id,
+            "Timestamp": str(int(time.time())),
+            "Nonce": str(secrets.randbelow(2**31 - 1) + 1),
+            "SignatureMethod": "HmacSHA256",
+            "RequestClient": "airflow-provider-tcbatch",
+        }
+        if credential.token:
+            form["Token"] = credential.token
+        form["Signature"] = sign("POST", self._host, form, credential.secret_key)
+        return form
+
+    def _unreachable(self, action: str, error: Exception) -> InfrastructureError:
+        return InfrastructureError(
+            f"{action}: {self._url} can't be reached ({type(error).__name__}: {error}). What to do: check field "
+            f"cmq_endpoint of {self._connection} and the network",
+            action=action,
+            retryable=True,
+        )
+
+    def _read(self, action: str, response: httpx.Response) -> dict[str, Any]:
+        if response.status_code != 200:
+            raise InfrastructureError(
+                f"{action}: {self._url} answered HTTP {response.status_code}", action=action, retryable=True
+            )
+        try:
+            answer = response.json()
+            code = int(answer["code"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InfrastructureError(
+                f"{action}: {self._url} did not answer as CMQ does ({error}). What to do: check field cmq_endpoint of "
+                f"{self._connection}",
+                action=action,
+                retryable=True,
+            ) from None
+        if code in (0, _NO_MESSAGE) or (action == "BatchDeleteMessage" and code in _HANDLE_EXPIRED):
+            return dict(answer)
+        kind, retryable = _CLASSES.get(code, (ApiError, False))
+        hint = ""
+        if kind is PermissionDenied:
+            hint = f". What to do: check the keys of {self._connection} and their CMQ permissions"
+        elif kind is NotFound:
+            hint = f". What to do: check fields event_topic and event_queue of {self._connection}"
+        raise kind(
+            f"{action}: {code}: {answer.get('message', '')}{hint} (requestId {answer.get('requestId')})",
+            code=str(code),
+            action=action,
+            request_id=answer.get("requestId"),
+            retryable=retryable,
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections of the ``a``-methods."""
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+
+
+def _receive(queue: str, count: int, wait: int) -> tuple[str, dict[str, Any], int]:
+    params = {"queueName": queue, "numOfMsg": count, "pollingWaitSeconds": wait}
+    return "BatchReceiveMessage", params, wait
+
+
+def _delete(queue: str, handles: Sequence[str]) -> dict[str, Any]:
+    return {"queueName": queue, **{f"receiptHandle.{n}": handle for n, handle in enumerate(handles)}}
+
+
+def _messages(answer: Mapping[str, Any]) -> list[Message]:
+    return [
+        Message(
+            body=str(entry.get("msgBody", "")),
+            handle=str(entry.get("receiptHandle", "")),
+            message_id=str(entry.get("msgId", "")),
+            enqueued_at=float(entry.get("enqueueTime") or 0),
+        )
+        for entry in answer.get("msgInfoList") or ()
+    ]

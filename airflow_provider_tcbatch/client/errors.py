@@ -1,0 +1,98 @@
+"""Error codes of the service, mapped to classes, with what to do about them."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from airflow_provider_tcbatch.exceptions import (
+    ApiError,
+    InfrastructureError,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    QuotaExceeded,
+    ResourceBusy,
+    Throttled,
+)
+
+__all__ = ["api_error"]
+
+_T = TypeVar("_T")
+
+#: Longest matching prefix wins. A prefix ends at a dot or at the end of the code.
+_CLASSES: dict[str, tuple[type[ApiError], bool]] = {
+    "RequestLimitExceeded": (Throttled, True),
+    "InternalError": (InfrastructureError, True),
+    "ServiceUnavailable": (InfrastructureError, True),
+    "ResourceUnavailable": (InfrastructureError, True),
+    "ClientNetworkError": (InfrastructureError, True),
+    "ServerNetworkError": (InfrastructureError, True),
+    "AuthFailure": (PermissionDenied, False),
+    "UnauthorizedOperation": (PermissionDenied, False),
+    "IpInBlacklist": (PermissionDenied, False),
+    "IpNotInWhitelist": (PermissionDenied, False),
+    "LimitExceeded": (QuotaExceeded, False),
+    "ResourceInsufficient": (QuotaExceeded, False),
+    "ResourceNotFound": (NotFound, False),
+    "ResourceInUse": (ResourceBusy, False),
+    "UnsupportedOperation": (ResourceBusy, False),
+    "UnsupportedOperation.AcceptOtherRequest": (ResourceBusy, True),
+    "UnsupportedOperation.ComputeEnvAcceptOtherRequest": (ResourceBusy, True),
+}
+
+#: What to look at; ``{connection}`` is filled with the connection's name.
+_HINTS = {
+    "AuthFailure.SecretIdNotFound": "check the SecretId (field Login) of {connection}",
+    "AuthFailure.InvalidSecretId": "check the SecretId (field Login) of {connection}",
+    "AuthFailure.SignatureFailure": "check the SecretKey (field Password) of {connection}",
+    "AuthFailure.TokenFailure": "the temporary token is wrong or has expired: check field token of {connection}",
+    "AuthFailure.SignatureExpire": "this machine's clock is more than five minutes off",
+    "AuthFailure.UnauthorizedOperation": "the CAM policy of the keys in {connection} lacks this action",
+    "UnauthorizedOperation": "the CAM policy of the keys in {connection} lacks this action",
+    "InvalidZone.MismatchRegion": "check the zone against the region (fields zone and region of {connection})",
+    "InvalidParameterValue.InvalidZoneMismatchRegion": (
+        "check the zone against the region (fields zone and region of {connection})"
+    ),
+    "InvalidParameterValue.UnavailableZone": "choose another zone (argument zone, or field zone of {connection})",
+    "InvalidParameter.NotificationTopicName": (
+        "the topic must exist in the job's region and have a subscription: check field event_topic of {connection} "
+        "and the job's Notifications"
+    ),
+    "UnsupportedRegion": "check field region of {connection}",
+    "ClientNetworkError": "check field endpoint of {connection} and the network",
+    "ServerNetworkError": "check field endpoint of {connection} and the network",
+}
+
+
+def api_error(
+    code: str,
+    message: str,
+    *,
+    action: str,
+    request_id: str | None = None,
+    connection: str = "the connection",
+) -> ApiError:
+    """Make the exception for an error code.
+
+    :param code: code as the service, or the SDK, spells it.
+    :param message: its text; unstable and only for people.
+    :param action: API action that was called.
+    :param request_id: id of the request, if an answer came.
+    :param connection: how to name the Airflow connection in the advice.
+    """
+    kind, retryable = _longest(_CLASSES, code) or (InvalidRequest, False)
+    hint = _longest(_HINTS, code)
+    text = f"{action}: {code}: {message.strip().rstrip('.')}"
+    if hint:
+        text += f". What to do: {hint.format(connection=connection)}"
+    if request_id:
+        text += f" (RequestId {request_id})"
+    return kind(text, code=code, action=action, request_id=request_id, retryable=retryable)
+
+
+def _longest(table: dict[str, _T], code: str) -> _T | None:
+    parts = code.split(".")
+    for length in range(len(parts), 0, -1):
+        if (found := table.get(".".join(parts[:length]))) is not None:
+            return found
+    return None

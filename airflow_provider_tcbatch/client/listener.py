@@ -1,0 +1,141 @@
+"""Hears the events that Batch publishes to a CMQ topic.
+
+Two modes. *Own queue*: this process makes a queue and subscribes it to the topic, so every process hears
+everything. *Shared queue*: the user names one queue; a message for a job that nobody here waits for is left to
+reappear for another process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from airflow_provider_tcbatch.exceptions import ApiError, NotFound, PermissionDenied, ResourceBusy
+from airflow_provider_tcbatch.models.cmq import CreateCmqQueue, CreateCmqSubscribe, DeleteCmqQueue, DeleteCmqSubscribe
+from airflow_provider_tcbatch.models.events import parse_message
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.client.api import ApiClient
+    from airflow_provider_tcbatch.client.cmq import CmqClient, Message
+
+__all__ = ["EventListener", "own_queue_name"]
+
+log = logging.getLogger(__name__)
+
+#: In a shared queue, a message that nobody claimed for this many seconds is deleted.
+_UNCLAIMED_SECONDS = 600.0
+
+#: Longest pause after failures, in seconds.
+_LONGEST_PAUSE = 30.0
+
+
+def own_queue_name(prefix: str = "airflow-tcbatch") -> str:
+    """Make a queue name that tells where it came from: at most 64 letters, digits and dashes."""
+    host = re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname()).strip("-")[:24]
+    return f"{prefix}-{host}-{secrets.token_hex(4)}"
+
+
+class EventListener:
+    """Long-polls a queue and passes on which jobs its messages are about.
+
+    :param cmq: client for the queue; closed with the listener.
+    :param api: client that makes and removes an own queue.
+    :param topic: topic that jobs publish to.
+    :param queue: name of a shared queue; ``None`` for a queue of this process' own.
+    """
+
+    def __init__(self, cmq: CmqClient, api: ApiClient, topic: str, queue: str | None = None) -> None:
+        self._cmq = cmq
+        self._api = api
+        self._topic = topic
+        self._shared = queue is not None
+        self._queue = queue or own_queue_name()
+        self._made = False
+        #: Messages received so far.
+        self.received = 0
+
+    async def run(self, hint: Callable[[str, float], bool], failed: Callable[[], None]) -> None:
+        """Listen until cancelled, or until it turns out that it can't be done.
+
+        :param hint: called with a job id and the time its event arrived; says whether anybody waits for it.
+        :param failed: called when events stop being heard.
+        """
+        failures = 0
+        while True:
+            try:
+                if not self._shared and not self._made:
+                    await self._make_queue()
+                await self._hear(hint)
+                if failures:
+                    log.info("Events are heard again on queue %s", self._queue)
+                failures = 0
+            except PermissionDenied as error:
+                failed()
+                log.warning("Events can't be heard, waits go on by polling: %s", error)
+                return
+            except ApiError as error:
+                failures += 1
+                failed()
+                if isinstance(error, NotFound):
+                    # An own queue that somebody removed is made again.
+                    self._made = False
+                pause = min(_LONGEST_PAUSE, 2.0 ** min(failures, 5)) * random.uniform(0.5, 1.0)
+                level = logging.WARNING if failures == 1 else logging.DEBUG
+                log.log(level, "Events can't be heard, polling meanwhile, next try in %.0f s: %s", pause, error)
+                await asyncio.sleep(pause)
+
+    async def _hear(self, hint: Callable[[str, float], bool]) -> None:
+        messages = await self._cmq.areceive(self._queue)
+        now = time.time()
+        handled = [message.handle for message in messages if self._handle(message, hint, now)]
+        if handled:
+            await self._cmq.adelete(self._queue, handled)
+
+    def _handle(self, message: Message, hint: Callable[[str, float], bool], now: float) -> bool:
+        """Pass a message on; says whether it may be deleted."""
+        self.received += 1
+        events = parse_message(message.body)
+        if not events:
+            log.warning("Message %s on queue %s holds no Batch event", message.message_id, self._queue)
+        wanted = [hint(event.job_id, now) for event in events if event.job_id is not None]
+        if not self._shared or any(wanted):
+            return True
+        return bool(message.enqueued_at) and now - message.enqueued_at > _UNCLAIMED_SECONDS
+
+    async def _make_queue(self) -> None:
+        for action in (
+            CreateCmqQueue(queue_name=self._queue, polling_wait_seconds=3, visibility_timeout=30),
+            CreateCmqSubscribe(
+                topic_name=self._topic,
+                subscription_name=self._queue,
+                protocol="queue",
+                endpoint=self._queue,
+                notify_content_format="SIMPLIFIED",
+            ),
+        ):
+            try:
+                await self._api.acall(action)
+            except ResourceBusy:  # ResourceInUse.*: it exists already, from an attempt whose answer was lost
+                log.debug("%s: %s exists already", action.name(), self._queue)
+        self._made = True
+        log.info("Hearing events of topic %s on queue %s", self._topic, self._queue)
+
+    async def aclose(self) -> None:
+        """Remove an own queue, as far as that is possible, and close the client."""
+        try:
+            if self._made:
+                await self._api.acall(
+                    DeleteCmqSubscribe(topic_name=self._topic, subscription_name=self._queue), attempts=1
+                )
+                await self._api.acall(DeleteCmqQueue(queue_name=self._queue), attempts=1)
+        except ApiError as error:
+            log.info("Queue %s could not be removed: %s", self._queue, error)
+        finally:
+            await self._cmq.aclose()

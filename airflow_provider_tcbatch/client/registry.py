@@ -1,0 +1,83 @@
+"""Who shares a watcher with whom.
+
+One watcher per event loop and key (credentials, region, endpoint, topic), made for the first wait and closed a
+little after the last one: triggers that follow one another should not make and remove a queue each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from airflow_provider_tcbatch.client.api import ApiClient
+from airflow_provider_tcbatch.client.watcher import Watcher, spawn
+
+__all__ = ["shared_watcher"]
+
+log = logging.getLogger(__name__)
+
+#: Seconds that an unused watcher is kept.
+GRACE = 30.0
+
+
+@dataclass
+class _Entry:
+    watcher: Watcher
+    api: ApiClient
+    users: int = 0
+    timer: asyncio.TimerHandle | None = None
+    # Strong references: the loop itself keeps only weak ones.
+    closing: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+# Keyed by the loop object, not its id: ids are used again.
+_entries: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, _Entry]] = weakref.WeakKeyDictionary()
+
+
+@asynccontextmanager
+async def shared_watcher(
+    key: Hashable, make: Callable[[], tuple[Watcher, ApiClient]], grace: float = GRACE
+) -> AsyncIterator[Watcher]:
+    """Use the watcher that belongs to ``key`` on the running loop.
+
+    :param key: what tells watchers apart.
+    :param make: makes a watcher, not yet started, and the client that is closed with it.
+    :param grace: seconds to keep it after its last user.
+    """
+    loop = asyncio.get_running_loop()
+    entries = _entries.setdefault(loop, {})
+    entry = entries.get(key)
+    if entry is not None and entry.watcher.crashed:
+        del entries[key]  # its users have been told; the last of them closes it
+        entry = None
+    if entry is None:
+        entry = entries[key] = _Entry(*make())
+        entry.watcher.start()
+    if entry.timer is not None:
+        entry.timer.cancel()
+        entry.timer = None
+    entry.users += 1
+    try:
+        yield entry.watcher
+    finally:
+        entry.users -= 1
+        if entry.users == 0:
+            entry.timer = loop.call_later(grace, _retire, entries, key, entry)
+
+
+def _retire(entries: dict[Hashable, _Entry], key: Hashable, entry: _Entry) -> None:
+    if entries.get(key) is entry:
+        del entries[key]
+    task = spawn(_close(entry), "tcbatch-watcher-close")
+    entry.closing.add(task)
+    task.add_done_callback(entry.closing.discard)
+
+
+async def _close(entry: _Entry) -> None:
+    await entry.watcher.aclose()
+    await entry.api.aclose()
+    log.debug("Watcher closed")

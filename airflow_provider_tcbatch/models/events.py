@@ -1,0 +1,134 @@
+"""What arrives on the event queue.
+
+Only one sample of an event body was ever published (COMPUTE_NODE_CREATED), so the parser takes
+nothing for granted: the body may be plain or base64 JSON, wrapped by an HTTP push, one event or several,
+ids in any spelling at any depth. An event is a hint; what it says is confirmed through the API before
+anything is decided. The state is read from the event's *name*, never from guessed members of its body.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["BatchEvent", "parse_message"]
+
+_JOB_ID = re.compile(r"\bjob-[0-9a-z]{4,}\b")
+_ENV_ID = re.compile(r"\benv-[0-9a-z]{4,}\b")
+_EVENT_NAME = re.compile(r"\b(?:JOB|TASK|TASK_INSTANCE|COMPUTE_ENV|COMPUTE_NODE)_[A-Z_]+\b")
+
+
+@dataclass(frozen=True)
+class BatchEvent:
+    """One event.
+
+    :param name: event name (``JOB_SUCCEED``); empty if the body names none.
+    :param job_id: the job it is about, if any.
+    :param env_id: the compute environment it is about, if any.
+    :param time: event time as the body spells it.
+    :param variables: the user's EventVars.
+    :param raw: the event as it came.
+    """
+
+    name: str
+    job_id: str | None = None
+    env_id: str | None = None
+    time: str | None = None
+    variables: dict[str, str] = field(default_factory=dict)
+    raw: Any = None
+
+
+def parse_message(body: str) -> list[BatchEvent]:
+    """Read the events of one message; an empty list if it holds none.
+
+    :param body: message body as the queue delivered it.
+    """
+    document = _decode(body)
+    if isinstance(document, Mapping) and "TopicOwner" in document and isinstance(document.get("msgBody"), str):
+        document = _decode(document["msgBody"])
+    if isinstance(document, Mapping):
+        events = _find(document, "events")
+        items = events if isinstance(events, list) else [document]
+        return [event for item in items if (event := _event(item)) is not None]
+    # Not JSON at all: the names and ids that the text mentions are still good hints.
+    event = _event(document)
+    return [event] if event else []
+
+
+def _decode(body: str) -> Any:
+    for text in (body, _from_base64(body)):
+        if text is None:
+            continue
+        try:
+            return json.loads(text)
+        except ValueError:
+            continue
+    return body
+
+
+def _from_base64(text: str) -> str | None:
+    try:
+        return base64.b64decode(text, validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _event(item: Any) -> BatchEvent | None:
+    text = item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)
+    name = _find(item, "eventname")
+    if not isinstance(name, str):
+        name = match.group() if (match := _EVENT_NAME.search(text)) else ""
+    job_id = _identifier(item, "jobid", _JOB_ID, text)
+    env_id = _identifier(item, "envid", _ENV_ID, text)
+    if not name and job_id is None and env_id is None:
+        return None
+    time = _find(item, "eventtime")
+    return BatchEvent(
+        name=name.upper(),
+        job_id=job_id,
+        env_id=env_id,
+        time=time if isinstance(time, str) else None,
+        variables=dict(_variables(_find(item, "eventvars"))),
+        raw=item,
+    )
+
+
+def _identifier(item: Any, key: str, pattern: re.Pattern[str], text: str) -> str | None:
+    found = _find(item, key)
+    if isinstance(found, str) and found:
+        return found
+    match = pattern.search(text)
+    return match.group() if match else None
+
+
+def _find(item: Any, key: str) -> Any:
+    """First value under ``key``, whatever its case and underscores, breadth first."""
+    level = [item]
+    while level:
+        below: list[Any] = []
+        for node in level:
+            if isinstance(node, Mapping):
+                for name, value in node.items():
+                    if str(name).replace("_", "").lower() == key:
+                        return value
+                    below.append(value)
+            elif isinstance(node, list):
+                below.extend(node)
+        level = below
+    return None
+
+
+def _variables(found: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(found, Mapping):
+        yield from ((str(name), str(value)) for name, value in found.items())
+    elif isinstance(found, list):
+        for entry in found:
+            if isinstance(entry, Mapping):
+                name, value = _find(entry, "name"), _find(entry, "value")
+                if name is not None:
+                    yield str(name), "" if value is None else str(value)
