@@ -11,11 +11,11 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import uvicorn
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,6 +30,8 @@ from airflow_provider_tcbatch.emulator.info import EmulatorInfo
 from airflow_provider_tcbatch.emulator.settings import Settings
 
 log = logging.getLogger("tcbatch_emulator")
+
+T = TypeVar("T")
 
 
 class Launch(BaseModel):
@@ -64,7 +66,7 @@ def loopback(host: str) -> str:
         parsed = None
     if not (isinstance(parsed, ipaddress.IPv4Address) and parsed.is_loopback):
         raise NotLoopback(
-            f"the emulator runs any command it is sent, so it listens on IPv4 loopback only (127.0.0.1), not on {host!r}"
+            f"the emulator runs any command it is sent, so it listens on loopback only (127.0.0.1), not on {host!r}"
         )
     return address
 
@@ -276,7 +278,7 @@ class Emulator:
             raise TimeoutError(f"the job {job_id} is still {job.state} after {timeout:g} s") from None
         return job.state
 
-    def _on_loop(self, work: Any) -> Any:
+    def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         if self._loop is None:
             work.close()
             raise RuntimeError("the emulator is not running")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from airflow_provider_tcbatch.emulator.batch import watchdog as watchdog_module
 
@@ -82,7 +83,7 @@ async def run(
     :param grace: seconds between SIGTERM and SIGKILL.
     :raises OSError: when the process cannot be started.
     """
-    with open(stdout, "ab") as out, open(stderr, "ab") as err:
+    with _append(stdout) as out, _append(stderr) as err:
         process = await asyncio.create_subprocess_exec(
             "/bin/sh",
             "-c",
@@ -110,6 +111,10 @@ async def run(
     return Ended(code if code >= 0 else 128 - code, timed_out)
 
 
+def _append(path: Path) -> BinaryIO:
+    return open(path, "ab")
+
+
 async def _end_group(process: asyncio.subprocess.Process, group: int, grace: float) -> None:
     """Stop what still runs of a group: politely when its leader still runs, else at once."""
     if process.returncode is None:
@@ -120,7 +125,7 @@ async def _end_group(process: asyncio.subprocess.Process, group: int, grace: flo
             await asyncio.wait_for(process.wait(), grace)
         # The leader may be a shell that died at once while its program still tidies up. Nothing announces the end of
         # a process group, so this one has to be looked at.
-        while _signal(group, 0) and loop.time() < deadline:
+        while _signal(group, 0) and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     _signal(group, signal.SIGKILL)
     await process.wait()

@@ -63,7 +63,7 @@ def _check_new_name(core: Core, kind: str, name: str, where: str) -> None:
     if deleted is not None and core.now() - deleted < core.settings.cmq_name_block_seconds:
         raise ApiError(
             f"ResourceInUse.{kind.title()}",
-            f"{name} was deleted less than {core.settings.cmq_name_block_seconds:g} s ago and cannot be made again yet.",
+            f"{name} was deleted less than {core.settings.cmq_name_block_seconds:g} s ago and is blocked for now.",
         )
 
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote, unquote
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from airflow_provider_tcbatch.emulator.cos.store import ObjectStore
 from airflow_provider_tcbatch.emulator.errors import CosError
@@ -74,7 +74,7 @@ class CosApp:
     def __init__(self, store: ObjectStore, keys: dict[str, str]) -> None:
         self._store = store
         self._keys = keys
-        self._s3: ASGIApp | None = None
+        self._s3: Any = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -90,7 +90,7 @@ class CosApp:
             log.exception("%s %s failed", scope["method"], scope["path"])
             await answer.fail(500, "InternalError", "We encountered an internal error, see the emulator's log.")
 
-    async def _moto(self) -> ASGIApp:
+    async def _moto(self) -> Any:
         if self._s3 is None:
             wsgi = await asyncio.to_thread(self._store.wsgi)
             from a2wsgi import WSGIMiddleware

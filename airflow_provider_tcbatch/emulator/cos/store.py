@@ -32,7 +32,7 @@ class ObjectStore:
         """moto's backend, imported and given its first buckets on first use."""
         with _lock:
             if self._backend is None:
-                from moto.core import DEFAULT_ACCOUNT_ID
+                from moto.core.models import DEFAULT_ACCOUNT_ID
                 from moto.s3.models import s3_backends
 
                 self._backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]

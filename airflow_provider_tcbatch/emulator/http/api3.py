@@ -27,7 +27,8 @@ SERVICES = {"batch": ("2017-03-12", BATCH), "tdmq": ("2020-02-17", TDMQ)}
 async def answer(core: Core, request: Request) -> Response:
     """Answer one call; every refusal is HTTP 200 with an Error object, as the service does it."""
     request_id = new_request_id()
-    service, action, params, code = "api", "", {}, "OK"
+    service, action, code = "api", "", "OK"
+    params: dict[str, Any] = {}
     result: dict[str, Any]
     try:
         authorization = await _authenticate(core, request)

@@ -49,8 +49,8 @@ def build(core: Core) -> ASGIApp:
 def _guard(application: ASGIApp) -> ASGIApp:
     """Keep web pages out of the control API, which has no signature.
 
-    A page in a browser on this machine can reach loopback; its requests give themselves away by an ``Origin`` header, or
-    by a host name that merely resolves to this machine.
+    A page in a browser on this machine can reach loopback; its requests give themselves away by an ``Origin``
+    header, or by a host name that merely resolves to this machine.
     """
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
