@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_tcbatch.exceptions import InfrastructureError, InvalidRequest, NotFound, TCBatchError, Throttled
 from airflow_provider_tcbatch.models.actions import DescribeJob, DescribeJobs
 from airflow_provider_tcbatch.policies.outcome import judge
+from airflow_provider_tcbatch.policies.pacing import pace
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -272,7 +273,7 @@ class Watcher:
     def _interval(self, watch: _Watch, now: float) -> float:
         """Young jobs are looked at soon, old ones seldom, and while events flow more seldom still."""
         slowest = max(watch.poll_interval, self._timings.reconcile) if self._trust else watch.poll_interval
-        return min(slowest, max(1.0, (now - watch.fresh) / 2)) * random.uniform(0.9, 1.0)
+        return pace(now - watch.fresh, slowest) * random.uniform(0.9, 1.0)
 
     def _take(self, now: float) -> list[_Watch]:
         """Jobs for one call: those that are due, and as many that soon will be as still fit in."""

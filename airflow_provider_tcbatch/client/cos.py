@@ -1,0 +1,175 @@
+"""Tencent's COS SDK, configured from a connection. The SDK is imported at the first call."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_provider_tcbatch.exceptions import (
+    ApiError,
+    ConfigurationError,
+    InfrastructureError,
+    NotFound,
+    PermissionDenied,
+)
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.client.credentials import CredentialSource
+
+__all__ = ["CosClient", "CosSettings"]
+
+
+@dataclass(frozen=True)
+class CosSettings:
+    """Where COS is.
+
+    :param region: region of the buckets.
+    :param endpoint: URL of another server that speaks COS's protocol (an emulator), or a COS host name
+        without the bucket (``cos-internal.ap-guangzhou.tencentcos.cn``); ``None`` for the public host.
+    :param proxy: proxy URL, if any.
+    :param connection: how messages name the Airflow connection.
+    """
+
+    region: str
+    endpoint: str | None = None
+    proxy: str | None = None
+    connection: str = "the connection"
+
+
+class CosClient:
+    """Reads and writes objects.
+
+    :param credentials: keys to sign with.
+    :param settings: where COS is.
+    """
+
+    def __init__(self, credentials: CredentialSource, settings: CosSettings) -> None:
+        self._credentials = credentials
+        self._settings = settings
+        self._sdk: Any = None
+
+    @property
+    def sdk(self) -> Any:
+        """The SDK's own ``qcloud_cos.CosS3Client``, for everything that has no method here."""
+        if self._sdk is None:
+            self._sdk = self._make()
+        return self._sdk
+
+    def _make(self) -> Any:
+        from qcloud_cos import CosConfig, CosS3Client
+
+        settings = self._settings
+        options: dict[str, Any] = {}
+        if settings.endpoint:
+            parts = urlsplit(settings.endpoint if "://" in settings.endpoint else f"https://{settings.endpoint}")
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ConfigurationError(
+                    f"{settings.endpoint!r} is not a COS address: check field cos_endpoint of {settings.connection}"
+                )
+            options["Scheme"] = parts.scheme
+            if _is_address(parts.hostname):
+                # Connect there, while the Host header (which is signed) still names bucket and region.
+                options.update(IP=parts.hostname, Port=parts.port or (443 if parts.scheme == "https" else 80))
+                options["ServiceDomain"] = parts.netloc
+            else:
+                options["Endpoint"] = parts.netloc
+        if settings.proxy:
+            options["Proxies"] = {"http": settings.proxy, "https": settings.proxy}
+        config = CosConfig(
+            Region=settings.region,
+            CredentialInstance=self._credentials.get(),
+            Timeout=30,
+            **options,
+        )
+        return CosS3Client(config)
+
+    def get(self, bucket: str, key: str) -> bytes:
+        """Read a whole object.
+
+        :raises NotFound: if it, or the bucket, does not exist.
+        """
+        return self._read(bucket, key)
+
+    def tail(self, bucket: str, key: str, size: int) -> tuple[bytes, bool]:
+        """Read the last ``size`` bytes of an object; the second value says whether that is all of it."""
+        total = int(self._run(self.sdk.head_object, Bucket=bucket, Key=key)["Content-Length"])
+        if total <= size:
+            return (self._read(bucket, key) if total else b""), True
+        return self._read(bucket, key, Range=f"bytes={total - size}-{total - 1}"), False
+
+    def _read(self, bucket: str, key: str, **options: Any) -> bytes:
+        answer = self._run(self.sdk.get_object, Bucket=bucket, Key=key, **options)
+        data: bytes = answer["Body"].get_raw_stream().read()
+        return data
+
+    def put(self, bucket: str, key: str, data: bytes | str) -> None:
+        """Write an object."""
+        body = data.encode() if isinstance(data, str) else data
+        self._run(self.sdk.put_object, Bucket=bucket, Key=key, Body=body)
+
+    def put_file(self, bucket: str, key: str, path: str) -> None:
+        """Write an object from a local file, in parts where it is large."""
+        self._run(self.sdk.upload_file, Bucket=bucket, Key=key, LocalFilePath=path)
+
+    def exists(self, bucket: str, key: str) -> bool:
+        """Whether an object exists."""
+        return bool(self._run(self.sdk.object_exists, Bucket=bucket, Key=key))
+
+    def list(self, bucket: str, prefix: str = "") -> Iterator[str]:
+        """Iterate over the keys below a prefix."""
+        marker = ""
+        while True:
+            page = self._run(self.sdk.list_objects, Bucket=bucket, Prefix=prefix, Marker=marker)
+            for entry in page.get("Contents") or ():
+                yield entry["Key"]
+            if page.get("IsTruncated") != "true":
+                return
+            marker = page["NextMarker"]
+
+    def ensure_bucket(self, bucket: str) -> None:
+        """Make a bucket unless it exists."""
+        if not self._run(self.sdk.bucket_exists, Bucket=bucket):
+            self._run(self.sdk.create_bucket, Bucket=bucket)
+
+    def _run(self, method: Any, **arguments: Any) -> Any:
+        from qcloud_cos import CosClientError, CosServiceError
+
+        where = f"cos://{arguments['Bucket']}/{arguments.get('Key', '')}"
+        try:
+            return method(**arguments)
+        except CosServiceError as error:
+            raise self._translate(error, method.__name__, where) from error
+        except CosClientError as error:
+            raise InfrastructureError(
+                f"{method.__name__} {where}: COS can't be reached ({error}). What to do: check fields cos_endpoint and "
+                f"region of {self._settings.connection}",
+                code="CosClientError",
+                action=method.__name__,
+                retryable=True,
+            ) from error
+
+    def _translate(self, error: Any, action: str, where: str) -> ApiError:
+        code, status = str(error.get_error_code()), error.get_status_code()
+        text = f"{action} {where}: {code}: {error.get_error_msg()}"
+        kind: type[ApiError] = ApiError
+        if status == 404:
+            kind = NotFound
+            text += f". What to do: check the bucket, the key and field region of {self._settings.connection}"
+        elif status in (401, 403):
+            kind = PermissionDenied
+            text += f". What to do: check the keys of {self._settings.connection} and their COS permissions"
+        elif status >= 500:
+            kind = InfrastructureError
+        request_id = error.get_request_id() if hasattr(error, "get_request_id") else None
+        return kind(text, code=code, action=action, request_id=request_id, retryable=status >= 500)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return True

@@ -1,0 +1,138 @@
+"""Output of task instances: DescribeTaskLogs for a preview, COS for the rest.
+
+The preview is at most 2048 bytes of each stream, base64, sometimes with a ``data:`` prefix and without padding;
+whether it is the head or the tail is not documented. The objects in COS appear when an instance has ended, maybe a
+moment later.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError
+from airflow_provider_tcbatch.models.actions import DescribeTask, DescribeTaskLogs, Filter
+from airflow_provider_tcbatch.models.states import State
+from airflow_provider_tcbatch.models.storage import CosLocation
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.client.api import ApiClient
+    from airflow_provider_tcbatch.client.cos import CosClient
+    from airflow_provider_tcbatch.models.views import LogLocation, TaskInstanceLog, TaskInstanceView
+
+__all__ = ["InstanceOutput", "LogReader", "decode_preview"]
+
+log = logging.getLogger(__name__)
+
+#: Most instances that one DescribeTaskLogs takes.
+_PREVIEWS = 10
+
+FAILED_STATES = (State.FAILED.value, State.FAILED_INTERRUPTED.value)
+
+
+@dataclass(frozen=True)
+class InstanceOutput:
+    """An instance and what it printed.
+
+    :param task_name: task that it belongs to.
+    :param view: the instance as DescribeTask shows it.
+    :param stdout: text, maybe cut at the front.
+    :param stderr: text, maybe cut at the front.
+    """
+
+    task_name: str
+    view: TaskInstanceView
+    stdout: str = ""
+    stderr: str = ""
+
+
+def decode_preview(text: str | None) -> str:
+    """Decode a stream of a preview; undecodable bytes (a character cut in two) are replaced."""
+    if not text:
+        return ""
+    encoded = text.rpartition("base64,")[2].strip()
+    try:
+        data = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return text
+    return data.decode("utf-8", "replace")
+
+
+class LogReader:
+    """Reads the output of the instances of jobs.
+
+    :param api: client to ask.
+    :param cos: client for the full text; ``None`` to do with previews.
+    :param size: most bytes of a stream to read from COS, counted from its end.
+    """
+
+    def __init__(self, api: ApiClient, cos: CosClient | None = None, size: int = 16 * 1024) -> None:
+        self._api = api
+        self._cos = cos
+        self._size = size
+
+    def instances(
+        self, job_id: str, task_name: str, states: Sequence[str] = (), limit: int = 100
+    ) -> list[TaskInstanceView]:
+        """Instances of a task, lowest index first.
+
+        :param states: only these states; empty for all.
+        :param limit: most instances to return.
+        """
+        filters = [Filter(name="task-instance-state", values=list(states))] if states else None
+        request = DescribeTask(job_id=job_id, task_name=task_name, filters=filters)
+        found: list[TaskInstanceView] = []
+        for page in self._api.pages(request, page_size=min(limit, 1000)):
+            found += page.task_instance_set or []
+            if len(found) >= limit:
+                break
+        # The filter's name is documented two ways: what it let through is looked at again.
+        wanted = [view for view in found if not states or str(view.task_instance_state) in states]
+        return sorted(wanted, key=lambda view: view.task_instance_index)[:limit]
+
+    def outputs(self, job_id: str, task_name: str, views: Sequence[TaskInstanceView]) -> Iterator[InstanceOutput]:
+        """What these instances printed, in order."""
+        for start in range(0, len(views), _PREVIEWS):
+            portion = views[start : start + _PREVIEWS]
+            previews = self._previews(job_id, task_name, [view.task_instance_index for view in portion])
+            for view in portion:
+                preview = previews.get(view.task_instance_index)
+                yield InstanceOutput(
+                    task_name,
+                    view,
+                    stdout=self._text("stdout", view.redirect_info, preview),
+                    stderr=self._text("stderr", view.redirect_info, preview),
+                )
+
+    def _previews(self, job_id: str, task_name: str, indexes: list[int]) -> dict[int, TaskInstanceLog]:
+        request = DescribeTaskLogs(job_id=job_id, task_name=task_name, task_instance_indexes=indexes)
+        answer = self._api.call(request)
+        return {entry.task_instance_index: entry for entry in answer.task_instance_log_set or ()}
+
+    def _text(self, stream: str, location: LogLocation | None, preview: TaskInstanceLog | None) -> str:
+        full = self._from_cos(stream, location)
+        if full is not None:
+            return full
+        return decode_preview(getattr(preview, f"{stream}_log", None))
+
+    def _from_cos(self, stream: str, location: LogLocation | None) -> str | None:
+        """Text from COS, or ``None`` where it is not, or not yet, to be had."""
+        path = getattr(location, f"{stream}_redirect_path", None)
+        name = getattr(location, f"{stream}_redirect_file_name", None)
+        if self._cos is None or not path or not name:
+            return None
+        try:
+            place = CosLocation.parse(path).join(name)
+            data, whole = self._cos.tail(place.bucket, place.key, self._size)
+        except ValueError:
+            return None  # cfs:// and nfs:// can't be read from here
+        except (ApiError, ConfigurationError) as error:
+            # The preview will do: a missing log must not hide why the job failed.
+            log.info("%s%s can't be read, showing the preview instead: %s", path, name, error)
+            return None
+        text = data.decode("utf-8", "replace")
+        return text if whole else f"[... earlier output is in {place}]\n{text}"

@@ -1,0 +1,89 @@
+"""What Airflow learns about this package without importing any of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_tcbatch import __version__
+
+__all__ = ["get_provider_info"]
+
+_NAME = "Tencent Cloud Batch"
+
+
+def _text(label: str, description: str, **schema: Any) -> dict[str, Any]:
+    return {
+        "label": label,
+        "description": description,
+        "schema": {"type": ["string", "null"], **schema},
+    }
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's description in Airflow's ``provider_info`` schema."""
+    return {
+        "package-name": "airflow-provider-tcbatch",
+        "name": _NAME,
+        "description": "Tencent Cloud Batch: jobs, compute environments, task templates and their events.",
+        "versions": [__version__],
+        "integrations": [
+            {
+                "integration-name": _NAME,
+                "external-doc-url": "https://cloud.tencent.com/document/product/599",
+                "tags": ["service"],
+            }
+        ],
+        "operators": [
+            {"integration-name": _NAME, "python-modules": ["airflow_provider_tcbatch.operators.job"]},
+        ],
+        "hooks": [
+            {
+                "integration-name": _NAME,
+                "python-modules": [
+                    "airflow_provider_tcbatch.hooks.tencent_cloud",
+                    "airflow_provider_tcbatch.hooks.batch",
+                    "airflow_provider_tcbatch.hooks.cos",
+                ],
+            }
+        ],
+        "triggers": [
+            {"integration-name": _NAME, "python-modules": ["airflow_provider_tcbatch.triggers.job"]},
+        ],
+        "extra-links": ["airflow_provider_tcbatch.links.TCBatchJobLink"],
+        "connection-types": [
+            {
+                "connection-type": "tencentcloud",
+                "hook-name": "Tencent Cloud",
+                "hook-class-name": "airflow_provider_tcbatch.hooks.tencent_cloud.TencentCloudHook",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["host", "port", "schema"],
+                    "relabeling": {"login": "SecretId", "password": "SecretKey"},
+                    "placeholders": {"login": "AKID...", "extra": '{"region": "ap-guangzhou"}'},
+                },
+                "conn-fields": {
+                    "region": _text("Region", "Region of jobs and buckets, such as ap-guangzhou."),
+                    "zone": _text("Zone", "Availability zone for jobs that name none, such as ap-guangzhou-3."),
+                    "token": _text("Session token", "Token of temporary keys (STS).", format="password"),
+                    "event_topic": _text(
+                        "Event topic", "Name of the TDMQ CMQ topic that jobs publish to. Empty: waits poll only."
+                    ),
+                    "event_queue": _text(
+                        "Shared event queue", "Name of one queue for all triggerers. Empty: each makes its own."
+                    ),
+                    "api_limits": _text("API limits", "Documented request rates.", enum=["cn", "intl", None]),
+                    "api_share": _text("API share", "Part of these rates that one process takes, 0 to 1; default 0.5."),
+                    "endpoint": _text("Batch endpoint", "Host or URL; default batch.tencentcloudapi.com."),
+                    "tdmq_endpoint": _text("TDMQ endpoint", "Host or URL of the TDMQ API; default beside Batch's."),
+                    "cmq_endpoint": _text("CMQ address", "The console's 'API request address' of CMQ."),
+                    "cos_endpoint": _text("COS address", "URL of another COS server; default the public one."),
+                    "root_domain": _text(
+                        "Root domain", "tencentcloudapi.com, or intl.tencentcloudapi.com for the international site."
+                    ),
+                    "proxy": _text("Proxy", "URL of a HTTP proxy for all requests."),
+                    "console_url": _text(
+                        "Console address", "Template of a job's page, with {job_id}, {region} and {rid}."
+                    ),
+                },
+            }
+        ],
+    }

@@ -1,0 +1,187 @@
+"""Batch, as a DAG author's own code would use it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from airflow_provider_tcbatch.client.logs import FAILED_STATES, InstanceOutput, LogReader
+from airflow_provider_tcbatch.exceptions import ConfigurationError, TCBatchError
+from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
+from airflow_provider_tcbatch.models.actions import (
+    DescribeJob,
+    DescribeJobResult,
+    DescribeJobs,
+    DescribeTask,
+    DescribeTaskResult,
+    Filter,
+    SubmitJob,
+    TerminateJob,
+)
+from airflow_provider_tcbatch.models.compute_env import Placement
+from airflow_provider_tcbatch.models.job import Job
+from airflow_provider_tcbatch.models.views import JobView
+from airflow_provider_tcbatch.policies.notifying import with_notification
+from airflow_provider_tcbatch.policies.pacing import pace
+from airflow_provider_tcbatch.policies.report import SHOWN, FailedInstance, failure_report
+
+__all__ = ["TCBatchHook"]
+
+#: Most jobs or ids on one page of DescribeJobs.
+_PAGE = 100
+
+
+class TCBatchHook(TencentCloudHook):
+    """Comfortable methods for jobs. For any other action use ``hook.api.call(action)``."""
+
+    @cached_property
+    def log_reader(self) -> LogReader:
+        """Reads what the instances of a job printed."""
+        return LogReader(self.api, self.settings.cos_client())
+
+    def placement(self, zone: str | None = None, placement: Mapping[str, Any] | None = None) -> Placement:
+        """Where a job's machines are made.
+
+        :param zone: availability zone; default is the connection's.
+        :param placement: a whole Placement, in wire or Python spelling.
+        :raises ConfigurationError: if no zone is given anywhere.
+        """
+        if placement is not None:
+            return Placement.parse(placement, at="Placement")
+        zone = zone or self.settings.zone
+        if not zone:
+            raise ConfigurationError(
+                f"No zone: set field zone of connection {self.tencentcloud_conn_id!r} (for instance "
+                f"{self.settings.api.region}-3), or the operator's argument zone"
+            )
+        return Placement(zone=zone)
+
+    def submit_job(
+        self,
+        job: Job | Mapping[str, Any],
+        *,
+        zone: str | None = None,
+        placement: Mapping[str, Any] | None = None,
+        client_token: str | None = None,
+        notify: bool = True,
+    ) -> str:
+        """Submit a job and return its id.
+
+        :param job: the job, as a model or as a mapping in either spelling.
+        :param zone: availability zone; default is the connection's.
+        :param placement: a whole Placement, instead of ``zone``.
+        :param client_token: at most 64 ASCII characters: the same token submits the same job only once, and a
+            lost answer is asked for again. Without one, a network error may leave a job behind.
+        :param notify: let the job publish its end to the connection's ``event_topic``, if it has one.
+        :raises InvalidRequest: if the job is wrong, before anything is sent.
+        """
+        model = job if isinstance(job, Job) else Job.parse(job, at="Job")
+        if notify and self.settings.event_topic:
+            model = Job.parse(with_notification(model.to_wire(), self.settings.event_topic), at="Job")
+        request = SubmitJob(placement=self.placement(zone, placement), job=model, client_token=client_token)
+        return self.api.call(request).job_id
+
+    def describe_job(self, job_id: str) -> DescribeJobResult:
+        """One job with its tasks, counts, reason and next action."""
+        return self.api.call(DescribeJob(job_id=job_id))
+
+    def describe_jobs(
+        self, job_ids: Sequence[str] | None = None, filters: Mapping[str, Sequence[str]] | None = None
+    ) -> Iterator[JobView]:
+        """Iterate over jobs, by id or by filter.
+
+        :param job_ids: any number of ids; those that the service does not know are left out.
+        :param filters: values by filter name (``job-state``, ``job-name``, ``zone``, ``tag-key`` ...).
+        """
+        if job_ids is not None:
+            for start in range(0, len(job_ids), _PAGE):
+                ids = list(job_ids[start : start + _PAGE])
+                yield from self.api.call(DescribeJobs(job_ids=ids, limit=len(ids))).job_set
+            return
+        conditions = [Filter(name=name, values=list(values)) for name, values in (filters or {}).items()]
+        for page in self.api.pages(DescribeJobs(filters=conditions or None), _PAGE):
+            yield from page.job_set
+
+    def describe_task(self, job_id: str, task_name: str, *, limit: int = 100) -> DescribeTaskResult:
+        """One task with its first ``limit`` instances."""
+        return self.api.call(DescribeTask(job_id=job_id, task_name=task_name, limit=limit))
+
+    def terminate_job(self, job_id: str, *, attempts: int = 1) -> None:
+        """Ask for a job's end. The service takes its time, and refuses while the job is still SUBMITTED.
+
+        :param attempts: how often to ask at most when the service can't be reached.
+        """
+        self.api.call(TerminateJob(job_id=job_id), attempts=attempts)
+
+    # -- why it failed -------------------------------------------------------------------------------
+
+    def instance_outputs(
+        self, job: DescribeJobResult, *, failed_only: bool = True, limit: int = SHOWN
+    ) -> Iterator[InstanceOutput]:
+        """What the instances of a job printed.
+
+        :param job: the job as :meth:`describe_job` returned it.
+        :param failed_only: leave out the instances that did not fail.
+        :param limit: most instances in all.
+        """
+        left = limit
+        states = FAILED_STATES if failed_only else ()
+        for task in job.task_set or ():
+            if left <= 0:
+                return
+            if task.task_name is None or (failed_only and str(task.task_state) not in FAILED_STATES):
+                continue
+            views = self.log_reader.instances(job.job_id, task.task_name, states, left)
+            left -= len(views)
+            yield from self.log_reader.outputs(job.job_id, task.task_name, views)
+
+    def explain_failure(self, job: DescribeJobResult, outputs: Sequence[InstanceOutput]) -> str:
+        """Say why a job failed, with exit codes and the last lines of stderr.
+
+        :param job: the job as :meth:`describe_job` returned it.
+        :param outputs: failed instances, as :meth:`instance_outputs` returned them.
+        """
+        metrics = job.task_instance_metrics
+        return failure_report(
+            job.job_id,
+            str(job.job_state),
+            job_name=job.job_name,
+            reason=job.state_reason,
+            failed=[
+                FailedInstance(
+                    task=output.task_name,
+                    index=output.view.task_instance_index,
+                    exit_code=output.view.exit_code,
+                    reason=output.view.state_reason,
+                    machine=output.view.compute_node_instance_id,
+                    stderr=output.stderr,
+                )
+                for output in outputs
+            ],
+            failed_count=metrics.failed if metrics else None,
+            total_count=metrics.total if metrics else None,
+            link=self.settings.job_url(job.job_id),
+        )
+
+    def wait(self, job_id: str, *, poll_interval: float = 30.0) -> Iterator[DescribeJobResult]:
+        """Look at a job again and again, blocking in between: young jobs often, old ones every ``poll_interval``.
+
+        The caller stops iterating. A look that fails is tolerated four times in a row.
+
+        :param poll_interval: longest time in seconds between two looks.
+        """
+        begun = time.monotonic()
+        failures = 0
+        while True:
+            try:
+                view = self.describe_job(job_id)
+                failures = 0
+                yield view
+            except TCBatchError as error:
+                failures += 1
+                if failures >= 5 or not getattr(error, "retryable", False):
+                    raise
+                self.log.warning("Looking at %s failed (%d in a row): %s", job_id, failures, error)
+            time.sleep(pace(time.monotonic() - begun, poll_interval))

@@ -1,0 +1,54 @@
+"""Objects in COS, through Tencent's own SDK."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_tcbatch.client.cos import CosClient
+
+__all__ = ["CosHook"]
+
+
+class CosHook(TencentCloudHook):
+    """Reads and writes objects with the keys of the connection.
+
+    Bucket names carry the APPID (``logs-1250000000``); keys have no leading slash.
+    """
+
+    @cached_property
+    def cos(self) -> CosClient:
+        """The client; ``cos.sdk`` is the SDK's own."""
+        return self.settings.cos_client()
+
+    def get(self, bucket: str, key: str) -> bytes:
+        """Read a whole object.
+
+        :raises NotFound: if it, or the bucket, does not exist.
+        """
+        return self.cos.get(bucket, key)
+
+    def put(self, bucket: str, key: str, data: bytes | str) -> None:
+        """Write an object."""
+        self.cos.put(bucket, key, data)
+
+    def put_file(self, bucket: str, key: str, path: str) -> None:
+        """Write an object from a local file, in parts where it is large."""
+        self.cos.put_file(bucket, key, path)
+
+    def exists(self, bucket: str, key: str) -> bool:
+        """Whether an object exists."""
+        return self.cos.exists(bucket, key)
+
+    def list(self, bucket: str, prefix: str = "") -> Iterator[str]:
+        """Iterate over the keys below a prefix."""
+        return self.cos.list(bucket, prefix)
+
+    def ensure_bucket(self, bucket: str) -> None:
+        """Make a bucket unless it exists."""
+        self.cos.ensure_bucket(bucket)

@@ -1,0 +1,274 @@
+"""The Airflow connection of type ``tencentcloud``, and the clients made from it."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook
+from airflow.sdk.log import mask_secret
+
+from airflow_provider_tcbatch.client.api import ApiClient, ApiSettings
+from airflow_provider_tcbatch.client.cmq import CmqClient, default_endpoint
+from airflow_provider_tcbatch.client.cos import CosClient, CosSettings
+from airflow_provider_tcbatch.client.credentials import CredentialSource, DefaultChain, StaticKeys
+from airflow_provider_tcbatch.client.limits import CN_LIMITS, INTL_LIMITS
+from airflow_provider_tcbatch.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from airflow.sdk import Connection
+
+__all__ = ["ConnectionSettings", "TencentCloudHook"]
+
+log = logging.getLogger(__name__)
+
+#: Everything that may stand in Extra.
+FIELDS = (
+    "region",
+    "zone",
+    "token",
+    "endpoint",
+    "tdmq_endpoint",
+    "cmq_endpoint",
+    "cos_endpoint",
+    "root_domain",
+    "event_topic",
+    "event_queue",
+    "api_limits",
+    "api_share",
+    "proxy",
+    "console_url",
+)
+
+#: Where the region selector of Tencent's console stands, by region (``rid`` in its addresses).
+_CONSOLE_REGIONS = {
+    "ap-guangzhou": 1,
+    "ap-shanghai": 4,
+    "ap-hongkong": 5,
+    "ap-beijing": 8,
+    "ap-singapore": 9,
+    "ap-chengdu": 16,
+    "ap-chongqing": 19,
+    "ap-nanjing": 33,
+}
+
+
+@dataclass(frozen=True)
+class ConnectionSettings:
+    """A connection, read and checked; makes the clients.
+
+    :param conn_id: id of the connection, for messages.
+    :param credentials: keys.
+    :param api: where API 3.0 requests go.
+    :param cos: where COS is.
+    :param cmq_endpoint: address of CMQ's data plane; ``None`` where it is not known.
+    :param zone: availability zone for jobs that name none.
+    :param event_topic: topic that jobs publish to; ``None`` to wait by polling alone.
+    :param event_queue: name of a shared event queue; ``None`` for a queue of each process' own.
+    :param console_url: template of a job's console page.
+    """
+
+    conn_id: str
+    credentials: CredentialSource
+    api: ApiSettings
+    cos: CosSettings
+    cmq_endpoint: str | None
+    zone: str | None
+    event_topic: str | None
+    event_queue: str | None
+    console_url: str | None
+
+    @classmethod
+    def read(cls, connection: Connection, region: str | None = None) -> ConnectionSettings:
+        """Read an Airflow connection.
+
+        :param connection: the connection.
+        :param region: region that an operator asks for; overrides the connection's.
+        :raises ConfigurationError: naming the field that is missing or wrong.
+        """
+        conn_id = connection.conn_id
+        called = f"connection {conn_id!r}"
+        extra = _fields(connection.extra_dejson, conn_id)
+        region = region or extra.get("region")
+        if not region:
+            raise ConfigurationError(
+                f"No region: set field region of {called} (such as ap-guangzhou), or the operator's argument region"
+            )
+        proxy = extra.get("proxy")
+        endpoint = extra.get("endpoint")
+        endpoints = {"batch": endpoint, "tdmq": extra.get("tdmq_endpoint") or _sibling(endpoint)}
+        return cls(
+            conn_id=conn_id,
+            credentials=_credentials(connection, extra, called),
+            api=ApiSettings(
+                region=region,
+                endpoints={service: address for service, address in endpoints.items() if address},
+                root_domain=extra.get("root_domain") or "tencentcloudapi.com",
+                proxy=proxy,
+                limits=_limits(extra.get("api_limits"), called),
+                share=_share(extra.get("api_share"), called),
+                connection=called,
+            ),
+            cos=CosSettings(region=region, endpoint=extra.get("cos_endpoint"), proxy=proxy, connection=called),
+            cmq_endpoint=extra.get("cmq_endpoint") or default_endpoint(region),
+            zone=extra.get("zone"),
+            event_topic=extra.get("event_topic"),
+            event_queue=extra.get("event_queue"),
+            console_url=extra.get("console_url"),
+        )
+
+    @property
+    def watcher_key(self) -> Hashable:
+        """Waits with equal keys share one watcher."""
+        return (
+            self.credentials.identity,
+            self.api.region,
+            self.api.endpoint("batch"),
+            self.cmq_endpoint,
+            self.event_topic,
+            self.event_queue,
+        )
+
+    def api_client(self) -> ApiClient:
+        """Make a client for API 3.0."""
+        return ApiClient(self.credentials, self.api)
+
+    def cos_client(self) -> CosClient:
+        """Make a client for COS."""
+        return CosClient(self.credentials, self.cos)
+
+    def cmq_client(self) -> CmqClient:
+        """Make a client for CMQ's data plane.
+
+        :raises ConfigurationError: if no address is known for the region.
+        """
+        if not self.cmq_endpoint:
+            raise ConfigurationError(
+                f"No CMQ address is known for region {self.api.region}: set field cmq_endpoint of connection "
+                f"{self.conn_id!r} to the console's 'API request address'"
+            )
+        return CmqClient(
+            self.credentials, self.cmq_endpoint, connection=f"connection {self.conn_id!r}", proxy=self.api.proxy
+        )
+
+    def job_url(self, job_id: str) -> str:
+        """Console page of a job.
+
+        The address of a job's own page is not documented, so the default is the list of jobs in its region. Field
+        ``console_url`` holds another template with ``{job_id}``, ``{region}`` and ``{rid}``.
+        """
+        rid = _CONSOLE_REGIONS.get(self.api.region, "")
+        template = self.console_url or (
+            "https://console.cloud.tencent.com/batch/job" + ("?rid={rid}" if rid != "" else "")
+        )
+        values = {"job_id": job_id, "region": self.api.region, "rid": rid}
+        try:
+            return template.format(**values)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ConfigurationError(
+                f"Field console_url of connection {self.conn_id!r} may hold {{job_id}}, {{region}} and {{rid}} only "
+                f"({type(error).__name__}: {error})"
+            ) from None
+
+
+def _fields(extra: Mapping[str, Any], conn_id: str) -> dict[str, str]:
+    for name in extra:
+        if name not in FIELDS:
+            close = difflib.get_close_matches(name, FIELDS, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            log.warning("Connection %r: field %r of Extra is not known%s", conn_id, name, hint)
+    # The form of the UI stores fields that were left empty as "".
+    return {name: str(value).strip() for name, value in extra.items() if value not in (None, "")}
+
+
+def _credentials(connection: Connection, extra: Mapping[str, str], called: str) -> CredentialSource:
+    if not connection.login and not connection.password:
+        return DefaultChain()
+    if not connection.login:
+        raise ConfigurationError(f"Field Login (the SecretId) of {called} is empty, but Password is set")
+    if not connection.password:
+        raise ConfigurationError(f"Field Password (the SecretKey) of {called} is empty, but Login is set")
+    token = extra.get("token")
+    mask_secret(connection.password)
+    if token:
+        mask_secret(token)
+    return StaticKeys(connection.login, connection.password, token)
+
+
+def _sibling(endpoint: str | None) -> str | None:
+    """Address of the TDMQ API beside a Batch endpoint; an emulator serves both at one address."""
+    return endpoint.replace("//batch.", "//tdmq.") if endpoint and "//" in endpoint else _renamed(endpoint)
+
+
+def _renamed(host: str | None) -> str | None:
+    return f"tdmq.{host.removeprefix('batch.')}" if host and host.startswith("batch.") else host
+
+
+def _limits(name: str | None, called: str) -> Mapping[str, float]:
+    known = {"cn": CN_LIMITS, "intl": INTL_LIMITS}
+    if (name or "cn") not in known:
+        raise ConfigurationError(f"Field api_limits of {called} is {name!r}: write cn or intl")
+    return known[name or "cn"]
+
+
+def _share(value: str | None, called: str) -> float:
+    try:
+        share = float(value) if value else 0.5
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise ConfigurationError(f"Field api_share of {called} is {value!r}: write a number above 0 and at most 1")
+    return share
+
+
+class TencentCloudHook(BaseHook):
+    """Base of the hooks: reads the connection once and makes clients from it.
+
+    :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``.
+    :param region: region; overrides the connection's.
+    """
+
+    conn_name_attr = "tencentcloud_conn_id"
+    default_conn_name = "tencentcloud_default"
+    conn_type = "tencentcloud"
+    hook_name = "Tencent Cloud"
+
+    def __init__(self, tencentcloud_conn_id: str = default_conn_name, region: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tencentcloud_conn_id = tencentcloud_conn_id
+        self.region = region
+
+    @cached_property
+    def settings(self) -> ConnectionSettings:
+        """The connection, read and checked."""
+        return ConnectionSettings.read(self.get_connection(self.tencentcloud_conn_id), self.region)
+
+    async def asettings(self) -> ConnectionSettings:
+        """The connection, read without blocking the event loop."""
+        connection = await self.aget_connection(self.tencentcloud_conn_id)
+        return ConnectionSettings.read(connection, self.region)
+
+    @cached_property
+    def api(self) -> ApiClient:
+        """Client for API 3.0; ``api.call(action)`` sends any action."""
+        return self.settings.api_client()
+
+    def get_conn(self) -> ApiClient:
+        """Airflow's name for :attr:`api`."""
+        return self.api
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask for one job: read-only, and needs keys, region and endpoint to be right."""
+        from airflow_provider_tcbatch.models.actions import DescribeJobs
+
+        try:
+            answer = self.api.call(DescribeJobs(limit=1), attempts=1)
+        except Exception as error:
+            return False, str(error)
+        return True, f"Connected to Batch in {self.settings.api.region}: {answer.total_count or 0} jobs"

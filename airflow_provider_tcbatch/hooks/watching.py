@@ -1,0 +1,41 @@
+"""From a connection to the shared watcher that serves it."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+from airflow_provider_tcbatch.client.listener import EventListener
+from airflow_provider_tcbatch.client.registry import shared_watcher
+from airflow_provider_tcbatch.client.watcher import Watcher
+from airflow_provider_tcbatch.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.client.api import ApiClient
+    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+
+__all__ = ["job_watcher"]
+
+log = logging.getLogger(__name__)
+
+
+def job_watcher(settings: ConnectionSettings) -> AbstractAsyncContextManager[Watcher]:
+    """Use the watcher of this process for a connection's account and region; it is made if need be."""
+
+    def make() -> tuple[Watcher, ApiClient]:
+        api = settings.api_client()
+        return Watcher(api, _listener(settings, api)), api
+
+    return shared_watcher(settings.watcher_key, make)
+
+
+def _listener(settings: ConnectionSettings, api: ApiClient) -> EventListener | None:
+    if settings.event_topic is None:
+        return None
+    try:
+        cmq = settings.cmq_client()
+    except ConfigurationError as error:
+        log.warning("Events can't be heard, waits go on by polling: %s", error)
+        return None
+    return EventListener(cmq, api, settings.event_topic, settings.event_queue)

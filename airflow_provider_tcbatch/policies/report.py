@@ -1,0 +1,89 @@
+"""What a failed job says in the Airflow log: pure text, from what was read elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["FailedInstance", "failure_report", "last_lines"]
+
+#: Failed instances that a report shows in detail.
+SHOWN = 5
+#: Lines of stderr that a report shows for each.
+LINES = 10
+
+
+@dataclass(frozen=True)
+class FailedInstance:
+    """A failed instance, as far as it is known.
+
+    :param task: name of its task.
+    :param index: its number in the task, from 0.
+    :param exit_code: exit code of its program, if it ran.
+    :param reason: reason as the service gives it.
+    :param machine: CVM instance it ran on.
+    :param stderr: end of its stderr.
+    """
+
+    task: str
+    index: int
+    exit_code: int | None = None
+    reason: str | None = None
+    machine: str | None = None
+    stderr: str = ""
+
+    def headline(self) -> str:
+        """One line that tells this instance from the others."""
+        parts = [f"task {self.task!r} instance {self.index}"]
+        if self.exit_code is not None:
+            parts.append(f"exit code {self.exit_code}")
+        if self.reason:
+            parts.append(f"reason: {self.reason}")
+        if self.machine:
+            parts.append(f"on {self.machine}")
+        return ", ".join(parts)
+
+
+def last_lines(text: str, count: int = LINES) -> list[str]:
+    """The last lines of a text that are not blank."""
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
+
+
+def failure_report(
+    job_id: str,
+    state: str,
+    *,
+    job_name: str | None = None,
+    reason: str | None = None,
+    failed: Sequence[FailedInstance] = (),
+    failed_count: int | None = None,
+    total_count: int | None = None,
+    link: str | None = None,
+) -> str:
+    """Say why a job failed.
+
+    :param job_id: the job.
+    :param state: its final state.
+    :param reason: reason of the job as the service gives it.
+    :param failed: failed instances that were looked at.
+    :param failed_count: how many instances failed in all.
+    :param total_count: how many instances there are.
+    :param link: console page.
+    """
+    name = f" ({job_name})" if job_name else ""
+    counts = f": {failed_count} of {total_count} instances failed" if failed_count and total_count else ""
+    lines = [f"Batch job {job_id}{name} ended as {state}{counts}"]
+    if reason:
+        lines.append(f"Reason of the job: {reason}")
+    for instance in failed[:SHOWN]:
+        lines.append(f"- {instance.headline()}")
+        if tail := last_lines(instance.stderr):
+            lines.append("  last lines of stderr:")
+            lines += [f"    {line}" for line in tail]
+    if failed_count is not None and failed_count > min(len(failed), SHOWN) > 0:
+        lines.append(f"... and {failed_count - min(len(failed), SHOWN)} more failed instances")
+    if state == "FAILED_INTERRUPTED":
+        lines.append("Its machines are kept, and billed, until the job is terminated.")
+    if link:
+        lines.append(f"Console: {link}")
+    return "\n".join(lines)

@@ -1,0 +1,117 @@
+"""Waiting for a job without holding a worker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_tcbatch.policies.outcome import judge
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.client.watcher import JobSnapshot, Subscription
+
+__all__ = ["TCBatchJobTrigger"]
+
+
+class TCBatchJobTrigger(BaseTrigger):
+    """Wait until a job has ended; all triggers of a triggerer that use one account share one watcher.
+
+    It yields exactly one event, for errors too: a trigger that raised would fail its task before the operator could
+    say why. The event is a dictionary:
+
+    - ``status``: ``ended``, ``timeout`` or ``error``
+    - ``job_id``, ``state``: the job and the last state that was read
+    - ``source``: ``event`` if an event led to the last read, else ``poll``
+    - ``observed_at``, ``event_received_at``: unix seconds; the second is ``None`` without an event
+    - ``message``: what went wrong, for ``error``
+
+    :param job_id: the job.
+    :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``.
+    :param region: region; default is the connection's.
+    :param poll_interval: longest time in seconds between two looks while no events flow.
+    :param deadline: unix seconds at which to give up; ``None`` to wait for ever.
+    """
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        tencentcloud_conn_id: str = "tencentcloud_default",
+        region: str | None = None,
+        poll_interval: float = 30.0,
+        deadline: float | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.job_id = job_id
+        self.tencentcloud_conn_id = tencentcloud_conn_id
+        self.region = region
+        self.poll_interval = poll_interval
+        self.deadline = deadline
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what makes this trigger again in another process."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "job_id": self.job_id,
+                "tencentcloud_conn_id": self.tencentcloud_conn_id,
+                "region": self.region,
+                "poll_interval": self.poll_interval,
+                "deadline": self.deadline,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and say how it ended."""
+        try:
+            event = await self._wait()
+        except Exception as error:
+            self.log.exception("Waiting for job %s failed", self.job_id)
+            event = self._event("error", message=f"{type(error).__name__}: {error}")
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def _wait(self) -> dict[str, Any]:
+        # Imported here: a DAG file that names this trigger should not pay for its clients.
+        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
+        from airflow_provider_tcbatch.hooks.watching import job_watcher
+
+        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
+        async with job_watcher(settings) as watcher:
+            with watcher.subscribe(self.job_id, self.poll_interval) as subscription:
+                return await self._follow(subscription)
+
+    async def _follow(self, subscription: Subscription) -> dict[str, Any]:
+        state: str | None = None
+        while True:
+            left = None if self.deadline is None else max(0.0, self.deadline - time.time())
+            snapshot = await subscription.next(left)
+            if snapshot is None:
+                return self._event("timeout", state=state)
+            if snapshot.error is not None:
+                return self._event("error", state=state, message=str(snapshot.error))
+            if snapshot.state != state:
+                state = snapshot.state
+                self.log.info("Job %s is %s", self.job_id, state)
+            if judge(state).is_final:
+                return self._event("ended", state=state, snapshot=snapshot)
+
+    def _event(
+        self,
+        status: str,
+        *,
+        state: str | None = None,
+        message: str | None = None,
+        snapshot: JobSnapshot | None = None,
+    ) -> dict[str, Any]:
+        return {
+            "status": status,
+            "job_id": self.job_id,
+            "state": state,
+            "message": message,
+            "source": snapshot.source if snapshot else None,
+            "observed_at": snapshot.observed_at if snapshot else None,
+            "event_received_at": snapshot.event_received_at if snapshot else None,
+        }
