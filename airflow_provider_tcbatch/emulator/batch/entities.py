@@ -42,7 +42,10 @@ class Instance:
     state_reason: str = ""
     detailed_reason: str = ""
     node: str | None = None
+    #: Attempts since the job was submitted or retried; decides about further ones.
     attempts: int = 0
+    #: Attempts ever; names their folders.
+    folders: int = 0
     #: Folder of the newest attempt; holds ``stdout`` and ``stderr``.
     folder: Path | None = None
     #: Set by a termination just before the coroutine is cancelled.

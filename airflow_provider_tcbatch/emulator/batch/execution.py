@@ -39,7 +39,8 @@ async def execute(core: Core, instance: Instance, on_running: Callable[[], None]
     """
     task = instance.task
     application = task.spec["Application"]
-    folder = task.job.folder / task.name / str(instance.index) / str(instance.attempts)
+    instance.folders += 1
+    folder = task.job.folder / task.name / str(instance.index) / str(instance.folders)
     work = folder / "work"
     work.mkdir(parents=True)
     (folder / "tmp").mkdir()

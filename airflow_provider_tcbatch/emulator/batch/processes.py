@@ -125,7 +125,7 @@ async def _end_group(process: asyncio.subprocess.Process, group: int, grace: flo
             await asyncio.wait_for(process.wait(), grace)
         # The leader may be a shell that died at once while its program still tidies up. Nothing announces the end of
         # a process group, so this one has to be looked at.
-        while _signal(group, 0) and loop.time() < deadline:  # noqa: ASYNC110
+        while _lives(group) and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     _signal(group, signal.SIGKILL)
     await process.wait()
@@ -137,3 +137,23 @@ def _signal(group: int, number: int) -> bool:
     except (ProcessLookupError, PermissionError):
         return False
     return True
+
+
+def _lives(group: int) -> bool:
+    """Whether a process of the group still runs; one that ended but was not yet collected by its parent does not."""
+    if not _signal(group, 0):
+        return False
+    try:
+        numbers = [name for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return True
+    for number in numbers:
+        try:
+            with open(f"/proc/{number}/stat", "rb") as file:
+                # "pid (name) state parent group …", where the name may hold anything, brackets and spaces too.
+                state, _, its_group = file.read().rpartition(b") ")[2].split(maxsplit=3)[:3]
+        except (OSError, ValueError):
+            continue
+        if int(its_group) == group and state not in (b"Z", b"X"):
+            return True
+    return False

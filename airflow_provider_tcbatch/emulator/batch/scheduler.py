@@ -186,6 +186,11 @@ async def _run_instance(core: Core, instance: Instance) -> None:
             raise
         instance.state_reason = instance.detailed_reason = instance.stop_reason
         set_instance(core, instance, FAILED)
+    except Exception as error:
+        # A full disk, say. The job must end all the same, and say why.
+        log.exception("instance %s of %s/%s failed inside the emulator", instance.index, task.job.job_id, task.name)
+        instance.state_reason = instance.detailed_reason = f"InternalError: {error}"
+        set_instance(core, instance, FAILED)
     finally:
         if instance.state != FAILED_INTERRUPTED or not core.settings.interrupted_holds_capacity:
             _release(core, instance)
@@ -293,7 +298,8 @@ def retry_job(core: Core, job: Job) -> None:
         for instance in task.instances:
             if instance.state == SUCCEED:
                 continue
-            task.instances[instance.index] = fresh = Instance(task, instance.index, FAILED, created_at=now)
+            fresh = Instance(task, instance.index, FAILED, created_at=now, folders=instance.folders)
+            task.instances[instance.index] = fresh
             set_instance(core, fresh, PENDING)
     job.runner = core.spawn(_run_tasks(core, job, again), f"retry of {job.job_id}")
 
