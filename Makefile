@@ -1,0 +1,84 @@
+# The two commands: `make demo` and `make test`. `make help` lists the rest.
+#
+#   PYTHON=python3.12 make test    another interpreter (3.10 or newer)
+#   make demo KEEP=1               leave emulator and Airflow running until Ctrl-C
+
+PYTHON ?= python3
+KEEP ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+# A Python newer than all files gets the newest one.
+CONSTRAINTS := $(firstword $(wildcard constraints/constraints-$(VERSION).txt) \
+                           $(lastword $(sort $(wildcard constraints/constraints-*.txt))))
+
+# As variables and not as options, so that what pip builds packages with is pinned too.
+PIP := PIP_CONSTRAINT=$(CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(CONSTRAINTS) PIP_DISABLE_PIP_VERSION_CHECK=1 \
+       PIP_NO_INPUT=1 $(BIN)/python -m pip install --quiet
+
+# Files that say what has been done to the environment. The interpreter's version is part of the first one's name:
+# another PYTHON makes another environment.
+MADE := $(VENV)/.made-$(VERSION)
+DEMO := $(VENV)/.demo
+TEST := $(VENV)/.test
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format unit conformance e2e venv constraints clean check-python
+
+help:
+	@echo 'make demo          a Batch job from a DAG, end to end, on this machine (KEEP=1 leaves it running)'
+	@echo 'make test          everything: lint, types, import contracts, unit, conformance and end-to-end tests'
+	@echo 'make lint          ruff, mypy --strict and the import contracts; make format rewrites the files'
+	@echo 'make unit          unit tests only; likewise make conformance, make e2e'
+	@echo 'make venv          the environment for development in $(VENV)'
+	@echo 'make constraints   resolve the pinned versions anew (PYTHONS="python3.10 python3.11 ...")'
+	@echo 'make clean         remove $(VENV) and every cache'
+
+demo: $(DEMO)
+	@$(BIN)/python -m tests.support.demo $(if $(filter-out 0,$(KEEP)),--keep)
+
+test: lint unit conformance e2e
+
+lint: $(TEST)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(TEST)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+unit conformance e2e: $(TEST)
+	$(BIN)/python -m pytest tests/$@
+
+venv: $(TEST)
+
+$(MADE): | check-python
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(DEMO): $(MADE) pyproject.toml $(CONSTRAINTS)
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(TEST): $(MADE) pyproject.toml $(CONSTRAINTS)
+	$(PIP) --editable '.[test]'
+	@touch $(DEMO) $@
+
+# Debian's python3 comes without venv and ensurepip, and an older one than 3.10 may be the default.
+check-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	  echo 'Python 3.10 or newer is needed; name one with: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "Python's venv module is missing. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13
+constraints: check-python
+	$(PYTHON) constraints/resolve.py $(PYTHONS)
+
+clean:
+	rm -rf $(VENV) .demo .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -1,0 +1,233 @@
+"""Airflow's public REST interface, as far as the demo and the tests need it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from typing import Any
+
+import httpx
+
+from tests.support.processes import wait_for
+
+#: States after which a DAG run does not change by itself.
+RUN_ENDED = frozenset({"success", "failed"})
+
+#: States after which a task instance does not change by itself.
+TASK_ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+
+
+#: What Airflow adds to every line of a task's log and what only says where the line came from.
+_LOG_CONTEXT = frozenset(
+    {"event", "timestamp", "level", "logger", "filename", "lineno"}
+    | {"dag_id", "run_id", "task_id", "map_index", "ti_id", "try_number"}
+)
+
+
+def _nothing() -> None:
+    """Check nothing."""
+
+
+class AirflowApi:
+    """REST calls with the token of one user.
+
+    :param url: address of the API server.
+    :param username: login.
+    :param password: its password.
+    :param check: called while waiting; raises if Airflow cannot answer any more (a part of it has died).
+    """
+
+    def __init__(self, url: str, username: str, password: str, *, check: Callable[[], None] = _nothing) -> None:
+        self._login = {"username": username, "password": password}
+        self._check = check
+        # trust_env: a proxy of the developer's has no business between two processes of one machine.
+        self._client = httpx.Client(base_url=url, timeout=30, trust_env=False)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def is_up(self) -> bool:
+        """Whether scheduler, triggerer and DAG processor all have a heartbeat."""
+        try:
+            health = self._client.get("/api/v2/monitor/health", timeout=5).raise_for_status().json()
+        except httpx.HTTPError:
+            return False
+        return all(
+            health.get(part, {}).get("status") == "healthy" for part in ("scheduler", "triggerer", "dag_processor")
+        )
+
+    def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """Call ``/api/v2/<path>`` and return the answer.
+
+        :raises httpx.HTTPStatusError: for an error status; the answer's text is added to it.
+        """
+        if "Authorization" not in self._client.headers:
+            answer = self._client.post("/auth/token", json=self._login).raise_for_status()
+            self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        response = self._client.request(method, f"/api/v2/{path}", **arguments)
+        if response.is_error:
+            message = f"{method} {path}: {response.status_code} {response.text}"
+            raise httpx.HTTPStatusError(message, request=response.request, response=response)
+        return response
+
+    def get(self, path: str, **params: Any) -> Any:
+        """GET ``/api/v2/<path>`` as JSON."""
+        return self.request("GET", path, params=params).json()
+
+    # DAGs and runs
+
+    def has_dag(self, dag_id: str) -> bool:
+        """Whether the DAG has been parsed and stored."""
+        response = self._client.get(f"/api/v2/dags/{dag_id}", headers=self._authorization())
+        return response.status_code == httpx.codes.OK
+
+    def _authorization(self) -> dict[str, str]:
+        if "Authorization" not in self._client.headers:
+            self.request("GET", "version")
+        return {"Authorization": self._client.headers["Authorization"]}
+
+    def wait_for_dag(self, dag_id: str, *, timeout: float = 60) -> None:
+        """Wait until a DAG can be triggered; a file that does not import is reported at once."""
+
+        def parsed() -> bool:
+            if self.has_dag(dag_id):
+                return True
+            if errors := self.import_errors():
+                raise RuntimeError("\n".join(errors))
+            return False
+
+        wait_for(f"DAG {dag_id} parsed", parsed, timeout=timeout, check=self._check)
+
+    def import_errors(self) -> list[str]:
+        """What went wrong while parsing DAG files."""
+        errors = self.get("importErrors")["import_errors"]
+        return [f"{error['filename']}:\n{error['stack_trace']}" for error in errors]
+
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
+        """Start a run of a DAG and return its id."""
+        self.wait_for_dag(dag_id)
+        body = {"logical_date": None, "conf": conf or {}}
+        run_id: str = self.request("POST", f"dags/{dag_id}/dagRuns", json=body).json()["dag_run_id"]
+        return run_id
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """State of a DAG run."""
+        state: str = self.get(f"dags/{dag_id}/dagRuns/{run_id}")["state"]
+        return state
+
+    def wait_for_run(
+        self, dag_id: str, run_id: str, *, timeout: float = 120, look: Callable[[], None] = _nothing
+    ) -> str:
+        """Wait until a run has ended and return its state.
+
+        :param look: called between two looks, for a caller that wants to watch something else meanwhile.
+        """
+
+        def ended() -> bool:
+            look()
+            return self.run_state(dag_id, run_id) in RUN_ENDED
+
+        wait_for(f"run {run_id} of {dag_id} ended", ended, timeout=timeout, check=self._check)
+        return self.run_state(dag_id, run_id)
+
+    # Task instances
+
+    def _instance(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        return path if map_index < 0 else f"{path}/{map_index}"
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """All task instances of a run."""
+        instances: list[dict[str, Any]] = self.get(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+        return instances
+
+    def task_instance(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, Any]:
+        """One task instance."""
+        instance: dict[str, Any] = self.get(self._instance(dag_id, run_id, task_id, map_index))
+        return instance
+
+    def wait_for_task(
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        states: Collection[str] = TASK_ENDED,
+        *,
+        map_index: int = -1,
+        timeout: float = 120,
+    ) -> dict[str, Any]:
+        """Wait until a task instance is in one of the states and return it.
+
+        :raises RuntimeError: if it has ended in another state, at once.
+        """
+
+        def arrived() -> bool:
+            state = self.task_instance(dag_id, run_id, task_id, map_index)["state"]
+            if state in TASK_ENDED and state not in states:
+                raise RuntimeError(f"{dag_id}.{task_id} is {state}, waited for {sorted(states)}")
+            return state in states
+
+        wait_for(f"{dag_id}.{task_id} in {sorted(states)}", arrived, timeout=timeout, check=self._check)
+        return self.task_instance(dag_id, run_id, task_id, map_index)
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        """An XCom's value, None if there is none."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
+        try:
+            entry = self.get(path, map_index=map_index, stringify=False)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.NOT_FOUND:
+                return None
+            raise
+        return entry["value"]
+
+    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
+        """The text of a task's log, as a user reads it: one line for each event, with what was logged beside it."""
+        path = f"{self._instance(dag_id, run_id, task_id)}/logs/{try_number}"
+        answer = self.get(path, map_index=map_index, full_content=True)
+        lines = []
+        for event in answer["content"]:
+            if isinstance(event, str):
+                lines.append(event)
+                continue
+            more = {key: value for key, value in event.items() if key not in _LOG_CONTEXT}
+            lines.append(f"{event.get('event', '')} {_readable(more)}".rstrip())
+        return "\n".join(lines)
+
+    def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1) -> None:
+        """Mark a task instance by hand, as a user would in the UI."""
+        self.request("PATCH", self._instance(dag_id, run_id, task_id, map_index), json={"new_state": state})
+
+    def clear(self, dag_id: str, run_id: str, *task_ids: str, downstream: bool = False) -> None:
+        """Clear task instances so that they run again, as a user would in the UI."""
+        body = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": list(task_ids),
+            "only_failed": False,
+            "include_downstream": downstream,
+        }
+        self.request("POST", f"dags/{dag_id}/clearTaskInstances", json=body)
+
+    def pool(self, name: str = "default_pool") -> dict[str, Any]:
+        """A pool's slots: how many are running, queued, deferred, open."""
+        pool: dict[str, Any] = self.get(f"pools/{name}")
+        return pool
+
+    def describe_run(self, dag_id: str, run_id: str) -> str:
+        """What to show when a run went wrong: the states, and the log of each task that failed."""
+        parts = [f"run {run_id} of {dag_id}: {self.run_state(dag_id, run_id)}"]
+        for instance in self.task_instances(dag_id, run_id):
+            parts.append(f"  {instance['task_id']}: {instance['state']}, try {instance['try_number']}")
+            if instance["state"] in ("failed", "up_for_retry"):
+                parts.append(self.log(dag_id, run_id, instance["task_id"], max(instance["try_number"], 1)))
+        return "\n".join(parts)
+
+
+def _readable(more: dict[str, Any]) -> str:
+    """What a log line carries beside its text; of an exception only class and message."""
+    errors = more.pop("error_detail", None) or []
+    parts = [json.dumps(more)] if more else []
+    parts += [f"{error.get('exc_type')}: {error.get('exc_value')}" for error in errors]
+    return " ".join(parts)
