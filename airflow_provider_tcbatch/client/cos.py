@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,10 @@ class CosClient:
     def _make(self) -> Any:
         from qcloud_cos import CosConfig, CosS3Client
 
+        logger = logging.getLogger("qcloud_cos")
+        if logger.level == logging.NOTSET:
+            # The SDK reports every request at INFO: that would drown a task's own log.
+            logger.setLevel(logging.WARNING)
         settings = self._settings
         options: dict[str, Any] = {}
         if settings.endpoint:
@@ -95,7 +100,8 @@ class CosClient:
 
     def tail(self, bucket: str, key: str, size: int) -> tuple[bytes, bool]:
         """Read the last ``size`` bytes of an object; the second value says whether that is all of it."""
-        total = int(self._run(self.sdk.head_object, Bucket=bucket, Key=key)["Content-Length"])
+        headers = self._run(self.sdk.head_object, Bucket=bucket, Key=key)
+        total = next((int(value) for name, value in headers.items() if name.lower() == "content-length"), 0)
         if total <= size:
             return (self._read(bucket, key) if total else b""), True
         return self._read(bucket, key, Range=f"bytes={total - size}-{total - 1}"), False

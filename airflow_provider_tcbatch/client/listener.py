@@ -67,6 +67,13 @@ class EventListener:
         :param hint: called with a job id and the time its event arrived; says whether anybody waits for it.
         :param failed: called when events stop being heard.
         """
+        try:
+            await self._listen(hint, failed)
+        finally:
+            # Also when the process ends: asyncio cancels its tasks and waits for them.
+            await self._remove_queue()
+
+    async def _listen(self, hint: Callable[[str, float], bool], failed: Callable[[], None]) -> None:
         failures = 0
         while True:
             try:
@@ -127,15 +134,20 @@ class EventListener:
         self._made = True
         log.info("Hearing events of topic %s on queue %s", self._topic, self._queue)
 
-    async def aclose(self) -> None:
-        """Remove an own queue, as far as that is possible, and close the client."""
+    async def _remove_queue(self) -> None:
+        """Remove an own queue, as far as that is possible: one that stays behind costs nothing but its name."""
+        if not self._made:
+            return
+        self._made = False
         try:
-            if self._made:
-                await self._api.acall(
-                    DeleteCmqSubscribe(topic_name=self._topic, subscription_name=self._queue), attempts=1
-                )
-                await self._api.acall(DeleteCmqQueue(queue_name=self._queue), attempts=1)
-        except ApiError as error:
+            for action in (
+                DeleteCmqSubscribe(topic_name=self._topic, subscription_name=self._queue),
+                DeleteCmqQueue(queue_name=self._queue),
+            ):
+                await asyncio.wait_for(self._api.acall(action, attempts=1), 3.0)
+        except (ApiError, asyncio.TimeoutError) as error:
             log.info("Queue %s could not be removed: %s", self._queue, error)
-        finally:
-            await self._cmq.aclose()
+
+    async def aclose(self) -> None:
+        """Close the client."""
+        await self._cmq.aclose()

@@ -94,6 +94,34 @@ def spawn(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]
     return contextvars.Context().run(lambda: loop.create_task(coroutine, name=name))
 
 
+class _Alarm:
+    """Something to sleep on until it rings or time is up.
+
+    ``asyncio.wait_for`` would do, but on Python 3.10 and 3.11 it swallows a cancellation that meets the end of what
+    it waits for, and the task would never end.
+    """
+
+    __slots__ = ("_sleeper",)
+
+    def __init__(self) -> None:
+        self._sleeper: asyncio.Future[None] | None = None
+
+    async def sleep(self, timeout: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        self._sleeper = loop.create_future()
+        timer = None if timeout is None else loop.call_later(timeout, self.ring)
+        try:
+            await self._sleeper
+        finally:
+            self._sleeper = None
+            if timer is not None:
+                timer.cancel()
+
+    def ring(self) -> None:
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
+
+
 class _Watch:
     """One job and those who wait for it."""
 
@@ -118,37 +146,25 @@ class Subscription:
     Only the latest snapshot is kept: a slow reader misses intermediate states, never the final one.
     """
 
-    __slots__ = ("_latest", "_waiter", "_watch", "_watcher")
+    __slots__ = ("_alarm", "_latest", "_watch", "_watcher")
 
     def __init__(self, watcher: Watcher, watch: _Watch) -> None:
         self._watcher = watcher
         self._watch = watch
         self._latest: JobSnapshot | None = watch.last
-        self._waiter: asyncio.Future[None] | None = None
+        self._alarm = _Alarm()
 
     async def next(self, timeout: float | None = None) -> JobSnapshot | None:
         """Return the next snapshot, or ``None`` when ``timeout`` seconds passed without one."""
         if self._latest is None and (timeout is None or timeout > 0):
-            loop = asyncio.get_running_loop()
-            self._waiter = loop.create_future()
-            timer = None if timeout is None else loop.call_later(timeout, self._release)
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-                if timer is not None:
-                    timer.cancel()
+            await self._alarm.sleep(timeout)
         snapshot, self._latest = self._latest, None
         return snapshot
 
     def put(self, snapshot: JobSnapshot) -> None:
         """Hand over a snapshot; called by the watcher."""
         self._latest = snapshot
-        self._release()
-
-    def _release(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._alarm.ring()
 
     def __enter__(self) -> Self:
         return self
@@ -180,7 +196,7 @@ class Watcher:
         self._watches: dict[str, _Watch] = {}
         self._heap: list[tuple[float, int, _Watch]] = []
         self._serial = itertools.count()
-        self._wake = asyncio.Event()
+        self._alarm = _Alarm()
         self._polls = asyncio.Semaphore(4)
         self._tasks: set[asyncio.Task[None]] = set()
         self._crash: TCBatchError | None = None
@@ -268,7 +284,7 @@ class Watcher:
         watch.due = due
         heapq.heappush(self._heap, (due, next(self._serial), watch))
         if self._heap[0][2] is watch:
-            self._wake.set()
+            self._alarm.ring()
 
     def _interval(self, watch: _Watch, now: float) -> float:
         """Young jobs are looked at soon, old ones seldom, and while events flow more seldom still."""
@@ -299,12 +315,8 @@ class Watcher:
                 await self._polls.acquire()
                 self._background(self._poll(batch), "tcbatch-poll")
                 continue
-            self._wake.clear()
             wait = max(self._heap[0][0] if self._heap else now + 60.0, self._paused_until) - now
-            try:
-                await asyncio.wait_for(self._wake.wait(), max(wait, 0.001))
-            except asyncio.TimeoutError:
-                continue
+            await self._alarm.sleep(max(wait, 0.001))
 
     # -- looking -------------------------------------------------------------------------------------
 
@@ -421,7 +433,7 @@ class Watcher:
             sooner = now + self._interval(watch, now) * random.random()
             if sooner < watch.due and not watch.on_the_way:
                 self._plan(watch, sooner)
-        self._wake.set()
+        self._alarm.ring()
 
     # -- background tasks ----------------------------------------------------------------------------
 
