@@ -131,12 +131,13 @@ class Service:
             pid=os.getpid(),
         )
         await self._serve(build(core), api)
-        await self._serve(CosApp(core.store, identity.keys), cos)
+        # Of uvicorn's two HTTP implementations only this one sends the names of headers as they are given.
+        await self._serve(CosApp(core.store, identity.keys), cos, date_header=False, http="h11")
         # moto takes about a second to import; nobody has to wait for it before the first object is needed.
         threading.Thread(target=_warm, args=(core,), name="cos-warm-up", daemon=True).start()
         return self.info
 
-    async def _serve(self, application: Any, listener: socket.socket) -> None:
+    async def _serve(self, application: Any, listener: socket.socket, **options: Any) -> None:
         config = uvicorn.Config(
             application,
             log_config=None,
@@ -147,6 +148,7 @@ class Service:
             server_header=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=1,
+            **options,
         )
         server = _Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -146,7 +146,9 @@ def submission(*tasks: dict[str, Any], zone: str = "ap-guangzhou-3", token: str 
     return request
 
 
-def states(emulator: Emulator, job_id: str, entity: str, index: int | None = None, task: str | None = None) -> list[str]:
+def states(
+    emulator: Emulator, job_id: str, entity: str, index: int | None = None, task: str | None = None
+) -> list[str]:
     """The states an entity went through, from the control API."""
     url = f"{emulator.info.endpoint}/_emulator/jobs/{job_id}/timeline"
     entries = requests.get(url, timeout=5).json()["entries"]

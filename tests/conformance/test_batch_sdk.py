@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import tarfile
@@ -41,12 +42,22 @@ def test_job_with_two_dependent_tasks(batch: Call, emulator: Emulator, cos: CosS
     job_id, state = run(
         batch,
         emulator,
-        task("echo part $BATCH_TASK_INSTANCE_INDEX/$BATCH_TASK_INSTANCE_NUM; echo err >&2", "map", TaskInstanceNum=3, RedirectInfo=redirect),
-        task("echo $BATCH_TASK_NAME $BATCH_JOB_ID $GREETING", "reduce", RedirectInfo={**redirect, "StdoutRedirectFileName": "r-${BATCH_TASK_INSTANCE_INDEX}.txt"}, EnvVars=[{"Name": "GREETING", "Value": "hello"}]),
+        task(
+            "echo part $BATCH_TASK_INSTANCE_INDEX/$BATCH_TASK_INSTANCE_NUM; echo err >&2",
+            "map",
+            TaskInstanceNum=3,
+            RedirectInfo=redirect,
+        ),
+        task(
+            "echo $BATCH_TASK_NAME $BATCH_JOB_ID $GREETING",
+            "reduce",
+            RedirectInfo={**redirect, "StdoutRedirectFileName": "r-${BATCH_TASK_INSTANCE_INDEX}.txt"},
+            EnvVars=[{"Name": "GREETING", "Value": "hello"}],
+        ),
         Dependences=[{"StartTask": "map", "EndTask": "reduce"}],
         Tags=[{"Key": "team", "Value": "a"}],
         Priority=7,
-    )  # fmt: skip
+    )
     assert state == "SUCCEED"
 
     job = batch("DescribeJob", JobId=job_id)
@@ -92,15 +103,14 @@ async def test_six_actions_through_the_async_client(emulator: Emulator) -> None:
             return await getattr(client, action)(request_of(batch_models, action, params))
 
         job_id = (await call("SubmitJob", **submission(task("echo started; sleep 60")))).JobId
-        url = f"{emulator.info.endpoint}/_emulator/jobs/{job_id}/timeline"
-        while "RUNNING" not in {entry["state"] for entry in requests.get(url, timeout=5).json()["entries"]}:
-            assert (await call("DescribeJob", JobId=job_id)).JobState in ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")  # fmt: skip
+        while (state := (await call("DescribeJob", JobId=job_id)).JobState) != "RUNNING":
+            assert state in ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING")
         listed = await call("DescribeJobs", JobIds=[job_id])
         assert [(job.JobId, job.JobState) for job in listed.JobSet] == [(job_id, "RUNNING")]
         assert (await call("DescribeTask", JobId=job_id, TaskName="main")).TaskState == "RUNNING"
         await call("DescribeTaskLogs", JobId=job_id, TaskName="main")
         await call("TerminateJob", JobId=job_id)
-        assert emulator.wait_job(job_id) == "FAILED"
+        assert await asyncio.to_thread(emulator.wait_job, job_id) == "FAILED"
         with pytest.raises(TencentCloudSDKException, match="does not exist") as caught:
             await call("DescribeJob", JobId="job-00000000")
         assert code_of(caught) == "ResourceNotFound.Job"
@@ -256,7 +266,7 @@ def test_retry_jobs_runs_only_what_failed(batch: Call, emulator: Emulator) -> No
         task('[ -e "$HOME/../../flag" ] || { touch "$HOME/../../flag"; exit 1; }', "bad"),
         task("true", "after"),
         Dependences=[{"StartTask": "good", "EndTask": "bad"}, {"StartTask": "bad", "EndTask": "after"}],
-    )  # fmt: skip
+    )
     assert state == "FAILED"
     with pytest.raises(TencentCloudSDKException) as caught:
         batch("RetryJobs", JobIds=[job_id, "job-00000000"])
@@ -376,6 +386,19 @@ def test_submit_info_and_instance_filter(batch: Call, emulator: Emulator) -> Non
     assert [view.TaskInstanceIndex for view in failed.TaskInstanceSet] == [1]
 
 
+def one(**members: Any) -> dict[str, Any]:
+    return {"Tasks": [task("true", **members)]}
+
+
+def notified(topic: str, *events: dict[str, Any]) -> dict[str, Any]:
+    return {"Notifications": [{"TopicName": topic, "EventConfigs": list(events)}]}
+
+
+COS = "cos://b-1250000000.cos.ap-guangzhou.myqcloud.com"
+BARE = {"TaskName": "a", "Application": {"DeliveryForm": "LOCAL", "Command": "true"}}
+JOB_FAILED = {"EventName": "JOB_FAILED", "EventVars": []}
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
@@ -386,20 +409,23 @@ def test_submit_info_and_instance_filter(batch: Call, emulator: Emulator) -> Non
         ({"Tasks": [task("true"), task("true")]}, "InvalidParameter.TaskName"),
         ({"Tasks": [task("true", "../up")]}, "InvalidParameter.TaskName"),
         ({"Tasks": [task("true", "x" * 61)]}, "InvalidParameter.TaskNameTooLong"),
-        ({"Tasks": [task("true", EnvId="env-00000000")]}, "AllowedOneAttributeInEnvIdAndComputeEnv"),
-        ({"Tasks": [{"TaskName": "a", "Application": {"DeliveryForm": "LOCAL", "Command": "true"}}]}, "AllowedOneAttributeInEnvIdAndComputeEnv"),
-        ({"Tasks": [task("true", MaxRetryCount=101)]}, "InvalidParameterValue.MaxRetryCount"),
-        ({"Tasks": [task("true", TaskInstanceNum=0)]}, "InvalidParameterValue.TaskInstanceNum"),
-        ({"Tasks": [task("true", RedirectInfo={"StdoutRedirectPath": "cos://b-1250000000.cos.ap-guangzhou.myqcloud.com/x"})]}, "InvalidParameterValue.RemoteStoragePath"),
-        ({"Tasks": [task("true", RedirectInfo={"StdoutRedirectPath": "s3://bucket/x/"})]}, "InvalidParameterValue.RemoteStorageSchemeType"),
-        ({"Tasks": [task("true", RedirectLocalInfo={"StdoutLocalPath": "/a/../../b"})]}, "InvalidParameterValue.LocalPath"),
-        ({"Dependences": [{"StartTask": "main", "EndTask": "other"}]}, "InvalidParameterValue.DependenceNotFoundTaskName"),
+        (one(EnvId="env-00000000"), "AllowedOneAttributeInEnvIdAndComputeEnv"),
+        ({"Tasks": [BARE]}, "AllowedOneAttributeInEnvIdAndComputeEnv"),
+        (one(MaxRetryCount=101), "InvalidParameterValue.MaxRetryCount"),
+        (one(TaskInstanceNum=0), "InvalidParameterValue.TaskInstanceNum"),
+        (one(RedirectInfo={"StdoutRedirectPath": f"{COS}/x"}), "InvalidParameterValue.RemoteStoragePath"),
+        (one(RedirectInfo={"StdoutRedirectPath": "s3://b/x/"}), "InvalidParameterValue.RemoteStorageSchemeType"),
+        (one(RedirectLocalInfo={"StdoutLocalPath": "/a/../../b"}), "InvalidParameterValue.LocalPath"),
+        (
+            {"Dependences": [{"StartTask": "main", "EndTask": "other"}]},
+            "InvalidParameterValue.DependenceNotFoundTaskName",
+        ),
         ({"Dependences": [{"StartTask": "main", "EndTask": "main"}]}, "InvalidParameterValue.DependenceUnfeasible"),
-        ({"Notifications": [{"TopicName": "nowhere", "EventConfigs": [{"EventName": "JOB_FAILED", "EventVars": []}]}]}, "InvalidParameter.NotificationTopicName"),
-        ({"Notifications": [{"TopicName": "airflow-batch", "EventConfigs": [{"EventName": "JOB_FAILED"}]}]}, "MissingParameter"),
-        ({"Notifications": [{"TopicName": "airflow-batch", "EventConfigs": [{"EventName": "JOB_FAILED", "EventVars": []}] * 2}]}, "InvalidParameter.NotificationEventNameDuplicate"),
+        (notified("nowhere", JOB_FAILED), "InvalidParameter.NotificationTopicName"),
+        (notified("airflow-batch", {"EventName": "JOB_FAILED"}), "MissingParameter"),
+        (notified("airflow-batch", JOB_FAILED, JOB_FAILED), "InvalidParameter.NotificationEventNameDuplicate"),
     ],
-)  # fmt: skip
+)
 def test_bad_jobs_are_refused(batch: Call, change: dict[str, Any], code: str) -> None:
     request = submission(task("true"))
     request["Job"].update(change)

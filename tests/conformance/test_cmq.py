@@ -185,9 +185,10 @@ def test_control_plane(tdmq: Call, emulator: Emulator, queue: str) -> None:
     subscriptions = tdmq("DescribeCmqSubscriptionDetail", TopicName=emulator.info.topic)
     assert [item.Endpoint for item in subscriptions.SubscriptionSet] == [f"{emulator.info.topic}-base"]
 
-    tdmq("CreateCmqSubscribe", TopicName=emulator.info.topic, SubscriptionName=queue, Protocol="queue", Endpoint=queue)
+    wanted = {"TopicName": emulator.info.topic, "SubscriptionName": queue, "Protocol": "queue", "Endpoint": queue}
+    tdmq("CreateCmqSubscribe", **wanted)
     with pytest.raises(TencentCloudSDKException) as caught:
-        tdmq("CreateCmqSubscribe", TopicName=emulator.info.topic, SubscriptionName=queue, Protocol="queue", Endpoint=queue)  # fmt: skip
+        tdmq("CreateCmqSubscribe", **wanted)
     assert caught.value.get_code() == "ResourceInUse.Subscription"
     assert tdmq("DescribeCmqSubscriptionDetail", TopicName=emulator.info.topic).TotalCount == 2
     tdmq("DeleteCmqSubscribe", TopicName=emulator.info.topic, SubscriptionName=queue)

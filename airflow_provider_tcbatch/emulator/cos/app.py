@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 from xml.etree import ElementTree
@@ -204,7 +205,9 @@ class _Answer:
                 self._error_status = message["status"]
                 return
             self._started = True
-            headers = [(_to_cos(name), value) for name, value in message.get("headers", [])]
+            headers = [
+                (_to_cos(name), value) for name, value in message.get("headers", []) if name.lower() not in _NOT_COS
+            ]
             await self._send({**message, "headers": headers + self._own_headers()})
         elif self._error_status is not None:
             self._error_body += message.get("body", b"")
@@ -212,7 +215,11 @@ class _Answer:
             await self._send(message)
 
     def _own_headers(self) -> Headers:
-        return [(b"x-cos-request-id", self._request_id.encode()), (b"server", b"tencent-cos")]
+        return [
+            (b"Date", formatdate(usegmt=True).encode()),
+            (b"Server", b"tencent-cos"),
+            (b"x-cos-request-id", self._request_id.encode()),
+        ]
 
     async def finish(self) -> None:
         """Send the error that was kept back, if there was one."""
@@ -231,7 +238,7 @@ class _Answer:
             f"<Code>{code}</Code><Message>{escape(text)}</Message><Resource>{escape(_xml_safe(self._resource))}</Resource>"
             f"<RequestId>{self._request_id}</RequestId><TraceId>{self._request_id}</TraceId></Error>"
         ).encode()
-        headers: Headers = [(b"content-type", b"application/xml"), (b"content-length", str(len(body)).encode())]
+        headers: Headers = [(b"Content-Type", b"application/xml"), (b"Content-Length", str(len(body)).encode())]
         await self._send({"type": "http.response.start", "status": status, "headers": headers + self._own_headers()})
         await self._send({"type": "http.response.body", "body": b"" if self._method == "HEAD" else body})
 
@@ -243,9 +250,16 @@ def _xml_safe(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
+#: Headers of moto and its web framework that COS does not send.
+_NOT_COS = frozenset({b"x-amzn-requestid", b"x-amz-request-id", b"access-control-allow-origin", b"date", b"server"})
+
+
 def _to_cos(name: bytes) -> bytes:
+    """A header's name as COS writes it: its SDK hands them to programs in a dict that minds upper and lower case."""
     lower = name.lower()
-    return b"x-cos-" + lower[6:] if lower.startswith(b"x-amz-") else name
+    if lower.startswith(b"x-amz-"):
+        return b"x-cos-" + lower[6:]
+    return b"ETag" if lower == b"etag" else lower.title()
 
 
 def _read_error(body: bytes) -> tuple[str, str]:
