@@ -95,6 +95,8 @@ class Job:
     next_action: str = ""
     ended_at: float | None = None
     tasks: dict[str, Task] = field(default_factory=dict)
+    #: Tasks by state; kept up to date rather than counted, a job may have ten thousand.
+    counts: Counter[str] = field(default_factory=Counter)
     timeline: Timeline = field(default_factory=Timeline)
     #: Event configurations by event name: (topic, EventVars).
     notifications: dict[str, list[tuple[str, list[dict[str, str]]]]] = field(default_factory=dict)

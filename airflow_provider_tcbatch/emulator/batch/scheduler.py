@@ -26,7 +26,6 @@ from airflow_provider_tcbatch.emulator.batch.entities import (
     aggregate,
 )
 from airflow_provider_tcbatch.emulator.batch.execution import Failure, execute, upload_logs
-from airflow_provider_tcbatch.emulator.batch.views import counts_of_tasks
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.ids import new_id
 
@@ -62,13 +61,15 @@ def _settle(core: Core, task: Task) -> None:
     job = task.job
     state = aggregate(task.counts, task.state)
     if state != task.state:
+        job.counts[task.state] -= 1
+        job.counts[state] += 1
         task.state = state
         task.ended_at = now if task.final else None
         job.timeline.state(now, "task", task.name, None, state)
         _emit(core, job, f"TASK_{state}", state, lambda: events.task_members(task))
         if task.final:
             task.ended.set()
-    state = aggregate(counts_of_tasks(job), job.state)
+    state = aggregate(job.counts, job.state)
     if state != job.state:
         _set_job(core, job, state)
 
@@ -110,6 +111,7 @@ def _emit(core: Core, job: Job, name: str, state: str, members: Callable[[], dic
 def start_job(core: Core, job: Job) -> None:
     """Begin with a job that was just accepted."""
     job.timeline.state(job.created_at, "job", None, None, SUBMITTED)
+    job.counts[SUBMITTED] = len(job.tasks)
     for task in job.tasks.values():
         task.counts[SUBMITTED] = len(task.instances)
         job.timeline.state(job.created_at, "task", task.name, None, SUBMITTED)

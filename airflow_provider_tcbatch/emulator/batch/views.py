@@ -21,11 +21,6 @@ def metrics(counts: Counter[str]) -> dict[str, int]:
     return {name: counts[state] for state, name in _COUNT_NAMES.items()}
 
 
-def counts_of_tasks(job: Job) -> Counter[str]:
-    """Tasks of a job by state."""
-    return Counter(task.state for task in job.tasks.values())
-
-
 def counts_of_instances(job: Job) -> Counter[str]:
     """Instances of a job by state."""
     total: Counter[str] = Counter()
@@ -54,7 +49,7 @@ def job_detail(job: Job) -> dict[str, Any]:
             for task in job.tasks.values()
         ],
         "DependenceSet": job.spec.get("Dependences", []),
-        "TaskMetrics": metrics(counts_of_tasks(job)),
+        "TaskMetrics": metrics(job.counts),
         "TaskInstanceMetrics": metrics(counts_of_instances(job)),
         "StateReason": job.state_reason,
         "Tags": job.spec.get("Tags", []),
@@ -72,7 +67,7 @@ def job_row(job: Job) -> dict[str, Any]:
         "Placement": {"ProjectId": 0, **job.request["Placement"]},
         "CreateTime": iso(job.created_at),
         "EndTime": iso(job.ended_at),
-        "TaskMetrics": metrics(counts_of_tasks(job)),
+        "TaskMetrics": metrics(job.counts),
         "Tags": job.spec.get("Tags", []),
     }
 

@@ -45,6 +45,7 @@ class Queue:
     delayed: int = 0
     waiters: deque[asyncio.Future[None]] = field(default_factory=deque)
     closed: bool = False
+    removed: bool = False
 
 
 @dataclass
@@ -114,7 +115,7 @@ class Broker:
         """Forget a queue with its messages; receivers that wait on it are woken."""
         self.queues.pop(queue.name.lower(), None)
         self.deleted_names["queue", queue.name.lower()] = self.now()
-        queue.closed = True
+        queue.closed = queue.removed = True
         self._wake(queue, len(queue.waiters))
 
     def add_topic(self, name: str, attributes: dict[str, Any], tags: list[dict[str, str]] | None = None) -> Topic:

@@ -125,6 +125,8 @@ async def _receive(core: Core, params: Params, count: int) -> list[dict[str, Any
     messages = await core.broker.receive(
         queue, count, wait if wait is not None else queue.attributes["PollingWaitSeconds"]
     )
+    if not messages and queue.removed:
+        raise CmqError(4440, 10100, "queue is not existed, or deleted")
     if not messages:
         raise CmqError(7000, 10200, "no message")
     return [_message_view(message) for message in messages]
