@@ -58,6 +58,8 @@ class EventListener:
         self._shared = queue is not None
         self._queue = queue or own_queue_name()
         self._made = False
+        #: Set while events are being heard.
+        self.hearing = asyncio.Event()
         #: Messages received so far.
         self.received = 0
 
@@ -70,6 +72,7 @@ class EventListener:
         try:
             await self._listen(hint, failed)
         finally:
+            self.hearing.clear()
             # Also when the process ends: asyncio cancels its tasks and waits for them.
             await self._remove_queue()
 
@@ -79,6 +82,7 @@ class EventListener:
             try:
                 if not self._shared and not self._made:
                     await self._make_queue()
+                self.hearing.set()
                 await self._hear(hint)
                 if failures:
                     log.info("Events are heard again on queue %s", self._queue)
@@ -89,6 +93,7 @@ class EventListener:
                 return
             except ApiError as error:
                 failures += 1
+                self.hearing.clear()
                 failed()
                 if isinstance(error, NotFound):
                     # An own queue that somebody removed is made again.

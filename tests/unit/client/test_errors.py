@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_tcbatch import exceptions as e
+from airflow_provider_tcbatch.client.errors import api_error
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "retryable"),
+    [
+        ("RequestLimitExceeded", e.Throttled, True),
+        ("RequestLimitExceeded.UinLimitExceeded", e.Throttled, True),
+        ("InternalError", e.InfrastructureError, True),
+        ("InternalError.CallCvm", e.InfrastructureError, True),
+        ("ClientNetworkError", e.InfrastructureError, True),
+        ("AuthFailure.SignatureFailure", e.PermissionDenied, False),
+        ("UnauthorizedOperation.UserNotAllowedToUseBatch", e.PermissionDenied, False),
+        ("LimitExceeded.JobQuota", e.QuotaExceeded, False),
+        ("ResourceNotFound.Job", e.NotFound, False),
+        ("ResourceInUse.Job", e.ResourceBusy, False),
+        ("UnsupportedOperation", e.ResourceBusy, False),
+        ("UnsupportedOperation.ComputeEnvAcceptOtherRequest", e.ResourceBusy, True),
+        ("InvalidParameterValue.DependenceUnfeasible", e.InvalidRequest, False),
+        ("InvalidParameterX", e.InvalidRequest, False),
+        ("AllowedOneAttributeInEnvIdAndComputeEnv", e.InvalidRequest, False),
+    ],
+)
+def test_codes_become_classes(code: str, kind: type[e.ApiError], retryable: bool) -> None:
+    error = api_error(code, "text.", action="DescribeJob", request_id="r-1")
+    assert type(error) is kind
+    assert (error.code, error.action, error.request_id, error.retryable) == (code, "DescribeJob", "r-1", retryable)
+    assert "DescribeJob" in str(error)
+    assert "r-1" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "field"),
+    [
+        ("AuthFailure.SecretIdNotFound", "Login"),
+        ("AuthFailure.SignatureFailure", "Password"),
+        ("AuthFailure.TokenFailure", "token"),
+        ("InvalidZone.MismatchRegion", "zone"),
+        ("InvalidParameter.NotificationTopicName", "event_topic"),
+        ("ClientNetworkError", "endpoint"),
+    ],
+)
+def test_advice_names_the_connection_and_its_field(code: str, field: str) -> None:
+    text = str(api_error(code, "text", action="SubmitJob", connection="connection 'prod'"))
+    assert field in text
+    assert "connection 'prod'" in text

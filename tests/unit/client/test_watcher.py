@@ -1,0 +1,514 @@
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from airflow_provider_tcbatch.client.api import ApiClient
+from airflow_provider_tcbatch.client.cmq import CmqClient
+from airflow_provider_tcbatch.client.credentials import StaticKeys
+from airflow_provider_tcbatch.client.listener import EventListener
+from airflow_provider_tcbatch.client.registry import shared_watcher
+from airflow_provider_tcbatch.client.watcher import JobSnapshot, Subscription, Watcher, WatcherTimings
+from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.exceptions import InfrastructureError, InvalidRequest, NotFound, Throttled
+from airflow_provider_tcbatch.models.actions import DescribeJob, DescribeJobs, SubmitJob
+from airflow_provider_tcbatch.models.cmq import CreateCmqQueue, CreateCmqSubscribe
+from tests.unit.conftest import job
+
+FAST = WatcherTimings(first=0.01, coalesce=0.01, announce=0.2, missing=0.1, backoff=0.01)
+TICK = 0.02
+
+
+class Service:
+    """The two actions a watcher calls, on states that a test sets."""
+
+    def __init__(self, *job_ids: str, state: str = "RUNNING") -> None:
+        self.states: dict[str, str] = dict.fromkeys(job_ids, state)
+        self.calls: Counter[str] = Counter()
+        self.sizes: list[int] = []
+        self.fault: Callable[[list[str]], None] = lambda ids: None
+
+    async def acall(self, action: Any, *, attempts: int = 1) -> Any:
+        await asyncio.sleep(0)
+        self.calls[action.name()] += 1
+        if isinstance(action, DescribeJobs):
+            ids = action.job_ids or []
+            assert action.limit == len(ids) <= 100
+            self.sizes.append(len(ids))
+            self.fault(ids)
+            views = [{"JobId": i, "JobState": self.states[i]} for i in ids if i in self.states]
+            return DescribeJobs.result_type().parse_response({"JobSet": views})
+        assert isinstance(action, DescribeJob)
+        if action.job_id not in self.states:
+            raise NotFound(f"no {action.job_id}", code="ResourceNotFound.Job")
+        view = {"JobId": action.job_id, "JobState": self.states[action.job_id]}
+        return DescribeJob.result_type().parse_response(view)
+
+
+@asynccontextmanager
+async def running(watcher: Watcher) -> AsyncIterator[Watcher]:
+    watcher.start()
+    try:
+        yield watcher
+    finally:
+        await watcher.aclose()
+
+
+async def end_of(subscription: Subscription, timeout: float = 5.0) -> JobSnapshot:
+    """The first snapshot that ends a wait."""
+    until = time.monotonic() + timeout
+    while True:
+        snapshot = await subscription.next(until - time.monotonic())
+        assert snapshot is not None, "nothing was told in time"
+        if snapshot.error or snapshot.state in ("SUCCEED", "FAILED"):
+            return snapshot
+
+
+def watching(service: Service, listener: Any = None, timings: WatcherTimings = FAST) -> Watcher:
+    return Watcher(service, listener, timings)  # type: ignore[arg-type]
+
+
+class Silent:
+    """A listener that hears nothing: it makes the watcher expect events."""
+
+    async def run(self, hint: Any, failed: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def aclose(self) -> None:
+        return None
+
+
+async def test_a_change_is_told_and_only_a_change() -> None:
+    service = Service("job-a")
+    async with running(watching(service)) as watcher:
+        with watcher.subscribe("job-a", TICK) as subscription:
+            first = await subscription.next(2)
+            assert first is not None
+            assert first.state == "RUNNING"
+            polls = service.calls["DescribeJobs"]
+            assert await subscription.next(10 * TICK) is None, "the same state again is no news"
+            assert service.calls["DescribeJobs"] > polls
+            service.states["job-a"] = "SUCCEED"
+            assert (await end_of(subscription)).source == "poll"
+
+
+async def test_a_sweep_over_n_jobs_takes_n_over_100_calls() -> None:
+    ids = [f"job-{number}" for number in range(250)]
+    service = Service(*ids)
+    timings = WatcherTimings(first=0.05, reconcile=1000)
+    async with running(watching(service, timings=timings)) as watcher:
+        subscriptions = [watcher.subscribe(job_id, 1000) for job_id in ids]
+        for subscription in subscriptions:
+            assert await subscription.next(5) is not None
+    assert service.calls["DescribeJobs"] == 3
+    assert sorted(service.sizes) == [50, 100, 100]
+
+
+async def test_all_who_wait_for_a_job_share_its_calls() -> None:
+    service = Service("job-a", state="SUCCEED")
+    async with running(watching(service)) as watcher:
+        subscriptions = [watcher.subscribe("job-a", 60) for _ in range(20)]
+        snapshots = [await end_of(subscription) for subscription in subscriptions]
+    assert {snapshot.state for snapshot in snapshots} == {"SUCCEED"}
+    assert service.calls["DescribeJobs"] == 1
+
+
+async def test_a_late_subscriber_is_told_what_is_known() -> None:
+    service = Service("job-a")
+    async with running(watching(service)) as watcher:
+        with watcher.subscribe("job-a", 60) as first:
+            assert await first.next(2) is not None
+            late = await watcher.subscribe("job-a", 60).next(0)
+            assert late is not None
+            assert late.state == "RUNNING"
+
+
+async def test_an_event_alone_never_ends_a_wait() -> None:
+    service = Service("job-a")
+    async with running(watching(service)) as watcher:
+        with watcher.subscribe("job-a", 1000) as subscription:
+            assert (await subscription.next(2)) is not None
+            assert watcher.hint("job-a", time.time())
+            assert await subscription.next(0.2) is None, "the API still says RUNNING"
+            service.states["job-a"] = "SUCCEED"
+            received = time.time()
+            watcher.hint("job-a", received)
+            snapshot = await end_of(subscription)
+            assert (snapshot.source, snapshot.event_received_at) == ("event", received)
+
+
+async def test_an_event_during_a_look_leads_to_another_look() -> None:
+    """The answer under way may be older than the event."""
+    service = Service("job-a")
+    looked_again = asyncio.Event()
+
+    def fault(ids: list[str]) -> None:
+        if service.calls["DescribeJobs"] == 1:
+            watcher.hint("job-a", 1.0)
+        else:
+            looked_again.set()
+
+    service.fault = fault
+    watcher = watching(service)
+    async with running(watcher):
+        with watcher.subscribe("job-a", 1000) as subscription:
+            await subscription.next(2)
+            await asyncio.wait_for(looked_again.wait(), 2)
+
+
+async def test_a_burst_of_events_is_confirmed_by_few_calls() -> None:
+    ids = [f"job-{number}" for number in range(100)]
+    service = Service(*ids)
+    async with running(watching(service)) as watcher:
+        subscriptions = [watcher.subscribe(job_id, 1000) for job_id in ids]
+        for subscription in subscriptions:
+            await subscription.next(5)
+        before = service.calls["DescribeJobs"]
+        for job_id in ids:
+            service.states[job_id] = "SUCCEED"
+            watcher.hint(job_id, 1.0)
+        for subscription in subscriptions:
+            assert (await end_of(subscription)).source == "event"
+        assert service.calls["DescribeJobs"] - before <= 2
+
+
+async def test_events_for_jobs_that_nobody_watches_are_not_claimed() -> None:
+    async with running(watching(Service())) as watcher:
+        assert not watcher.hint("job-x", 1.0)
+
+
+async def test_a_lost_event_costs_time_only() -> None:
+    """While events flow, looks are seldom; when one fails to come, polling returns to its pace."""
+    service = Service("job-a", "job-b", "job-c")
+    timings = WatcherTimings(first=0.01, coalesce=0.01, announce=0.1, reconcile=0.3)
+    async with running(watching(service, Silent(), timings)) as watcher:
+        with (
+            watcher.subscribe("job-a", TICK) as a,
+            watcher.subscribe("job-b", TICK) as b,
+            watcher.subscribe("job-c", TICK) as c,
+        ):
+            service.states["job-a"] = "SUCCEED"
+            watcher.hint("job-a", 1.0)
+            assert (await end_of(a)).source == "event"
+            service.states["job-b"] = "SUCCEED"  # its event never comes
+            assert (await end_of(b)).source == "poll"
+            await c.next(0)
+            await asyncio.sleep(0.35)  # longer than announce: the event counts as lost
+            before = service.calls["DescribeJobs"]
+            assert await c.next(10 * TICK) is None
+            assert service.calls["DescribeJobs"] - before >= 3, "polling at its own pace again"
+
+
+async def test_a_job_that_the_service_does_not_know_is_confirmed_first() -> None:
+    service = Service()
+    async with running(watching(service)) as watcher:
+        with watcher.subscribe("job-gone", TICK) as subscription:
+            snapshot = await end_of(subscription)
+    assert isinstance(snapshot.error, NotFound)
+    assert service.calls["DescribeJob"] >= 2, "a young job may be unknown for a moment"
+
+
+async def test_a_job_left_out_by_mistake_is_still_found() -> None:
+    service = Service("job-a", state="SUCCEED")
+    service.fault = lambda ids: ids.clear()  # DescribeJobs answers without it
+    async with running(watching(service)) as watcher:
+        with watcher.subscribe("job-a", TICK) as subscription:
+            assert (await end_of(subscription)).state == "SUCCEED"
+    assert service.calls["DescribeJob"] == 1
+
+
+async def test_a_throttle_is_never_told() -> None:
+    service = Service("job-a", state="SUCCEED")
+    left = 20
+
+    def fault(ids: list[str]) -> None:
+        nonlocal left
+        left -= 1
+        if left > 0:
+            raise Throttled("slow down", code="RequestLimitExceeded", retryable=True)
+
+    service.fault = fault
+    async with running(watching(service)) as watcher:
+        with watcher.subscribe("job-a", TICK) as subscription:
+            snapshot = await end_of(subscription)
+    assert snapshot.error is None
+    assert left == 0
+
+
+async def test_failures_are_told_after_five_in_a_row_and_not_before() -> None:
+    service = Service("job-a", state="SUCCEED")
+    failures = 0
+
+    def fault(ids: list[str]) -> None:
+        nonlocal failures
+        failures += 1
+        raise InfrastructureError("the service is down", retryable=True)
+
+    service.fault = fault
+    async with running(watching(service)) as watcher:
+        with watcher.subscribe("job-a", TICK) as subscription:
+            snapshot = await end_of(subscription)
+    assert snapshot.error is not None
+    assert "the service is down" in str(snapshot.error)
+    assert failures == 5
+
+
+async def test_four_failures_in_a_row_are_survived() -> None:
+    service = Service("job-a", state="SUCCEED")
+    failures = 0
+
+    def fault(ids: list[str]) -> None:
+        nonlocal failures
+        if failures < 4:
+            failures += 1
+            raise InfrastructureError("the service is down", retryable=True)
+
+    service.fault = fault
+    async with running(watching(service)) as watcher:
+        with watcher.subscribe("job-a", TICK) as subscription:
+            assert (await end_of(subscription)).state == "SUCCEED"
+
+
+async def test_one_malformed_id_does_not_spoil_the_others() -> None:
+    ids = [f"job-{number}" for number in range(7)]
+    service = Service(*ids, state="SUCCEED")
+
+    def fault(asked: list[str]) -> None:
+        if "nonsense" in asked:
+            raise InvalidRequest("malformed", code="InvalidParameter.JobIdMalformed")
+
+    service.fault = fault
+    async with running(watching(service)) as watcher:
+        good = [watcher.subscribe(job_id, 60) for job_id in ids]
+        bad = watcher.subscribe("nonsense", 60)
+        assert isinstance((await end_of(bad)).error, InvalidRequest)
+        for subscription in good:
+            assert (await end_of(subscription)).state == "SUCCEED"
+
+
+async def test_a_bug_reaches_every_waiter() -> None:
+    service = Service("job-a", "job-b")
+
+    def fault(ids: list[str]) -> None:
+        raise ZeroDivisionError("a bug")
+
+    service.fault = fault
+    watcher = watching(service)
+    async with running(watcher):
+        with watcher.subscribe("job-a", 60) as a, watcher.subscribe("job-b", 60) as b:
+            for subscription in (a, b):
+                snapshot = await end_of(subscription)
+                assert "ZeroDivisionError: a bug" in str(snapshot.error)
+        assert watcher.crashed
+        after = await watcher.subscribe("job-c", 60).next(0)
+        assert after is not None
+        assert after.error is not None
+
+
+async def test_a_wait_ends_with_its_time() -> None:
+    async with running(watching(Service("job-a"))) as watcher:
+        with watcher.subscribe("job-a", 60) as subscription:
+            await subscription.next(2)
+            assert await subscription.next(0.02) is None
+            assert await subscription.next(0) is None
+
+
+async def test_background_tasks_do_not_inherit_the_first_waiters_context() -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody's")
+    seen: list[str] = []
+    service = Service("job-a", state="SUCCEED")
+    service.fault = lambda ids: seen.append(variable.get())
+    variable.set("the first task's")
+    async with running(watching(service)) as watcher:
+        with watcher.subscribe("job-a", 60) as subscription:
+            await end_of(subscription)
+    assert set(seen) == {"nobody's"}
+
+
+async def test_cancelled_waits_leave_nothing_behind() -> None:
+    service = Service("job-a")
+    async with running(watching(service)) as watcher:
+
+        async def wait() -> None:
+            with watcher.subscribe("job-a", TICK) as subscription:
+                while True:
+                    await subscription.next()
+
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(3 * TICK)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(3 * TICK)
+        before = service.calls["DescribeJobs"]
+        await asyncio.sleep(5 * TICK)
+        assert service.calls["DescribeJobs"] == before
+
+
+class Closing:
+    closed = False
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def test_waits_with_one_key_share_a_watcher_that_outlives_the_last_by_a_little() -> None:
+    api = Closing()
+    made: list[Watcher] = []
+
+    def make() -> tuple[Watcher, Any]:
+        made.append(watching(Service("job-a")))
+        return made[-1], api
+
+    async with shared_watcher("key", make, grace=0.05) as one, shared_watcher("key", make, grace=0.05) as two:
+        assert one is two
+    async with shared_watcher("key", make, grace=0.05) as again:
+        assert again is one
+    async with shared_watcher("other", make, grace=0.05) as other:
+        assert other is not one
+    assert not api.closed
+    for _ in range(100):
+        if api.closed:
+            break
+        await asyncio.sleep(0.01)
+    assert api.closed
+    async with shared_watcher("key", make, grace=0) as fresh:
+        assert fresh is not one
+    await asyncio.sleep(0.05)
+
+
+async def test_a_crashed_watcher_is_replaced() -> None:
+    def make() -> tuple[Watcher, Any]:
+        service = Service("job-a", state="SUCCEED")
+        if not made:
+            service.fault = lambda ids: [][1]
+        made.append(service)
+        return watching(service), Closing()
+
+    made: list[Service] = []
+    async with shared_watcher("k", make, grace=0) as first:
+        with watcher_subscription(first) as subscription:
+            assert (await end_of(subscription)).error is not None
+        async with shared_watcher("k", make, grace=0) as second:
+            assert second is not first
+            with watcher_subscription(second) as subscription:
+                assert (await end_of(subscription)).state == "SUCCEED"
+    await asyncio.sleep(0.05)
+
+
+def watcher_subscription(watcher: Watcher) -> Subscription:
+    return watcher.subscribe("job-a", 60)
+
+
+# -- against the emulator -------------------------------------------------------------------------------
+
+
+def listener(emulator: Emulator, api: ApiClient, queue: str | None = None) -> EventListener:
+    info = emulator.info
+    cmq = CmqClient(StaticKeys(info.secret_id, info.secret_key), info.cmq_endpoint)
+    return EventListener(cmq, api, info.topic, queue)
+
+
+def submit(api: ApiClient, emulator: Emulator, command: str, *, notify: bool = True) -> str:
+    from airflow_provider_tcbatch.policies.notifying import with_notification
+
+    body = with_notification(job(command), emulator.info.topic) if notify else job(command)
+    request = SubmitJob.parse({"Placement": {"Zone": emulator.info.zone}, "Job": body})
+    return api.call(request).job_id
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own queue", "shared queue"])
+async def test_an_end_is_heard_and_confirmed(emulator: Emulator, api: ApiClient, shared: bool) -> None:
+    ear = listener(emulator, api, f"{emulator.info.topic}-base" if shared else None)
+    async with running(Watcher(api, ear)) as watcher:
+        await asyncio.wait_for(ear.hearing.wait(), 10)
+        job_id = await asyncio.to_thread(submit, api, emulator, "true")
+        with watcher.subscribe(job_id, 60) as subscription:
+            snapshot = await end_of(subscription, 15)
+    await api.aclose()
+    assert (snapshot.state, snapshot.source) == ("SUCCEED", "event")
+    assert snapshot.event_received_at is not None
+    assert snapshot.event_received_at <= snapshot.observed_at
+
+
+async def test_an_own_queue_is_removed_at_the_end(emulator: Emulator, api: ApiClient) -> None:
+    ear = listener(emulator, api)
+    async with running(Watcher(api, ear)):
+        await asyncio.wait_for(ear.hearing.wait(), 10)
+    with pytest.raises(NotFound):
+        await asyncio.to_thread(
+            CmqClient(
+                StaticKeys(emulator.info.secret_id, emulator.info.secret_key), emulator.info.cmq_endpoint
+            ).receive,
+            ear._queue,
+            wait=0,
+        )
+    await api.aclose()
+
+
+async def test_without_events_polling_finds_the_end(emulator: Emulator, api: ApiClient) -> None:
+    emulator.configure(events="off")
+    async with running(Watcher(api, listener(emulator, api))) as watcher:
+        job_id = await asyncio.to_thread(submit, api, emulator, "true")
+        with watcher.subscribe(job_id, 1) as subscription:
+            snapshot = await end_of(subscription, 15)
+    await api.aclose()
+    assert (snapshot.state, snapshot.source, snapshot.event_received_at) == ("SUCCEED", "poll", None)
+
+
+async def test_a_message_that_nobody_here_waits_for_stays_in_a_shared_queue(emulator: Emulator, api: ApiClient) -> None:
+    info = emulator.info
+    queue = "shared-by-test"
+    cmq = CmqClient(StaticKeys(info.secret_id, info.secret_key), info.cmq_endpoint)
+    await api.acall(CreateCmqQueue(queue_name=queue))
+    await api.acall(
+        CreateCmqSubscribe(
+            topic_name=info.topic,
+            subscription_name=queue,
+            protocol="queue",
+            endpoint=queue,
+            notify_content_format="SIMPLIFIED",
+        )
+    )
+    ear = listener(emulator, api, queue)
+    heard = asyncio.Event()
+
+    def hint(job_id: str, received_at: float) -> bool:
+        heard.set()
+        return job_id == "job-mine0000"
+
+    task = asyncio.create_task(ear.run(hint, lambda: None))
+    cmq.publish(info.topic, '{"Events":[{"EventName":"JOB_SUCCEED","Batch":{"JobId":"job-other000"}}]}')
+    await asyncio.wait_for(heard.wait(), 10)
+    heard.clear()
+    cmq.publish(info.topic, '{"Events":[{"EventName":"JOB_SUCCEED","Batch":{"JobId":"job-mine0000"}}]}')
+    await asyncio.wait_for(heard.wait(), 10)
+    heard.clear()
+    cmq.publish(info.topic, '{"Events":[{"EventName":"JOB_SUCCEED","Batch":{"JobId":"job-other111"}}]}')
+    # Heard in a later receive than the claimed one, so that one has been deleted by now.
+    await asyncio.wait_for(heard.wait(), 10)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await ear.aclose()
+    assert emulator_queue_size(api, queue) == 2
+    await api.aclose()
+
+
+def emulator_queue_size(api: ApiClient, queue: str) -> int:
+    """Messages in a queue, hidden ones included."""
+    from tencentcloud.common.common_client import CommonClient
+    from tencentcloud.common.profile.client_profile import ClientProfile
+    from tencentcloud.common.profile.http_profile import HttpProfile
+
+    protocol, host = api.settings.endpoint("tdmq")
+    profile = ClientProfile(httpProfile=HttpProfile(protocol=protocol, endpoint=host))
+    client = CommonClient("tdmq", "2020-02-17", api.credentials.get(), api.settings.region, profile)
+    detail = client.call_json("DescribeCmqQueueDetail", {"QueueName": queue})["Response"]["QueueDescribe"]
+    return int(detail["ActiveMsgNum"] or 0) + int(detail["InactiveMsgNum"] or 0)
