@@ -59,6 +59,7 @@ venv: $(TEST)
 $(MADE): | check-python
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
 	@touch $@
 
 $(DEMO): $(MADE) pyproject.toml $(CONSTRAINTS)

@@ -23,6 +23,7 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
+from airflow_provider_tcbatch.hooks.cos import CosHook
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 
 SHARDS = 4
@@ -90,7 +91,7 @@ def batch_task(name: str, command: str, instances: int, uploaded: Any) -> dict[s
         "bucket": Param("flights-1250000000", type="string", description="COS bucket, with its APPID"),
         "region": Param("ap-guangzhou", type="string", description="Region of the bucket and of the job"),
         "instance_type": Param("S5.MEDIUM4", type="string", description="Machine that runs one instance"),
-        "image": Param("img-python3", type="string", description="Image with Python 3 and the COS SDK"),
+        "image": Param("img-m4q71qnf", type="string", description="Image with Python 3 and the COS SDK"),
     },
 )
 def flights_by_carrier() -> None:
@@ -99,8 +100,6 @@ def flights_by_carrier() -> None:
     @task
     def upload(params: dict[str, Any], run_id: str) -> dict[str, str]:
         """Put the table and the programs into COS, in a folder of this run's own."""
-        from airflow_provider_tcbatch.hooks.cos import CosHook
-
         bucket, region = params["bucket"], params["region"]
         prefix = "flights/" + re.sub(r"[^A-Za-z0-9.-]", "-", run_id)
         hook = CosHook()
@@ -113,8 +112,6 @@ def flights_by_carrier() -> None:
     @task
     def check(params: dict[str, Any], uploaded: dict[str, str]) -> dict[str, Any]:
         """Compare the result with the figures computed here; any difference fails the run."""
-        from airflow_provider_tcbatch.hooks.cos import CosHook
-
         data = CosHook().get(params["bucket"], f"{uploaded['prefix']}/result.csv")
         rows = list(csv.DictReader(io.StringIO(data.decode())))
         names = ("flights", "arrived", "arrival_delay")
@@ -136,6 +133,7 @@ def flights_by_carrier() -> None:
             ],
             "Dependences": [{"StartTask": "transform", "EndTask": "merge"}],
         },
+        deferrable=True,
         logs="all",
     )
     aggregate >> check(uploaded=uploaded)

@@ -1,0 +1,264 @@
+"""``make demo``: one Batch job from a DAG, end to end, on this machine.
+
+Starts the emulator and a real Airflow in a folder of its own, runs the example DAG, says what happened when, and
+stops everything again. The exit status is 0 only if the run and its result are right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.support.airflow_api import AirflowApi
+from tests.support.airflow_stack import USERNAME, AirflowStack
+from tests.support.emulator import EmulatorProcess
+from tests.support.processes import exit_on_signals
+
+ROOT = Path(__file__).parents[2]
+DAG_ID = "flights_by_carrier"
+TASK_ID = "aggregate"
+FLIGHTS = 336_776
+
+#: How long a machine takes to start, in seconds; on the real service a minute or two. Long enough that Airflow's
+#: triggerer, which needs some seconds before it runs its first trigger, is listening when the job ends.
+MACHINE_START = 8.0
+
+#: A worker may take this many seconds to wind up its process after it has handed the task over.
+HAND_OVER = 5.0
+
+RUN_TIMEOUT = 180.0
+
+console = Console(highlight=False)
+
+
+class DemoFailed(Exception):
+    """The demo ran, but not as it should have."""
+
+
+@dataclass
+class Waiting:
+    """What was seen of Airflow's workers while the task was deferred.
+
+    One look counts only if the task was deferred before and after it.
+    """
+
+    since: float | None = None
+    until: float = 0.0
+    looks: int = 0
+    #: Seconds after ``since`` at which a worker process was last seen with a task.
+    busy_until: float = 0.0
+    #: Most slots of the pool that were taken by running tasks.
+    pool_slots: int = 0
+
+    def look(self, stack: AirflowStack, run_id: str) -> None:
+        """Take one look."""
+        if not _is_deferred(stack.api, run_id):
+            return
+        now = time.time()
+        busy = stack.busy_workers()
+        slots = stack.api.pool()["running_slots"]
+        if not _is_deferred(stack.api, run_id):
+            return
+        if self.since is None:
+            self.since = now
+        self.until = now
+        self.looks += 1
+        self.pool_slots = max(self.pool_slots, slots)
+        if busy:
+            self.busy_until = now - self.since
+
+    @property
+    def seconds(self) -> float:
+        """How long the task was seen deferred."""
+        return 0.0 if self.since is None else self.until - self.since
+
+    def check(self) -> None:
+        """Raise unless it shows that waiting held no worker."""
+        if self.seconds <= HAND_OVER:
+            raise DemoFailed(f"the task was deferred for {self.seconds:.1f} s only, too short to show anything")
+        if self.busy_until > HAND_OVER or self.pool_slots:
+            raise DemoFailed(f"a worker was held while waiting: {self}")
+
+
+def _is_deferred(api: AirflowApi, run_id: str) -> bool:
+    return bool(api.task_instance(DAG_ID, run_id, TASK_ID)["state"] == "deferred")
+
+
+@contextlib.contextmanager
+def own_folder() -> Iterator[Path]:
+    """A fresh folder below ``.demo``; it stays behind, and is named, if something fails."""
+    (ROOT / ".demo").mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=ROOT / ".demo"))
+    try:
+        yield folder
+    except Exception:
+        console.print(f"The logs are in [bold]{folder.relative_to(ROOT)}[/]")
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class Steps:
+    """Prints what is being done, with the seconds since the beginning."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        console.print(f"[dim]{time.monotonic() - self._start:6.1f} s[/]  {text}", soft_wrap=True)
+
+
+def run_dag(stack: AirflowStack, emulator: EmulatorProcess, step: Steps) -> tuple[str, Waiting]:
+    """Run the example DAG and return its run id and what was seen while it waited."""
+    api = stack.api
+    conf = {"bucket": emulator.info["bucket"], "region": emulator.info["region"]}
+    run_id = api.trigger(DAG_ID, conf)
+    step(f"DAG [bold]{DAG_ID}[/] triggered: {run_id}")
+    waiting = Waiting()
+    states: dict[str, str | None] = {}
+
+    def look() -> None:
+        for instance in api.task_instances(DAG_ID, run_id):
+            state = instance["state"]
+            if states.get(instance["task_id"]) != state and state in ("running", "deferred", "success", "failed"):
+                step(f"  task {instance['task_id']}: {state}")
+            states[instance["task_id"]] = state
+        if states.get(TASK_ID) == "deferred":
+            waiting.look(stack, run_id)
+
+    if api.wait_for_run(DAG_ID, run_id, timeout=RUN_TIMEOUT, look=look) != "success":
+        raise DemoFailed(api.describe_run(DAG_ID, run_id))
+    result = api.xcom(DAG_ID, run_id, "check") or {}
+    if result.get("flights") != FLIGHTS:
+        raise DemoFailed(f"the last task checked {result}, not {FLIGHTS} flights")
+    step(f"The merged result in COS is right: {FLIGHTS:,} flights in {result['groups']} groups")
+    return run_id, waiting
+
+
+def job_times(emulator: EmulatorProcess, job_id: str, heard: dict[str, float | None]) -> list[tuple[str, str, float]]:
+    """``(what, who says so, unix seconds)`` for the stations of the job, in their order.
+
+    :param heard: the XCom ``tcbatch_timeline`` of the task.
+    """
+    timeline = emulator.timeline(job_id)
+    running = [e["time"] for e in timeline["entries"] if e["entity"] == "instance" and e["state"] == "RUNNING"]
+    published = [e["time"] for e in timeline["events"] if e["event_name"] == "JOB_SUCCEED"]
+    stations = [
+        ("Job submitted", "operator", heard.get("submitted_at")),
+        ("First instance running", "emulator", min(running, default=None)),
+        ("JOB_SUCCEED published", "emulator", min(published, default=None)),
+        ("Event received", "triggerer", heard.get("event_received_at")),
+        ("State confirmed by the API", "triggerer", heard.get("confirmed_at")),
+        ("Airflow task resumed", "worker", heard.get("resumed_at")),
+    ]
+    times = [(what, who, when) for what, who, when in stations if when is not None]
+    if missing := [what for what, _, when in stations if when is None]:
+        raise DemoFailed(f"no time is known for: {', '.join(missing)}; the stations known are {times}")
+    if [when for _, _, when in times] != sorted(when for _, _, when in times):
+        raise DemoFailed(f"the stations are out of order: {times}")
+    return times
+
+
+def report(stack: AirflowStack, emulator: EmulatorProcess, run_id: str, waiting: Waiting) -> None:
+    """Print the summary.
+
+    :raises DemoFailed: if it shows something that is not right.
+    """
+    job_id = stack.api.xcom(DAG_ID, run_id, TASK_ID, "job_id")
+    times = job_times(emulator, job_id, stack.api.xcom(DAG_ID, run_id, TASK_ID, "tcbatch_timeline") or {})
+    waiting.check()
+
+    table = Table(title=f"Batch job {job_id}", title_justify="left")
+    table.add_column("Station")
+    table.add_column("seen by")
+    table.add_column("time (UTC)")
+    table.add_column("after submission", justify="right")
+    for what, who, when in times:
+        clock = time.strftime("%H:%M:%S", time.gmtime(when)) + f".{int(when % 1 * 1000):03d}"
+        table.add_row(what, who, clock, f"{when - times[0][2]:.3f} s")
+    console.print()
+    console.print(table)
+
+    events: dict[str, int] = {}
+    for event in emulator.timeline(job_id)["events"]:
+        events[event["event_name"]] = events.get(event["event_name"], 0) + 1
+    counts = emulator.counts()
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("API calls", ", ".join(f"{name} {counts[name]}" for name in sorted(counts)))
+    facts.add_row("Events", ", ".join(f"{name} {number}" for name, number in events.items()) + ", received")
+    facts.add_row(
+        "Worker slots",
+        f"none held: deferred for {waiting.seconds:.1f} s, {waiting.looks} looks at the process table and the pool; "
+        f"the last busy worker {waiting.busy_until:.1f} s after deferral (winding up), "
+        f"{waiting.pool_slots} pool slots taken",
+    )
+    console.print(facts)
+    console.print()
+
+
+def stay(stack: AirflowStack, emulator: EmulatorProcess) -> None:
+    """Leave everything running until Ctrl-C."""
+    console.print(f"Airflow's UI:  [bold]{stack.url}[/]   user [bold]{USERNAME}[/], password [bold]{stack.password}[/]")
+    console.print(f"Emulator:      [bold]{emulator.info['endpoint']}[/]   COS {emulator.info['cos_endpoint']}")
+    conf = json.dumps({"bucket": emulator.info["bucket"], "region": emulator.info["region"]})
+    console.print(f"To run the DAG again, trigger it with the configuration {conf}")
+    console.print("[bold]Ctrl-C[/] stops everything.")
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            stack.check()
+            emulator.process.check()
+            time.sleep(1)
+
+
+def demo(folder: Path, *, keep: bool) -> None:
+    """Run the demo in ``folder``."""
+    step = Steps()
+    step("Starting the emulator of Tencent Batch, CMQ and COS")
+    with EmulatorProcess(folder / "emulator") as emulator:
+        emulator.control("settings", method="PATCH", body={"starting_seconds": MACHINE_START})
+        step(f"Starting Airflow (API server, scheduler, DAG processor, triggerer) in {folder.relative_to(ROOT)}")
+        connections: dict[str, Any] = {"tencentcloud_default": json.loads(emulator.connection)}
+        with AirflowStack(folder / "airflow", dags=ROOT / "example_dags", connections=connections) as stack:
+            step(f"Airflow answers at {stack.url}")
+            report(stack, emulator, *run_dag(stack, emulator, step))
+            if keep:
+                stay(stack, emulator)
+            step("Stopping everything")
+    step("[bold green]Done[/]")
+
+
+def main() -> int:
+    """Run the demo from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.support.demo", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
+    arguments = parser.parse_args()
+    exit_on_signals()
+    try:
+        with own_folder() as folder:
+            demo(folder, keep=arguments.keep)
+    except KeyboardInterrupt:
+        console.print("Interrupted; everything is stopped.")
+        return 130
+    except Exception as error:
+        console.print(f"[bold red]The demo failed:[/] {type(error).__name__}:", end=" ")
+        console.print(str(error), markup=False)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
