@@ -7,7 +7,6 @@ at the first call, never by importing this module.
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -236,7 +235,8 @@ class ApiClient:
                 action=action,
                 connection=self.settings.connection,
             )
-        elif isinstance(error, (json.JSONDecodeError, KeyError)):
+        elif isinstance(error, (ValueError, KeyError, TypeError)):
+            # What the SDK runs into when an answer is no JSON object of the expected form.
             translated = InfrastructureError(
                 f"{action}: the answer is not an API answer ({type(error).__name__}: {error}). What to do: check "
                 f"field endpoint of {self.settings.connection}",

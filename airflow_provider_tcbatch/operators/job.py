@@ -212,7 +212,11 @@ class TCBatchSubmitJobOperator(BaseOperator):
         resumed_at = time.time()
         job_id = str(event["job_id"])
         if event["status"] == "timeout":
-            self._give_up(job_id, event.get("state"))
+            # It may have ended just now, or while nobody could look.
+            view = self.hook.describe_job(job_id)
+            if not judge(view.job_state).is_final:
+                self._give_up(job_id, str(view.job_state))
+            event = {**event, "status": "ended", "state": str(view.job_state), "source": "last look"}
         if event["status"] != "ended":
             raise TCBatchError(f"Waiting for job {job_id} failed: {event.get('message')}")
         stored = context["ti"].xcom_pull(task_ids=self.task_id, key="tcbatch_timeline") or {}

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from airflow_provider_tcbatch import exceptions as e
+from airflow_provider_tcbatch.client.api import ApiClient, ApiSettings
+from airflow_provider_tcbatch.client.credentials import StaticKeys
+from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.models.actions import DescribeJob, DescribeJobs, SubmitJob
+from tests.unit.conftest import job
+
+Answer = tuple[int, str, bytes]
+
+
+@contextmanager
+def server(answer: Callable[[str, dict[str, Any]], Answer | None]) -> Iterator[str]:
+    """A server whose answers a test makes up; ``None`` drops the connection."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            made = answer(self.headers["X-TC-Action"], json.loads(body))
+            if made is None:
+                self.close_connection = True
+                return
+            status, kind, data = made
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            return None
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{running.server_address[1]}"
+    finally:
+        running.shutdown()
+        running.server_close()
+        thread.join()
+
+
+def client_of(url: str, **options: Any) -> ApiClient:
+    settings = ApiSettings(region="ap-guangzhou", endpoints={"batch": url}, share=1.0, connection="conn 'x'", **options)
+    return ApiClient(StaticKeys("AKIDtest", "secret"), settings)
+
+
+def response(**members: Any) -> bytes:
+    return json.dumps({"Response": {"RequestId": "r-1", **members}}).encode()
+
+
+def error(code: str) -> bytes:
+    return response(Error={"Code": code, "Message": "said the service"})
+
+
+SUBMIT = {"Placement": {"Zone": "ap-guangzhou-3"}, "Job": job("true")}
+
+
+@pytest.fixture(params=["sync", "async"])
+async def call(request: pytest.FixtureRequest) -> Any:
+    """Sends an action blocking or not: both must behave alike."""
+
+    async def send(client: ApiClient, action: Any, **options: Any) -> Any:
+        if request.param == "sync":
+            return client.call(action, **options)
+        try:
+            return await client.acall(action, **options)
+        finally:
+            await client.aclose()
+
+    return send
+
+
+async def test_a_job_is_submitted_and_described(call: Any, api: ApiClient) -> None:
+    job_id = (await call(api, SubmitJob.parse(SUBMIT))).job_id
+    described = await call(api, DescribeJob(job_id=job_id))
+    assert described.job_id == job_id
+    assert described.task_set[0].task_name == "main"
+
+
+async def test_an_error_code_becomes_an_exception(call: Any, api: ApiClient) -> None:
+    with pytest.raises(e.NotFound, match=r"DescribeJob: ResourceNotFound\.Job") as caught:
+        await call(api, DescribeJob(job_id="job-00000000"))
+    assert caught.value.request_id
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8"])
+async def test_an_error_is_seen_whatever_its_content_type(call: Any, kind: str) -> None:
+    """The SDK takes an error with a charset for an empty success."""
+    with server(lambda *_: (200, kind, error("ResourceNotFound.Job"))) as url, pytest.raises(e.NotFound):
+        await call(client_of(url), DescribeJob(job_id="job-1"))
+
+
+async def test_an_answer_without_its_mandatory_member_is_no_success(call: Any) -> None:
+    empty = (200, "application/json", response())
+    with server(lambda *_: empty) as url, pytest.raises(e.InfrastructureError, match=r"can't be read: JobId.*r-1"):
+        await call(client_of(url), SubmitJob.parse(SUBMIT))
+
+
+@pytest.mark.parametrize("broken", [b"<html>proxy</html>", b"[]", b'{"x": 1}', b""])
+async def test_an_answer_that_is_none_names_the_endpoint(call: Any, broken: bytes) -> None:
+    with server(lambda *_: (200, "application/json", broken)) as url, pytest.raises(e.InfrastructureError):
+        await call(client_of(url), DescribeJob(job_id="job-1"), attempts=1)
+
+
+async def test_a_read_is_repeated_until_it_succeeds(call: Any) -> None:
+    answers = iter([None, (502, "text/html", b"bad gateway"), (200, "application/json", error("InternalError"))])
+    good = (200, "application/json", response(JobSet=[], TotalCount=0))
+    with server(lambda *_: next(answers, good)) as url:
+        client = client_of(url)
+        assert (await call(client, DescribeJobs())).job_set == []
+    assert client.sent == {"DescribeJobs": 4}
+
+
+@pytest.mark.parametrize(("token", "sent"), [(None, 1), ("t-1", 2)])
+async def test_a_write_is_repeated_only_with_a_token(call: Any, token: str | None, sent: int) -> None:
+    bodies: list[dict[str, Any]] = []
+
+    def answer(action: str, body: dict[str, Any]) -> Answer | None:
+        bodies.append(body)
+        return None if len(bodies) == 1 else (200, "application/json", response(JobId="job-1"))
+
+    with server(answer) as url:
+        action = SubmitJob.parse({**SUBMIT, "ClientToken": token} if token else SUBMIT)
+        if token is None:
+            with pytest.raises(e.InfrastructureError, match="endpoint of conn 'x'"):
+                await call(client_of(url), action)
+        else:
+            assert (await call(client_of(url), action)).job_id == "job-1"
+    assert len(bodies) == sent
+    assert all(body == bodies[0] for body in bodies)
+
+
+async def test_a_permanent_error_is_not_repeated(call: Any) -> None:
+    with server(lambda *_: (200, "application/json", error("InvalidParameterValue"))) as url:
+        client = client_of(url)
+        with pytest.raises(e.InvalidRequest):
+            await call(client, DescribeJobs())
+    assert client.sent == {"DescribeJobs": 1}
+
+
+async def test_a_throttle_slows_the_client_down(call: Any) -> None:
+    answers = iter([(200, "application/json", error("RequestLimitExceeded"))])
+    good = (200, "application/json", response(JobSet=[]))
+    with server(lambda *_: next(answers, good)) as url:
+        client = client_of(url)
+        await call(client, DescribeJobs())
+    assert client.limiter._buckets["DescribeJobs"].factor < 1
+
+
+async def test_wrong_keys_name_the_field(call: Any, emulator: Emulator, api: ApiClient) -> None:
+    stranger = ApiClient(StaticKeys(emulator.info.secret_id, "wrong"), api.settings)
+    with pytest.raises(e.PermissionDenied, match=r"Password.*conn 'x'"):
+        await call(stranger, DescribeJobs())
+    unknown = ApiClient(StaticKeys("AKIDunknown", "wrong"), api.settings)
+    with pytest.raises(e.PermissionDenied, match=r"Login.*conn 'x'"):
+        await call(unknown, DescribeJobs())
+
+
+async def test_a_proxy_is_used(call: Any) -> None:
+    """With httpx 0.28 the SDK's own way of passing a proxy raises."""
+    seen: list[str] = []
+
+    def answer(action: str, body: dict[str, Any]) -> Answer:
+        seen.append(action)
+        return 200, "application/json", response(JobSet=[])
+
+    with server(answer) as proxy:
+        client = client_of("http://batch.invalid", proxy=proxy)
+        await call(client, DescribeJobs())
+    assert seen == ["DescribeJobs"]
+
+
+def test_pages_are_walked_to_the_end(api: ApiClient) -> None:
+    ids = {api.call(SubmitJob.parse(SUBMIT)).job_id for _ in range(5)}
+    found = [view.job_id for page in api.pages(DescribeJobs(), page_size=2) for view in page.job_set]
+    assert ids <= set(found)
+    assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        ("batch.ap-guangzhou.tencentcloudapi.com", ("https", "batch.ap-guangzhou.tencentcloudapi.com")),
+        ("http://127.0.0.1:8095", ("http", "127.0.0.1:8095")),
+        (None, ("https", "batch.tencentcloudapi.com")),
+    ],
+)
+def test_endpoints_are_hosts_or_urls(endpoint: str | None, expected: tuple[str, str]) -> None:
+    settings = ApiSettings(region="r", endpoints={"batch": endpoint} if endpoint else {})
+    assert settings.endpoint("batch") == expected
+
+
+@pytest.mark.parametrize("endpoint", ["ftp://x", "http://", "https://host/path"])
+def test_an_endpoint_that_is_none_names_the_field(endpoint: str) -> None:
+    with pytest.raises(e.ConfigurationError, match="field endpoint of conn 'x'"):
+        ApiSettings(region="r", endpoints={"batch": endpoint}, connection="conn 'x'").endpoint("batch")

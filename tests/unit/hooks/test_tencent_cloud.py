@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from airflow.sdk import Connection
+
+from airflow_provider_tcbatch.client.credentials import DefaultChain, StaticKeys
+from airflow_provider_tcbatch.client.limits import INTL_LIMITS
+from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.exceptions import ConfigurationError
+from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings, TencentCloudHook
+
+
+def read(login: str | None = "AKIDx", password: str | None = "secret", **extra: Any) -> ConnectionSettings:
+    extra = {"region": "ap-guangzhou", **extra}
+    connection = Connection(
+        conn_id="prod", conn_type="tencentcloud", login=login, password=password, extra=json.dumps(extra)
+    )
+    return ConnectionSettings.read(connection)
+
+
+def test_a_plain_connection_leads_to_the_public_service() -> None:
+    settings = read()
+    assert settings.api.endpoint("batch") == ("https", "batch.tencentcloudapi.com")
+    assert settings.api.endpoint("tdmq") == ("https", "tdmq.tencentcloudapi.com")
+    assert settings.cmq_endpoint == "https://cmq-gz.public.tencenttdmq.com"
+    assert settings.event_topic is None
+    assert isinstance(settings.credentials, StaticKeys)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "tdmq"),
+    [
+        ("batch.ap-guangzhou.tencentcloudapi.com", ("https", "tdmq.ap-guangzhou.tencentcloudapi.com")),
+        ("https://batch.intl.tencentcloudapi.com", ("https", "tdmq.intl.tencentcloudapi.com")),
+        ("http://127.0.0.1:8095", ("http", "127.0.0.1:8095")),
+    ],
+)
+def test_the_tdmq_api_is_beside_the_batch_api(endpoint: str, tdmq: tuple[str, str]) -> None:
+    assert read(endpoint=endpoint).api.endpoint("tdmq") == tdmq
+
+
+def test_empty_fields_of_the_form_are_as_if_absent() -> None:
+    settings = read(zone="", event_topic="", api_share="", proxy=None)
+    assert (settings.zone, settings.event_topic, settings.api.share, settings.api.proxy) == (None, None, 0.5, None)
+
+
+def test_without_keys_the_machines_own_are_used() -> None:
+    assert isinstance(read(login=None, password=None).credentials, DefaultChain)
+
+
+def test_the_international_limits_can_be_chosen() -> None:
+    assert read(api_limits="intl").api.limits is INTL_LIMITS
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"region": ""}, "field region"),
+        ({"login": None}, "Login"),
+        ({"password": None}, "Password"),
+        ({"api_share": "2"}, "api_share"),
+        ({"api_share": "much"}, "api_share"),
+        ({"api_limits": "moon"}, "api_limits"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_connection(wrong: dict[str, Any], field: str) -> None:
+    with pytest.raises(ConfigurationError, match=field) as caught:
+        read(**wrong)
+    assert "'prod'" in str(caught.value)
+
+
+def test_a_mistyped_field_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        read(event_topik="x")
+    assert "did you mean event_topic?" in caplog.text
+
+
+def test_waits_share_a_watcher_only_for_one_account_region_and_topic() -> None:
+    assert read().watcher_key == read(zone="ap-guangzhou-4").watcher_key
+    others = [read(password="other"), read(region="ap-beijing"), read(event_topic="t"), read(event_queue="q")]
+    assert len({read().watcher_key, *(other.watcher_key for other in others)}) == 5
+
+
+def test_no_secret_is_in_the_settings_text() -> None:
+    text = repr(read(password="very-secret", token="also-secret"))
+    assert "very-secret" not in text
+    assert "also-secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("template", "url"),
+    [
+        (None, "https://console.cloud.tencent.com/batch/job?rid=1"),
+        ("https://c/{region}/{job_id}?r={rid}", "https://c/ap-guangzhou/job-1?r=1"),
+    ],
+)
+def test_the_console_page_has_a_template(template: str | None, url: str) -> None:
+    assert read(**({"console_url": template} if template else {})).job_url("job-1") == url
+
+
+def test_a_wrong_console_template_names_the_field() -> None:
+    with pytest.raises(ConfigurationError, match="console_url"):
+        read(console_url="https://{nonsense}").job_url("job-1")
+
+
+def test_a_region_without_a_known_cmq_address_names_the_field() -> None:
+    with pytest.raises(ConfigurationError, match="cmq_endpoint"):
+        read(region="xx-nowhere").cmq_client()
+
+
+def test_test_connection_tells_good_from_bad(
+    emulator: Emulator, connection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, message = TencentCloudHook().test_connection()
+    assert good, message
+    wrong = json.loads(emulator.info.airflow_conn_json)
+    wrong["password"] = "wrong"
+    monkeypatch.setenv("AIRFLOW_CONN_WRONG", json.dumps(wrong))
+    bad, message = TencentCloudHook("wrong").test_connection()
+    assert not bad
+    assert "Password" in message
+    assert "'wrong'" in message
+
+
+async def test_the_connection_can_be_read_on_the_event_loop(connection: str) -> None:
+    assert (await TencentCloudHook().asettings()).zone == "ap-guangzhou-3"
