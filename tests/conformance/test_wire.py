@@ -6,13 +6,16 @@ import hashlib
 import json
 import time
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import requests
+import tccli
 
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.emulator.required import REQUIRED
 from airflow_provider_tcbatch.emulator.signing import tc3
 from tests.conformance.conftest import Call, submission, task
 
@@ -151,11 +154,6 @@ def test_every_answer_holds_every_member(emulator: Emulator, batch: Call) -> Non
 
 def test_required_members_agree_with_the_vendors_description() -> None:
     """The table of required members against the description that comes with Tencent's command line tool."""
-    tccli = pytest.importorskip("tccli", reason="tccli is a tool of the vendor, not a dependency")
-    from pathlib import Path
-
-    from airflow_provider_tcbatch.emulator.required import REQUIRED
-
     for service, version in (("batch", "v20170312"), ("tdmq", "v20200217")):
         api = json.loads((Path(tccli.__path__[0]) / "services" / service / version / "api.json").read_text())
         wanted: dict[str, set[str]] = {}
