@@ -15,15 +15,21 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import ApiError, NotFound, PermissionDenied, ResourceBusy
-from airflow_provider_tcbatch.models.cmq import CreateCmqQueue, CreateCmqSubscribe, DeleteCmqQueue, DeleteCmqSubscribe
+from airflow_provider_tcbatch.models.cmq import (
+    CreateCmqQueue,
+    CreateCmqSubscribe,
+    DeleteCmqQueue,
+    DeleteCmqSubscribe,
+)
 from airflow_provider_tcbatch.models.events import parse_message
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
     from airflow_provider_tcbatch.client.cmq import CmqClient, Message
+    from airflow_provider_tcbatch.models.actions import Action
 
 __all__ = ["EventListener", "own_queue_name"]
 
@@ -57,7 +63,8 @@ class EventListener:
         self._topic = topic
         self._shared = queue is not None
         self._queue = queue or own_queue_name()
-        self._made = False
+        # An own queue exists, and is subscribed: making it may fail in between.
+        self._exists = self._subscribed = False
         #: Set while events are being heard.
         self.hearing = asyncio.Event()
         #: Messages received so far.
@@ -80,7 +87,7 @@ class EventListener:
         failures = 0
         while True:
             try:
-                if not self._shared and not self._made:
+                if not self._shared and not self._subscribed:
                     await self._make_queue()
                 self.hearing.set()
                 await self._hear(hint)
@@ -97,7 +104,7 @@ class EventListener:
                 failed()
                 if isinstance(error, NotFound):
                     # An own queue that somebody removed is made again.
-                    self._made = False
+                    self._exists = self._subscribed = False
                 pause = min(_LONGEST_PAUSE, 2.0 ** min(failures, 5)) * random.uniform(0.5, 1.0)
                 level = logging.WARNING if failures == 1 else logging.DEBUG
                 log.log(level, "Events can't be heard, polling meanwhile, next try in %.0f s: %s", pause, error)
@@ -122,34 +129,37 @@ class EventListener:
         return bool(message.enqueued_at) and now - message.enqueued_at > _UNCLAIMED_SECONDS
 
     async def _make_queue(self) -> None:
-        for action in (
-            CreateCmqQueue(queue_name=self._queue, polling_wait_seconds=3, visibility_timeout=30),
+        await self._make(CreateCmqQueue(queue_name=self._queue, polling_wait_seconds=3, visibility_timeout=30))
+        self._exists = True
+        await self._make(
             CreateCmqSubscribe(
                 topic_name=self._topic,
                 subscription_name=self._queue,
                 protocol="queue",
                 endpoint=self._queue,
                 notify_content_format="SIMPLIFIED",
-            ),
-        ):
-            try:
-                await self._api.acall(action)
-            except ResourceBusy:  # ResourceInUse.*: it exists already, from an attempt whose answer was lost
-                log.debug("%s: %s exists already", action.name(), self._queue)
-        self._made = True
+            )
+        )
+        self._subscribed = True
         log.info("Hearing events of topic %s on queue %s", self._topic, self._queue)
+
+    async def _make(self, action: Action[Any]) -> None:
+        try:
+            await self._api.acall(action)
+        except ResourceBusy:  # ResourceInUse.*: it exists already, from an attempt whose answer was lost
+            log.debug("%s: %s exists already", action.name(), self._queue)
 
     async def _remove_queue(self) -> None:
         """Remove an own queue, as far as that is possible: one that stays behind costs nothing but its name."""
-        if not self._made:
-            return
-        self._made = False
+        removals: list[Action[Any]] = []
+        if self._subscribed:
+            removals.append(DeleteCmqSubscribe(topic_name=self._topic, subscription_name=self._queue))
+        if self._exists:
+            removals.append(DeleteCmqQueue(queue_name=self._queue))
+        self._exists = self._subscribed = False
         try:
-            for action in (
-                DeleteCmqSubscribe(topic_name=self._topic, subscription_name=self._queue),
-                DeleteCmqQueue(queue_name=self._queue),
-            ):
-                await asyncio.wait_for(self._api.acall(action, attempts=1), 3.0)
+            for removal in removals:
+                await asyncio.wait_for(self._api.acall(removal, attempts=1), 3.0)
         except (ApiError, asyncio.TimeoutError) as error:
             log.info("Queue %s could not be removed: %s", self._queue, error)
 

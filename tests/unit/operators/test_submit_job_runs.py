@@ -1,0 +1,149 @@
+"""The operator in Airflow, with ``dag.test()``: triggers run inline, everything else is real."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+
+DAG_FILE = """
+from airflow.sdk import DAG
+from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
+
+
+def job(command, instances=1):
+    path = "cos://{bucket}.cos.{region}.myqcloud.com/logs/"
+    return {{
+        "job_name": "{name}-{{{{ ds_nodash }}}}",
+        "tasks": [
+            {{
+                "task_name": "main",
+                "task_instance_num": instances,
+                "compute_env": {{"env_data": {{"instance_type": "S1.SMALL1"}}}},
+                "application": {{"delivery_form": "LOCAL", "command": command}},
+                "redirect_info": {{"stdout_redirect_path": path, "stderr_redirect_path": path}},
+            }}
+        ],
+    }}
+
+
+with DAG("{name}", schedule=None) as dag:
+    TCBatchSubmitJobOperator(task_id="submit", job=job({command!r}), poll_interval=1, **{options!r})
+"""
+
+
+@pytest.fixture(scope="session")
+def airflow_home() -> Path:
+    home = Path(os.environ["AIRFLOW_HOME"])
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=180)
+    (home / "dags").mkdir(exist_ok=True)
+    return home
+
+
+class Run:
+    """A finished run of a DAG with the one task ``submit``."""
+
+    def __init__(self, dag_run: Any) -> None:
+        [self.ti] = dag_run.get_task_instances()
+        self.state = str(dag_run.state)
+
+    def xcom(self, key: str = "return_value") -> Any:
+        from airflow.models.xcom import XComModel
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            query = XComModel.get_many(run_id=self.ti.run_id, dag_ids=self.ti.dag_id, key=key)
+            rows = list(session.scalars(query))
+            return XComModel.deserialize_value(rows[0]) if rows else None
+
+
+@pytest.fixture
+def run(airflow_home: Path, connection: str, emulator: Emulator) -> Iterator[Callable[..., Run]]:
+    """Writes a DAG file, runs it to its end and returns the run."""
+    written: list[Path] = []
+
+    def go(name: str, command: str, **options: Any) -> Run:
+        path = airflow_home / "dags" / f"{name}.py"
+        info = emulator.info
+        text = DAG_FILE.format(name=name, command=command, options=options, bucket=info.bucket, region=info.region)
+        path.write_text(text)
+        written.append(path)
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return Run(module.dag.test())
+
+    yield go
+    for path in written:
+        path.unlink()
+
+
+def test_a_deferred_wait_ends_by_event(
+    run: Callable[..., Run], emulator: Emulator, capfd: pytest.CaptureFixture[str]
+) -> None:
+    result = run("deferred", "sleep 2; echo said-by-{{ run_id }}", deferrable=True, logs="all")
+    assert result.state == "success"
+    job_id = result.xcom("job_id")
+    assert result.xcom() == job_id
+    assert emulator.wait_job(job_id) == "SUCCEED"
+    timeline = result.xcom("tcbatch_timeline")
+    order = [timeline[key] for key in ("submitted_at", "event_received_at", "confirmed_at", "resumed_at")]
+    assert order == sorted(order)
+    out = capfd.readouterr().out
+    assert f"[main 0 stdout] said-by-{result.ti.run_id}" in out
+    assert "heard by event" in out
+
+
+def test_a_blocking_wait(run: Callable[..., Run]) -> None:
+    result = run("blocking", "sleep 1", deferrable=False)
+    assert result.state == "success"
+    assert result.xcom() == result.xcom("job_id")
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["blocking", "deferred"])
+def test_a_failure_shows_exit_code_and_stderr(
+    run: Callable[..., Run], deferrable: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    result = run(f"failing_{deferrable}", "echo the disk is full >&2; exit 28", deferrable=deferrable)
+    assert result.state == "failed"
+    job_id = result.xcom("job_id")
+    assert job_id, "the id is there although the task failed"
+    out = capfd.readouterr().out
+    assert f"Batch job {job_id}" in out
+    assert "task 'main' instance 0, exit code 28" in out
+    assert "the disk is full" in out
+
+
+def test_without_waiting_the_task_ends_at_once_whatever_deferrable_says(
+    run: Callable[..., Run], emulator: Emulator
+) -> None:
+    result = run("fire_and_forget", "sleep 60", deferrable=True, wait_for_completion=False)
+    assert result.state == "success"
+    job_id = result.xcom("job_id")
+    hook = TCBatchHook()
+    assert not str(hook.describe_job(job_id).job_state).startswith(("SUCCEED", "FAILED"))
+    for view in hook.wait(job_id, poll_interval=0.1):
+        if str(view.job_state) == "RUNNING":
+            break
+    hook.terminate_job(job_id)
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["blocking", "deferred"])
+def test_a_timeout_terminates_the_job(
+    run: Callable[..., Run], emulator: Emulator, deferrable: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    result = run(f"slow_{deferrable}", "sleep 120", deferrable=deferrable, timeout=3)
+    assert result.state == "failed"
+    assert emulator.wait_job(result.xcom("job_id")) == "FAILED"
+    assert "did not end within 3 s" in capfd.readouterr().out

@@ -1,0 +1,30 @@
+"""What a DAG file pays for importing this provider."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+SCRIPT = """
+import importlib, json, pkgutil, sys
+import airflow.sdk, airflow.triggers.base, airflow.configuration
+before = set(sys.modules)
+import airflow_provider_tcbatch
+for layer in ("operators", "sensors", "triggers"):
+    package = importlib.import_module(f"airflow_provider_tcbatch.{layer}")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def test_a_dag_file_newly_imports_no_client_and_no_answer_models() -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120, check=True)
+    new = json.loads(done.stdout.splitlines()[-1])
+    assert "airflow_provider_tcbatch.operators.job" in new, "the check itself must see what is imported"
+    libraries = {name.split(".")[0] for name in new}
+    assert not libraries & {"tencentcloud", "qcloud_cos", "boto3", "botocore", "httpx", "requests", "moto"}
+    ours = {name.removeprefix("airflow_provider_tcbatch.") for name in new}
+    assert not ours & {"models.views", "models.actions", "models.events", "models.cmq"}
+    assert not any(name.startswith(("client.", "hooks.", "emulator")) for name in ours)

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import airflow
+import jsonschema
+import pytest
+
+import airflow_provider_tcbatch
+from airflow_provider_tcbatch.get_provider_info import get_provider_info
+from airflow_provider_tcbatch.hooks.tencent_cloud import FIELDS
+
+INFO = get_provider_info()
+SCHEMA = Path(airflow.__file__).parent / "provider_info.schema.json"
+
+
+def test_airflows_schema_accepts_it() -> None:
+    jsonschema.validate(INFO, json.loads(SCHEMA.read_text()))
+
+
+def test_it_names_the_distribution_it_came_from() -> None:
+    """Airflow refuses to start its providers if the two differ."""
+    distribution = importlib.metadata.distribution(INFO["package-name"])
+    assert distribution.version == airflow_provider_tcbatch.__version__
+    [entry] = [e for e in distribution.entry_points if e.group == "apache_airflow_provider"]
+    assert entry.load()() == INFO
+
+
+def test_everything_it_names_can_be_imported() -> None:
+    modules = [
+        m for kind in ("operators", "hooks", "triggers") for entry in INFO[kind] for m in entry["python-modules"]
+    ]
+    classes = [*INFO["extra-links"], *(entry["hook-class-name"] for entry in INFO["connection-types"])]
+    for module in modules:
+        importlib.import_module(module)
+    for path in classes:
+        module, _, name = path.rpartition(".")
+        assert hasattr(importlib.import_module(module), name)
+
+
+def test_every_operator_hook_trigger_and_sensor_module_is_named() -> None:
+    package = Path(airflow_provider_tcbatch.__file__).parent
+    for kind in ("operators", "triggers", "sensors"):
+        present = {f"airflow_provider_tcbatch.{kind}.{path.stem}" for path in (package / kind).glob("[a-z]*.py")}
+        named = {module for entry in INFO.get(kind, []) for module in entry["python-modules"]}
+        assert present == named
+
+
+def test_the_connection_form_has_every_field_and_hides_the_token() -> None:
+    [connection] = INFO["connection-types"]
+    assert sorted(connection["conn-fields"]) == sorted(FIELDS)
+    assert connection["conn-fields"]["token"]["schema"]["format"] == "password"
+
+
+def airflow_cli(*words: str) -> str:
+    command = [sys.executable, "-m", "airflow", *words, "--output", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=os.environ)
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("hooks", "airflow_provider_tcbatch.hooks.tencent_cloud.TencentCloudHook"),
+        ("links", "airflow_provider_tcbatch.links.TCBatchJobLink"),
+        ("list", "airflow-provider-tcbatch"),
+    ],
+)
+def test_airflow_shows_the_provider(command: str, shown: str) -> None:
+    assert shown in airflow_cli("providers", command)
+
+
+def test_airflow_shows_the_provider_in_full() -> None:
+    command = [sys.executable, "-m", "airflow", "providers", "get", "airflow-provider-tcbatch", "--full"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=os.environ)
+    assert "event_topic" in done.stdout
