@@ -128,7 +128,12 @@ class AirflowApi:
             look()
             return self.run_state(dag_id, run_id) in RUN_ENDED
 
-        wait_for(f"run {run_id} of {dag_id} ended", ended, timeout=timeout, check=self._check)
+        try:
+            wait_for(f"run {run_id} of {dag_id} ended", ended, timeout=timeout, check=self._check)
+        except TimeoutError as error:
+            # A file that no longer imports takes its DAGs away, and their runs stand still.
+            why = [self.describe_run(dag_id, run_id), *self.import_errors()]
+            raise TimeoutError("\n".join([str(error), *why])) from None
         return self.run_state(dag_id, run_id)
 
     # Task instances

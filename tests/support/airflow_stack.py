@@ -183,9 +183,10 @@ class AirflowStack:
         """Process id of a running part."""
         return self._parts[part].pid
 
-    def part(self, part: str) -> ServiceProcess:
-        """A running part."""
-        return self._parts[part]
+    @property
+    def parts(self) -> dict[str, ServiceProcess]:
+        """The running parts by name."""
+        return dict(self._parts)
 
     # Access
 
@@ -213,7 +214,7 @@ class AirflowStack:
         LocalExecutor's workers name themselves ``airflow worker -- LocalExecutor: <idle>``, or with the task instead.
         """
         titles = []
-        for process in self.part("scheduler").members():
+        for process in self._parts["scheduler"].members():
             title = " ".join(_command_line(process))
             if title.startswith("airflow worker -- LocalExecutor") and "<idle>" not in title:
                 titles.append(title.partition("LocalExecutor:")[2].strip())
