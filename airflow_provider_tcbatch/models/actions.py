@@ -1,87 +1,66 @@
-"""One request class per API action; each names the type of its answer.
+"""Actions on jobs, tasks and task instances.
 
-``client.call(DescribeJob(job_id=...))`` returns a :class:`DescribeJobResult`: there is no second list of
-methods to keep in step, neither for sync and async nor for client and hook.
+Those on compute environments, task templates and machine types stand in ``env_actions``, ``template_actions`` and
+``machine_actions``; what all requests have in common stands in ``request``.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
+from airflow_provider_tcbatch.models.answers import Echo, Listing
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.compute_env import Placement
-from airflow_provider_tcbatch.models.job import Job, Tag
+from airflow_provider_tcbatch.models.job import Job, Tag, Task
+from airflow_provider_tcbatch.models.request import Action, ClientToken, Filter, Page, Result
+from airflow_provider_tcbatch.models.states import WireEnum
 from airflow_provider_tcbatch.models.views import (
+    DataPointView,
     Dependence,
-    InstanceMetrics,
     JobView,
     KnownState,
     TaskInstanceLog,
+    TaskInstanceMetrics,
     TaskInstanceView,
+    TaskMetrics,
     TaskView,
 )
 
 __all__ = [
     "Action",
+    "DeleteJob",
+    "DeleteJobResult",
     "DescribeJob",
+    "DescribeJobMonitorData",
+    "DescribeJobMonitorDataResult",
+    "DescribeJobResult",
+    "DescribeJobSubmitInfo",
+    "DescribeJobSubmitInfoResult",
     "DescribeJobs",
+    "DescribeJobsResult",
     "DescribeTask",
     "DescribeTaskLogs",
+    "DescribeTaskLogsResult",
+    "DescribeTaskResult",
+    "Dimension",
     "Filter",
+    "MetricName",
+    "Result",
+    "RetryJobs",
+    "RetryJobsResult",
     "SubmitJob",
+    "SubmitJobResult",
     "TerminateJob",
+    "TerminateJobResult",
+    "TerminateTaskInstance",
+    "TerminateTaskInstanceResult",
 ]
 
 
-class Result(ApiModel):
-    """Base of all answers."""
-
-    request_id: str | None = None
-
-
-ResultT = TypeVar("ResultT", bound=Result)
-
-
-class Action(ApiModel, Generic[ResultT]):
-    """Base of all requests.
-
-    :cvar service: product in the API's host name and signature.
-    :cvar version: version of the product's API.
-    :cvar repeatable: whether sending the request twice does no more than sending it once.
-    """
-
-    service: ClassVar[str] = "batch"
-    version: ClassVar[str] = "2017-03-12"
-    repeatable: ClassVar[bool] = True
-
-    @classmethod
-    def name(cls) -> str:
-        """Name of the action on the wire."""
-        return cls.__name__
-
-    @classmethod
-    def result_type(cls) -> type[ResultT]:
-        """Type of the answer: the argument that the class was parametrised with."""
-        for base in cls.__mro__:
-            metadata: dict[str, Any] = getattr(base, "__pydantic_generic_metadata__", {})
-            if arguments := metadata.get("args"):
-                result: type[ResultT] = arguments[0]
-                return result
-        raise TypeError(f"{cls.__name__} does not name its result type: derive it from Action[...]")
-
-    @property
-    def may_repeat(self) -> bool:
-        """Whether this very request may be sent again when its answer was lost."""
-        return self.repeatable
-
-
-class Filter(ApiModel):
-    """A condition on a list: values are alternatives, several filters must all hold."""
-
-    name: str
-    values: list[str]
+# -- writing -----------------------------------------------------------------------------------------
 
 
 class SubmitJobResult(Result):
@@ -97,11 +76,73 @@ class SubmitJob(Action[SubmitJobResult]):
 
     placement: Placement
     job: Job
-    client_token: str | None = Field(default=None, max_length=64)
+    client_token: ClientToken | None = None
 
     @property
     def may_repeat(self) -> bool:
         return self.client_token is not None
+
+
+class TerminateJobResult(Result):
+    """Answer of TerminateJob, which only says that the request was accepted."""
+
+
+class TerminateJob(Action[TerminateJobResult]):
+    """End a job. Asynchronous; refused while the job is SUBMITTED, without effect once it SUCCEED-ed.
+
+    Repeating is harmless: instances that have ended are left alone, and a job that is ending can't end twice.
+    """
+
+    job_id: str
+
+
+class TerminateTaskInstanceResult(Result):
+    """Answer of TerminateTaskInstance, which only says that the request was accepted."""
+
+
+class TerminateTaskInstance(Action[TerminateTaskInstanceResult]):
+    """End one instance of a task; it becomes FAILED.
+
+    Asynchronous where a machine has to go first: without an EnvId it is destroyed, with one it is rebooted. Repeating
+    is harmless: an instance that is SUCCEED or FAILED is left alone.
+    """
+
+    job_id: str
+    task_name: str
+    task_instance_index: int = Field(ge=0)
+
+
+class RetryJobsResult(Result):
+    """Answer of RetryJobs, which only says that the request was accepted."""
+
+
+class RetryJobs(Action[RetryJobsResult]):
+    """Run the failed instances of FAILED jobs (at most 100) again; what succeeded is left alone.
+
+    Asynchronous: the jobs still read FAILED for a while. Not repeatable: a job that has failed anew in the meantime
+    would be run once more.
+    """
+
+    repeatable: ClassVar[bool] = False
+
+    job_ids: list[str] = Field(max_length=100)
+
+
+class DeleteJobResult(Result):
+    """Answer of DeleteJob."""
+
+
+class DeleteJob(Action[DeleteJobResult]):
+    """Remove the record of a job that has ended, instances included; nothing about it can be read afterwards.
+
+    FAILED_INTERRUPTED does not count as ended. Repeating is harmless: ids are not used again, a second deletion is
+    answered with ResourceNotFound.Job.
+    """
+
+    job_id: str
+
+
+# -- reading -----------------------------------------------------------------------------------------
 
 
 class DescribeJobResult(Result):
@@ -115,11 +156,11 @@ class DescribeJobResult(Result):
     create_time: str | None = None
     end_time: str | None = None
     task_set: list[TaskView] | None = None
-    dependence_set: list[Dependence] | None = None
-    task_metrics: InstanceMetrics | None = None
-    task_instance_metrics: InstanceMetrics | None = None
+    dependence_set: list[Echo[Dependence]] | None = None
+    task_metrics: TaskMetrics | None = None
+    task_instance_metrics: TaskInstanceMetrics | None = None
     state_reason: str | None = None
-    tags: list[Tag] | None = None
+    tags: list[Echo[Tag]] | None = None
     next_action: str | None = None
 
 
@@ -132,17 +173,47 @@ class DescribeJob(Action[DescribeJobResult]):
 class DescribeJobsResult(Result):
     """Answer of DescribeJobs; ids that the service does not know are simply absent."""
 
-    job_set: list[JobView]
+    job_set: Listing[JobView]
     total_count: int | None = None
 
 
 class DescribeJobs(Action[DescribeJobsResult]):
-    """Many jobs, by id (at most 100) or by filter. The service's default ``limit`` is 20, its highest 100."""
+    """Many jobs, by id (at most 100) or by filter.
+
+    :param filters: ``job-id``, ``job-name``, ``job-state``, ``zone``, ``tag-key``, ``tag-value``, ``tag:<key>``.
+    :param limit: service default 20, at most 100. Give it together with ids: it cuts them too.
+    """
 
     job_ids: list[str] | None = Field(default=None, max_length=100)
     filters: list[Filter] | None = None
-    offset: int | None = None
-    limit: int | None = None
+    offset: Page | None = None
+    limit: int | None = Field(default=None, ge=0, le=100)
+
+    @model_validator(mode="after")
+    def _ids_or_filters(self) -> Self:
+        self._exclusive("job_ids", "filters")
+        return self
+
+
+class DescribeJobSubmitInfoResult(Result):
+    """Answer of DescribeJobSubmitInfo: what was submitted.
+
+    Notifications, placement and policies of the job are not given back.
+    """
+
+    job_id: str
+    job_name: str | None = None
+    job_description: str | None = None
+    priority: int | None = None
+    tasks: list[Echo[Task]] | None = None
+    dependences: list[Echo[Dependence]] | None = None
+    tags: list[Echo[Tag]] | None = None
+
+
+class DescribeJobSubmitInfo(Action[DescribeJobSubmitInfoResult]):
+    """A job as it was submitted."""
+
+    job_id: str
 
 
 class DescribeTaskResult(Result):
@@ -155,16 +226,20 @@ class DescribeTaskResult(Result):
     end_time: str | None = None
     task_instance_total_count: int | None = None
     task_instance_set: list[TaskInstanceView] | None = None
-    task_instance_metrics: InstanceMetrics | None = None
+    task_instance_metrics: TaskInstanceMetrics | None = None
 
 
 class DescribeTask(Action[DescribeTaskResult]):
-    """One task with its instances (``limit`` 100 by default, at most 1000)."""
+    """One task with its instances.
+
+    :param limit: service default 100, at most 1000.
+    :param filters: ``task-instance-state``.
+    """
 
     job_id: str
     task_name: str
-    offset: int | None = Field(default=None, ge=0)
-    limit: int | None = Field(default=None, ge=0)
+    offset: Page | None = None
+    limit: int | None = Field(default=None, ge=0, le=1000)
     filters: list[Filter] | None = None
 
 
@@ -176,20 +251,66 @@ class DescribeTaskLogsResult(Result):
 
 
 class DescribeTaskLogs(Action[DescribeTaskLogsResult]):
-    """Preview of the output of at most 10 instances, by index or by page."""
+    """Preview of the output of at most 10 instances, by index or by page.
+
+    :param limit: service default 5, at most 10.
+    """
 
     job_id: str
     task_name: str
-    task_instance_indexes: list[int] | None = None
-    offset: int | None = Field(default=None, ge=0)
-    limit: int | None = Field(default=None, ge=0)
+    task_instance_indexes: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, max_length=10)
+    offset: Page | None = None
+    limit: int | None = Field(default=None, ge=0, le=10)
+
+    @model_validator(mode="after")
+    def _indexes_or_page(self) -> Self:
+        self._exclusive("task_instance_indexes", "offset")
+        return self
 
 
-class TerminateJobResult(Result):
-    """Answer of TerminateJob, which only says that the request was accepted."""
+class MetricName(WireEnum):
+    """What is measured on the machine of an instance.
+
+    Usages in percent, network traffic in bytes per second. MaxDiskUsage is the fullest disk, TargetDiskUsage one disk
+    that is named by a :class:`Dimension`.
+    """
+
+    CPU_USAGE = "CpuUsage"
+    MEM_USAGE = "MemUsage"
+    LAN_OUT_TRAFFIC = "LanOuttraffic"
+    LAN_IN_TRAFFIC = "LanIntraffic"
+    MAX_DISK_USAGE = "MaxDiskUsage"
+    TARGET_DISK_USAGE = "TargetDiskUsage"
 
 
-class TerminateJob(Action[TerminateJobResult]):
-    """End a job. Asynchronous; refused while the job is SUBMITTED, without effect once it SUCCEED-ed."""
+class Dimension(ApiModel):
+    """What exactly is measured: ``diskname`` and a disk such as ``vdb``, for TargetDiskUsage."""
+
+    name: str
+    value: str
+
+
+class DescribeJobMonitorDataResult(Result):
+    """Answer of DescribeJobMonitorData.
+
+    :param period: seconds between two points; it grows with the span that is asked for.
+    """
+
+    period: int | None = None
+    data_points: DataPointView | None = None
+
+
+class DescribeJobMonitorData(Action[DescribeJobMonitorDataResult]):
+    """What one instance used of its machine. Not for instances that ran in a compute environment.
+
+    :param start_time: UTC, ``2025-01-31T12:00:00Z``; moved to the instance's own start if it is earlier or missing.
+    :param end_time: likewise for its end.
+    """
 
     job_id: str
+    task_name: str
+    task_instance_index: int = Field(ge=0)
+    metric_name: MetricName
+    start_time: str | None = None
+    end_time: str | None = None
+    dimensions: list[Dimension] | None = None

@@ -7,20 +7,40 @@ on input, only the second is ever sent.
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AliasGenerator, BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import AfterValidator, AliasGenerator, BaseModel, ConfigDict, SecretStr, ValidationError
 from pydantic.alias_generators import to_pascal
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pydantic_core import ErrorDetails
     from typing_extensions import Self
 
-__all__ = ["ApiModel", "invalid_request", "reveal"]
+__all__ = ["HIDDEN", "ApiModel", "Distinct", "invalid_request", "is_jinja", "model_type", "reveal"]
+
+#: Stands where a secret was taken out.
+HIDDEN = "***"
+
+
+def is_jinja(value: object) -> bool:
+    """Whether a value is text that holds a Jinja expression, statement or comment."""
+    return isinstance(value, str) and any(mark in value for mark in ("{{", "{%", "{#"))
+
+
+def _distinct(values: list[str]) -> list[str]:
+    if repeated := [value for value, count in Counter(values).items() if count > 1]:
+        raise ValueError(f"names {', '.join(repeated)} more than once")
+    return values
+
+
+#: A list that must not name anything twice.
+Distinct = Annotated[list[str], AfterValidator(_distinct)]
 
 
 class ApiModel(BaseModel):
@@ -58,19 +78,58 @@ class ApiModel(BaseModel):
 
     def to_wire(self) -> dict[str, Any]:
         """Plain JSON with wire names, as it is sent: secrets in clear, unset fields left out."""
-        wire = reveal(self.model_dump(by_alias=True, exclude_unset=True, exclude_none=True, mode="python"))
+        return self._wire(SecretStr.get_secret_value)
+
+    def __str__(self) -> str:
+        """Wire JSON with its secrets hidden: Airflow stores ``str(model)`` of what stands in ``expand(...)``."""
+        return json.dumps(self._wire(_shown), ensure_ascii=False)
+
+    def _wire(self, secret: Callable[[SecretStr], str]) -> dict[str, Any]:
+        # Quiet about unexpected types: what an answer echoed is kept as it came.
+        dumped = self.model_dump(by_alias=True, exclude_unset=True, exclude_none=True, mode="python", warnings=False)
+        wire = reveal(dumped, secret)
         assert isinstance(wire, dict)
         return wire
 
+    @classmethod
+    def without_unknowns(cls, wire: dict[str, Any], is_template: Callable[[Any], bool]) -> dict[str, Any]:
+        """Leave out, or fill in, what a rule *between* fields can't judge before Jinja is rendered.
 
-def reveal(value: Any) -> Any:
-    """Turn a dumped model into plain JSON types: enums to their values, secrets to clear text."""
+        The rules of a single field are no concern of this method: a placeholder satisfies them.
+
+        :param wire: wire JSON of this type, expressions still in it.
+        :param is_template: whether a value is only known at run time.
+        """
+        return wire
+
+    def _exclusive(self, *names: str) -> None:
+        """Refuse more than one of these fields.
+
+        :param names: Python names.
+        """
+        fields = type(self).model_fields
+        given = [str(fields[name].alias) for name in names if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude one another; keep one of them")
+
+
+def _shown(secret: SecretStr) -> str:
+    # A reference to a secret is none, and says more than stars.
+    value = secret.get_secret_value()
+    return value if is_jinja(value) else HIDDEN
+
+
+def reveal(value: Any, secret: Callable[[SecretStr], str] = SecretStr.get_secret_value) -> Any:
+    """Turn a dumped model into plain JSON types: enums to their values, secrets to text.
+
+    :param secret: what to write for a secret; by default the secret itself.
+    """
     if isinstance(value, dict):
-        return {key: reveal(item) for key, item in value.items()}
+        return {key: reveal(item, secret) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [reveal(item) for item in value]
+        return [reveal(item, secret) for item in value]
     if isinstance(value, SecretStr):
-        return value.get_secret_value()
+        return secret(value)
     if isinstance(value, str):
         # A ``str`` enum prints as "JobState.FAILED" when it meets Jinja: keep the plain string only.
         return str.__str__(value) if type(value) is str else str(getattr(value, "value", value))
@@ -97,11 +156,7 @@ def _problem(details: ErrorDetails, model: type[BaseModel], at: str) -> str:
     path = _path(location, at)
     kind, context = details["type"], details.get("ctx", {})
     if kind == "extra_forbidden":
-        owner = _model_at(model, location[:-1])
-        known = [field.alias or name for name, field in owner.model_fields.items()] if owner else []
-        close = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.6)
-        hint = f"did you mean {close[0]}?" if close else f"known fields: {', '.join(known)}"
-        return f"{path}: unknown field; {hint}"
+        return f"{path}: unknown field; {_suggestion(str(location[-1]), _model_at(model, location[:-1]))}"
     if kind == "missing":
         return f"{path}: this field is required"
     if kind in ("value_error", "assertion_error"):
@@ -111,6 +166,21 @@ def _problem(details: ErrorDetails, model: type[BaseModel], at: str) -> str:
     if kind == "string_type":
         return f"{path}: must be a string (put quotes around it)"
     return f"{path}: {details['msg'][:1].lower()}{details['msg'][1:]}"
+
+
+def _suggestion(written: str, owner: type[BaseModel] | None) -> str:
+    fields = owner.model_fields if owner else {}
+    # In the spelling that was used: a name in snake_case gets an answer in snake_case.
+    pythonic = written[:1].islower()
+    known = [name if pythonic else field.alias or name for name, field in fields.items()]
+    close = difflib.get_close_matches(_plain(written), [_plain(name) for name in known], n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {next(name for name in known if _plain(name) == close[0])}?"
+    return f"known fields: {', '.join(known)}" if known else "this object has no fields"
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
 
 
 def _is_union_branch(part: int | str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, SecretStr, model_validator
 from typing_extensions import Self
 
-from airflow_provider_tcbatch.models.base import ApiModel
+from airflow_provider_tcbatch.models.base import ApiModel, Distinct
 
 __all__ = [
     "AgentRunningMode",
@@ -172,21 +172,15 @@ class EnvData(ApiModel):
     enhanced_service: EnhancedService | None = None
     instance_charge_type: str | None = None
     instance_market_options: InstanceMarketOptionsRequest | None = None
-    instance_types: list[str] | None = Field(default=None, max_length=10)
+    instance_types: Distinct | None = Field(default=None, max_length=10)
     instance_type_options: InstanceTypeOptions | None = None
     zones: list[str] | None = None
     virtual_private_clouds: list[VirtualPrivateCloud] | None = None
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:
-        for names in (
-            ("InstanceType", "InstanceTypes", "InstanceTypeOptions"),
-            ("VirtualPrivateCloud", "VirtualPrivateClouds", "Zones"),
-        ):
-            fields = {field.alias: name for name, field in type(self).model_fields.items()}
-            given = [name for name in names if getattr(self, fields[name]) is not None]
-            if len(given) > 1:
-                raise ValueError(f"{' and '.join(given)} exclude one another; keep one of them")
+        self._exclusive("instance_type", "instance_types", "instance_type_options")
+        self._exclusive("virtual_private_cloud", "virtual_private_clouds", "zones")
         return self
 
 

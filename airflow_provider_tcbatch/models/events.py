@@ -20,7 +20,14 @@ __all__ = ["BatchEvent", "parse_message"]
 
 _JOB_ID = re.compile(r"\bjob-[0-9a-z]{4,}\b")
 _ENV_ID = re.compile(r"\benv-[0-9a-z]{4,}\b")
-_EVENT_NAME = re.compile(r"\b(?:JOB|TASK|TASK_INSTANCE|COMPUTE_ENV|COMPUTE_NODE)_[A-Z_]+\b")
+#: Not any word in capitals: ``JOB_ID`` is none.
+_EVENT_NAME = re.compile(
+    r"\b(?:(?:JOB|TASK|TASK_INSTANCE)_(?:RUNNING|SUCCEED|FAILED|FAILED_INTERRUPTED)|COMPUTE_ENV_(?:CREATED|DELETED)"
+    r"|COMPUTE_NODE_(?:CREATED|CREATION_FAILED|RUNNING|ABNORMAL|DELETING))\b"
+)
+
+#: How often a body is unwrapped: a push inside of which is base64 inside of which is JSON.
+_LAYERS = 4
 
 
 @dataclass(frozen=True)
@@ -44,20 +51,40 @@ class BatchEvent:
 
 
 def parse_message(body: str) -> list[BatchEvent]:
-    """Read the events of one message; an empty list if it holds none.
+    """Read the events of one message; an empty list if it holds none. Never raises, whatever the message is.
 
     :param body: message body as the queue delivered it.
     """
-    document = _decode(body)
-    if isinstance(document, Mapping) and "TopicOwner" in document and isinstance(document.get("msgBody"), str):
-        document = _decode(document["msgBody"])
-    if isinstance(document, Mapping):
-        events = _find(document, "events")
-        items = events if isinstance(events, list) else [document]
-        return [event for item in items if (event := _event(item)) is not None]
-    # Not JSON at all: the names and ids that the text mentions are still good hints.
-    event = _event(document)
-    return [event] if event else []
+    document = _unwrap(body)
+    if isinstance(document, str):
+        return list(_from_text(document))
+    events = _find(document, "events") if isinstance(document, Mapping) else document
+    if isinstance(events, str):
+        events = _unwrap(events)
+    if isinstance(events, Mapping):
+        events = [events]
+    items = events if isinstance(events, list) and events else [document]
+    return [event for item in items if (event := _event(item)) is not None]
+
+
+def _unwrap(body: str) -> Any:
+    """The JSON inside a body, or the text itself if there is none."""
+    document: Any = body
+    for _ in range(_LAYERS):
+        if isinstance(document, Mapping) and _find(document, "events") is None:
+            # What an HTTP push, or a receiver that passes messages on, wraps a message in.
+            inner = next((value for name, value in document.items() if _plain(name) == "msgbody"), None)
+            if not isinstance(inner, str):
+                break
+            document = inner
+        elif isinstance(document, str):
+            decoded = _decode(document)
+            if decoded is document:
+                break
+            document = decoded
+        else:
+            break
+    return document
 
 
 def _decode(body: str) -> Any:
@@ -66,20 +93,31 @@ def _decode(body: str) -> Any:
             continue
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):  # RecursionError: thousands of brackets
             continue
     return body
 
 
 def _from_base64(text: str) -> str | None:
+    packed = "".join(text.split())
     try:
-        return base64.b64decode(text, validate=True).decode("utf-8")
+        return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True).decode("utf-8")
     except (binascii.Error, ValueError):
         return None
 
 
+def _from_text(text: str) -> Iterator[BatchEvent]:
+    """Not JSON at all: the names and ids that a text mentions are still good hints."""
+    match = _EVENT_NAME.search(text)
+    name = match.group() if match else ""
+    jobs, envs = dict.fromkeys(_JOB_ID.findall(text)), _ENV_ID.findall(text)
+    if name or jobs or envs:
+        for job_id in jobs or (None,):
+            yield BatchEvent(name=name, job_id=job_id, env_id=envs[0] if envs else None, raw=text)
+
+
 def _event(item: Any) -> BatchEvent | None:
-    text = item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)
+    text = _text(item)
     name = _find(item, "eventname")
     if not isinstance(name, str):
         name = match.group() if (match := _EVENT_NAME.search(text)) else ""
@@ -98,6 +136,15 @@ def _event(item: Any) -> BatchEvent | None:
     )
 
 
+def _text(item: Any) -> str:
+    if isinstance(item, str):
+        return item
+    try:
+        return json.dumps(item, ensure_ascii=False)
+    except RecursionError:  # nested more deeply than can be written, though not than could be read
+        return ""
+
+
 def _identifier(item: Any, key: str, pattern: re.Pattern[str], text: str) -> str | None:
     found = _find(item, key)
     if isinstance(found, str) and found:
@@ -114,13 +161,17 @@ def _find(item: Any, key: str) -> Any:
         for node in level:
             if isinstance(node, Mapping):
                 for name, value in node.items():
-                    if str(name).replace("_", "").lower() == key:
+                    if _plain(name) == key:
                         return value
                     below.append(value)
             elif isinstance(node, list):
                 below.extend(node)
         level = below
     return None
+
+
+def _plain(name: object) -> str:
+    return str(name).replace("_", "").replace("-", "").lower()
 
 
 def _variables(found: Any) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import graphlib
 from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from pydantic import Field, SecretStr, model_validator
 from typing_extensions import Self
@@ -256,6 +258,26 @@ class Job(ApiModel):
     state_if_create_cvm_failed: StateIfCreateCvmFailed | None = None
     tags: list[Tag] | None = Field(default=None, max_length=10)
     notification_target: NotificationTarget | None = None
+
+    @classmethod
+    def without_unknowns(cls, wire: dict[str, Any], is_template: Callable[[Any], bool]) -> dict[str, Any]:
+        """Leave out the dependences whose task can't be told yet; the others must be a graph already."""
+        tasks, edges = wire.get("Tasks"), wire.get("Dependences")
+        if not isinstance(edges, list):
+            return wire
+        if not isinstance(tasks, list) or any(is_template(task) for task in tasks):
+            return {key: value for key, value in wire.items() if key != "Dependences"}
+        # A list and not a set: what stands for a value of run time need not be hashable.
+        names = [task.get("TaskName") for task in tasks if isinstance(task, Mapping)]
+        open_names = any(is_template(name) for name in names)
+
+        def can_be_judged(edge: Any) -> bool:
+            if not isinstance(edge, Mapping):
+                return not is_template(edge)
+            ends = [edge.get("StartTask"), edge.get("EndTask")]
+            return all(end in names or not (open_names or is_template(end)) for end in ends)
+
+        return {**wire, "Dependences": [edge for edge in edges if can_be_judged(edge)]}
 
     @model_validator(mode="after")
     def _tasks_form_a_graph(self) -> Self:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from pydantic import Field, field_validator
 
@@ -51,10 +53,18 @@ class EventVar(ApiModel):
 
 
 class EventConfig(ApiModel):
-    """One event to publish. ``EventVars`` must be on the wire even when it is empty."""
+    """One event to publish.
+
+    :param event_vars: what the event carries back. The API asks for the list even when it is empty, so it is always
+        sent.
+    """
 
     event_name: EventName
-    event_vars: list[EventVar]
+    event_vars: list[EventVar] = Field(default_factory=list)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Count ``event_vars`` as set, so that it is sent."""
+        self.__pydantic_fields_set__.add("event_vars")
 
 
 class Notification(ApiModel):
@@ -65,6 +75,24 @@ class Notification(ApiModel):
 
     topic_name: str
     event_configs: list[EventConfig] = Field(min_length=1)
+
+    @classmethod
+    def without_unknowns(cls, wire: dict[str, Any], is_template: Callable[[Any], bool]) -> dict[str, Any]:
+        """Let different expressions stand for different events, and equal ones for the same."""
+        configs = wire.get("EventConfigs")
+        if not isinstance(configs, list):
+            return wire
+        names = [config.get("EventName") if isinstance(config, Mapping) else None for config in configs]
+        free = [event.value for event in EventName if event.value not in names]
+        chosen: dict[str, str] = {}
+        filled = []
+        for config, name in zip(configs, names, strict=True):
+            if name is not None and is_template(name):
+                if str(name) not in chosen:
+                    chosen[str(name)] = free.pop(0) if free else EventName.JOB_RUNNING.value
+                config = {**config, "EventName": chosen[str(name)]}
+            filled.append(config)
+        return {**wire, "EventConfigs": filled}
 
     @field_validator("event_configs")
     @classmethod

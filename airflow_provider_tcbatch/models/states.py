@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["ComputeNodeState", "JobState", "NextAction", "State", "TaskInstanceState", "TaskState"]
+__all__ = [
+    "ActivityState",
+    "ComputeNodeState",
+    "JobState",
+    "NextAction",
+    "State",
+    "TaskInstanceState",
+    "TaskState",
+    "WireEnum",
+]
 
 
 class WireEnum(str, Enum):
@@ -69,6 +78,15 @@ class ComputeNodeState(WireEnum):
     RUNNING = "RUNNING"
     ABNORMAL = "ABNORMAL"
     DELETING = "DELETING"
+
+
+class ActivityState(WireEnum):
+    """State of an activity: the making or the removal of a node."""
+
+    SUBMITTED = "SUBMITTED"
+    PROCESSING = "PROCESSING"
+    SUCCEED = "SUCCEED"
+    FAILED = "FAILED"
 
 
 class NextAction(WireEnum):

@@ -1,45 +1,42 @@
-"""What the Describe actions return.
+"""What the Describe actions return about jobs.
 
-Answers are read tolerantly: every member may be missing or null, new members are ignored, and a state
-that this version does not know stays a plain string.
+Answers are read tolerantly: every member may be missing or null, new members are ignored, and a state that this version
+does not know stays a plain string.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
+from airflow_provider_tcbatch.models.answers import Count, Echo, KnownState
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.compute_env import Placement
 from airflow_provider_tcbatch.models.job import Dependence, Tag
-from airflow_provider_tcbatch.models.states import State
 
 __all__ = [
+    "DataPointView",
     "Dependence",
     "InstanceMetrics",
     "JobView",
     "KnownState",
     "LogLocation",
     "TaskInstanceLog",
+    "TaskInstanceMetrics",
     "TaskInstanceView",
+    "TaskMetrics",
     "TaskView",
 ]
-
-KnownState = Annotated[State | str, Field(union_mode="left_to_right")]
 
 
 class InstanceMetrics(ApiModel):
     """How many tasks, or task instances, are in each state."""
 
-    submitted_count: int = 0
-    pending_count: int = 0
-    runnable_count: int = 0
-    starting_count: int = 0
-    running_count: int = 0
-    succeed_count: int = 0
-    failed_interrupted_count: int = 0
-    failed_count: int = 0
+    submitted_count: Count = 0
+    pending_count: Count = 0
+    runnable_count: Count = 0
+    starting_count: Count = 0
+    running_count: Count = 0
+    succeed_count: Count = 0
+    failed_interrupted_count: Count = 0
+    failed_count: Count = 0
 
     @property
     def total(self) -> int:
@@ -52,6 +49,14 @@ class InstanceMetrics(ApiModel):
         return self.failed_count + self.failed_interrupted_count
 
 
+class TaskMetrics(InstanceMetrics):
+    """How many tasks of a job are in each state."""
+
+
+class TaskInstanceMetrics(InstanceMetrics):
+    """How many task instances of a job or a task are in each state."""
+
+
 class JobView(ApiModel):
     """A job in the answer of DescribeJobs. It has no reason, no next action and no instance counts."""
 
@@ -59,11 +64,11 @@ class JobView(ApiModel):
     job_name: str | None = None
     job_state: KnownState
     priority: int | None = None
-    placement: Placement | None = None
+    placement: Echo[Placement] | None = None
     create_time: str | None = None
     end_time: str | None = None
-    task_metrics: InstanceMetrics | None = None
-    tags: list[Tag] | None = None
+    task_metrics: TaskMetrics | None = None
+    tags: list[Echo[Tag]] | None = None
 
 
 class TaskView(ApiModel):
@@ -106,3 +111,13 @@ class TaskInstanceLog(LogLocation):
     task_instance_index: int
     stdout_log: str | None = None
     stderr_log: str | None = None
+
+
+class DataPointView(ApiModel):
+    """A measured series: ``values[n]`` was measured at ``timestamps[n]`` (unix seconds).
+
+    A value is ``None`` where no instance existed at that time, between two tries of a retried instance.
+    """
+
+    timestamps: list[int] | None = None
+    values: list[float | None] | None = None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 from annotated_types import Ge, MaxLen
 from pydantic import BaseModel, SecretStr
 
-from airflow_provider_tcbatch.models.base import model_type, reveal
+from airflow_provider_tcbatch.models.base import HIDDEN, ApiModel, is_jinja, model_type, reveal
 from airflow_provider_tcbatch.models.storage import Placeholder
 
 if TYPE_CHECKING:
@@ -24,15 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HIDDEN", "WireForm", "is_jinja", "put_secrets_back", "to_wire_form", "with_placeholders"]
 
-#: Stands in the template field where a secret was taken out.
-HIDDEN = "***"
-
 _Path = tuple[str | int, ...]
-
-
-def is_jinja(value: object) -> bool:
-    """Whether a value is text that holds a Jinja expression, statement or comment."""
-    return isinstance(value, str) and any(mark in value for mark in ("{{", "{%", "{#"))
 
 
 @dataclass
@@ -81,6 +73,8 @@ def with_placeholders(model: type[BaseModel], data: Any, is_template: Callable[[
         return _example(model, str(data))
     if not isinstance(data, Mapping):
         return data
+    if issubclass(model, ApiModel):
+        data = model.without_unknowns(dict(data), is_template)
     fields = _by_alias(model)
     return {key: _fill(fields[key], item, is_template) if key in fields else item for key, item in data.items()}
 
@@ -138,6 +132,8 @@ def _example_of(annotation: Any, metadata: tuple[Any, ...], text: str) -> Any:
             return True
         if annotation is int:
             return next((rule.ge for rule in metadata if isinstance(rule, Ge)), 1)
+        if annotation is float:
+            return 1.0
     digest = "t" + hashlib.sha256(text.encode()).hexdigest()[:15]
     limit = next((rule.max_length for rule in metadata if isinstance(rule, MaxLen)), len(digest))
     return digest[:limit]

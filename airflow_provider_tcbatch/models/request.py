@@ -1,0 +1,82 @@
+"""What all API requests and answers have in common.
+
+``client.call(DescribeJob(job_id=...))`` returns a ``DescribeJobResult``: there is no second list of methods to keep in
+step, neither for sync and async nor for client and hook.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
+
+from pydantic import AfterValidator, Field
+
+from airflow_provider_tcbatch.models.base import ApiModel
+
+__all__ = ["Action", "ClientToken", "Filter", "Page", "Result"]
+
+
+class Result(ApiModel):
+    """Base of all answers.
+
+    :param request_id: what Tencent's support asks for.
+    """
+
+    request_id: str | None = None
+
+
+ResultT = TypeVar("ResultT", bound=Result)
+
+
+class Action(ApiModel, Generic[ResultT]):
+    """Base of all requests.
+
+    :cvar service: product in the API's host name and signature.
+    :cvar version: version of the product's API.
+    :cvar repeatable: whether sending the request twice does no more than sending it once. The second answer may still
+        be an error ("does not exist" after a deletion whose first answer was lost).
+    """
+
+    service: ClassVar[str] = "batch"
+    version: ClassVar[str] = "2017-03-12"
+    repeatable: ClassVar[bool] = True
+
+    @classmethod
+    def name(cls) -> str:
+        """Name of the action on the wire."""
+        return cls.__name__
+
+    @classmethod
+    def result_type(cls) -> type[ResultT]:
+        """Type of the answer: the argument that the class was parametrised with."""
+        for base in cls.__mro__:
+            metadata: dict[str, Any] = getattr(base, "__pydantic_generic_metadata__", {})
+            if arguments := metadata.get("args"):
+                result: type[ResultT] = arguments[0]
+                return result
+        raise TypeError(f"{cls.__name__} does not name its result type: derive it from Action[...]")
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether this very request may be sent again when its answer was lost."""
+        return self.repeatable
+
+
+class Filter(ApiModel):
+    """A condition on a list: values are alternatives, several filters must all hold."""
+
+    name: str
+    values: list[str]
+
+
+def _ascii(token: str) -> str:
+    if not token.isascii():
+        raise ValueError("must consist of ASCII characters")
+    return token
+
+
+#: Makes a write repeatable: the service carries out requests with the same token only once. How long it remembers a
+#: token is not documented.
+ClientToken = Annotated[str, Field(max_length=64), AfterValidator(_ascii)]
+
+#: Where a page begins (0 is the first entry).
+Page = Annotated[int, Field(ge=0)]
