@@ -13,6 +13,7 @@ from typing import Any
 from airflow_provider_tcbatch.emulator.batch.capacity import Capacity
 from airflow_provider_tcbatch.emulator.batch.entities import Job
 from airflow_provider_tcbatch.emulator.batch.processes import Watchdog
+from airflow_provider_tcbatch.emulator.clock import Clock
 from airflow_provider_tcbatch.emulator.cmq.broker import Broker
 from airflow_provider_tcbatch.emulator.cos.store import ObjectStore
 from airflow_provider_tcbatch.emulator.journal import CallLog
@@ -54,7 +55,10 @@ class Core:
         self.data_dir = data_dir
         self.watchdog = watchdog
         self.store = ObjectStore((identity.bucket,))
-        self.broker = Broker(self.now)
+        #: Jobs and machines live by this clock, queues by the other, signatures by the wall's.
+        self.clock = Clock(settings.speed, settings.clock_skew_seconds)
+        self.queue_clock = Clock(settings.cmq_speed)
+        self.broker = Broker(self.queue_clock.now, self.queue_clock.wall)
         self.calls = CallLog(settings.call_log_size)
         self.capacity = Capacity(lambda: self.settings.capacity)
         self.jobs: dict[str, Job] = {}
@@ -65,8 +69,16 @@ class Core:
         self._make_topic()
 
     def now(self) -> float:
-        """The emulator's clock: epoch seconds."""
-        return time.time()
+        """The clock of jobs and machines: epoch seconds."""
+        return self.clock.now()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for so many seconds of that clock; everything in a job's life that takes time goes through here."""
+        await asyncio.sleep(self.clock.wall(seconds))
+
+    def server_time(self) -> float:
+        """The time by which signatures are judged. Clients do not live faster because jobs do."""
+        return time.time() + self.settings.clock_skew_seconds
 
     def _make_topic(self) -> None:
         # SubmitJob accepts a topic only when somebody subscribes to it, hence the durable base queue.
@@ -100,9 +112,14 @@ class Core:
         :raises pydantic.ValidationError: for an unknown name or an impossible value.
         """
         self.settings = self.settings.updated(changes)
+        self._apply_settings()
+        return self.settings
+
+    def _apply_settings(self) -> None:
+        self.clock.speed, self.clock.skew = self.settings.speed, self.settings.clock_skew_seconds
+        self.queue_clock.speed = self.settings.cmq_speed
         self.calls.resize(self.settings.call_log_size)
         self.capacity.serve()
-        return self.settings
 
     async def reset(self) -> None:
         """Forget all jobs, messages, objects, calls and changed settings."""
@@ -111,8 +128,9 @@ class Core:
         self.jobs.clear()
         self.client_tokens.clear()
         self.settings = self._initial_settings.model_copy()
-        self.broker = Broker(self.now)
+        self.broker = Broker(self.queue_clock.now, self.queue_clock.wall)
         self.capacity = Capacity(lambda: self.settings.capacity)
         self.calls = CallLog(self.settings.call_log_size)
+        self._apply_settings()
         self._make_topic()
         await asyncio.to_thread(self.store.reset)

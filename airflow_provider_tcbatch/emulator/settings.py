@@ -8,8 +8,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 
-def _default_capacity() -> int:
-    return 2 * (os.cpu_count() or 1)
+def _default_capacity(settings: dict[str, Any]) -> int:
+    # A scripted instance uses nothing of this machine.
+    return 1_000_000 if settings.get("mode") == "simulate" else 2 * (os.cpu_count() or 1)
 
 
 class Settings(BaseModel):
@@ -20,6 +21,23 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    # -- jobs: what they do ----------------------------------------------------------------------------------
+    mode: Literal["process", "simulate"] = Field(
+        "process", description="Whether instances run their command, or only take time and end as the script says."
+    )
+    simulated_seconds: NonNegativeFloat = Field(
+        60.0, description="mode simulate: how long an instance is RUNNING, unless EMULATOR_SECONDS among EnvVars says."
+    )
+    simulated_exit_code: int = Field(
+        0, ge=0, le=255, description="mode simulate: an instance's exit code, unless EMULATOR_EXIT_CODE says."
+    )
+    speed: float = Field(
+        1.0,
+        gt=0,
+        le=1_000_000,
+        description="How many times faster the clock of jobs and machines runs. Commands do not run faster.",
+    )
 
     # -- jobs: pace ------------------------------------------------------------------------------------------
     submitted_seconds: NonNegativeFloat = Field(
@@ -44,7 +62,8 @@ class Settings(BaseModel):
     # -- jobs: resources -------------------------------------------------------------------------------------
     capacity: PositiveInt = Field(
         default_factory=_default_capacity,
-        description="Instances that run at the same time over all jobs. Default: twice the number of CPUs.",
+        description="Instances that run at the same time over all jobs. Default: twice the number of CPUs, "
+        "a million in mode simulate.",
     )
     interrupted_holds_capacity: bool = Field(
         False, description="Whether a FAILED_INTERRUPTED instance keeps its slot of the capacity until terminated."
@@ -96,11 +115,23 @@ class Settings(BaseModel):
     cmq_name_block_seconds: NonNegativeFloat = Field(
         30.0, description="How long the name of a deleted queue, topic or subscription cannot be used again."
     )
+    cmq_speed: float = Field(
+        1.0,
+        gt=0,
+        le=1_000_000,
+        description="How many times faster the clock of queues runs; long polls stay as they are.",
+    )
     cmq_max_poll_seconds: PositiveInt = Field(30, description="Longest pollingWaitSeconds accepted by a receive call.")
 
     # -- API ---------------------------------------------------------------------------------------------------
     timestamp_window_seconds: NonNegativeFloat = Field(
         300.0, description="Largest accepted difference between a request's timestamp and the emulator's clock."
+    )
+    clock_skew_seconds: float = Field(
+        0.0,
+        ge=-1e9,
+        le=1e9,
+        description="How far the service's clock is ahead of this machine's (negative: behind).",
     )
     max_request_bytes: PositiveInt = Field(10 * 1024 * 1024, description="Largest API 3.0 request body.")
     call_log_size: NonNegativeInt = Field(2000, description="Calls remembered for GET /_emulator/calls.")
@@ -110,4 +141,4 @@ class Settings(BaseModel):
 
         :raises pydantic.ValidationError: for an unknown name or an impossible value.
         """
-        return Settings.model_validate({**self.model_dump(), **changes})
+        return Settings.model_validate({**self.model_dump(exclude_unset=True), **changes})

@@ -26,6 +26,17 @@ FINAL = frozenset({SUCCEED, FAILED, FAILED_INTERRUPTED})
 #: What the API calls finished: an interrupted instance still keeps its machine.
 FINISHED = frozenset({SUCCEED, FAILED})
 
+#: Seconds a command may run when the task does not say.
+DEFAULT_TIMEOUT = 86_400
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt failed; ``was_running`` tells a failed command from one that never began."""
+
+    reason: str
+    was_running: bool = True
+
 
 @dataclass(slots=True, eq=False)
 class Instance:

@@ -7,28 +7,17 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_tcbatch.emulator.batch import processes
-from airflow_provider_tcbatch.emulator.batch.entities import Instance
+from airflow_provider_tcbatch.emulator.batch import processes, simulation
+from airflow_provider_tcbatch.emulator.batch.entities import DEFAULT_TIMEOUT, Failure, Instance
 from airflow_provider_tcbatch.emulator.batch.package import PackageError, fetch_http, unpack
 from airflow_provider_tcbatch.emulator.batch.paths import fill_placeholders, parse_cos, relative_local
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import CosError
 
 log = logging.getLogger("tcbatch_emulator.jobs")
-
-DEFAULT_TIMEOUT = 86_400
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why an attempt failed; ``was_running`` tells a failed command from one that never began."""
-
-    reason: str
-    was_running: bool = True
 
 
 async def execute(core: Core, instance: Instance, on_running: Callable[[], None]) -> Failure | None:
@@ -37,6 +26,8 @@ async def execute(core: Core, instance: Instance, on_running: Callable[[], None]
     :param on_running: called when the command is about to start.
     :return: None on success.
     """
+    if core.settings.mode == "simulate":
+        return await simulation.play(core, instance, on_running)
     task = instance.task
     application = task.spec["Application"]
     instance.folders += 1

@@ -20,12 +20,13 @@ from airflow_provider_tcbatch.emulator.batch.entities import (
     STARTING,
     SUBMITTED,
     SUCCEED,
+    Failure,
     Instance,
     Job,
     Task,
     aggregate,
 )
-from airflow_provider_tcbatch.emulator.batch.execution import Failure, execute, upload_logs
+from airflow_provider_tcbatch.emulator.batch.execution import execute, upload_logs
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.ids import new_id
 
@@ -119,7 +120,7 @@ def start_job(core: Core, job: Job) -> None:
 
 
 async def _run_job(core: Core, job: Job) -> None:
-    await asyncio.sleep(core.settings.submitted_seconds)
+    await core.sleep(core.settings.submitted_seconds)
     now = core.now()
     for task in job.tasks.values():
         task.created_at = now
@@ -144,7 +145,7 @@ async def _run_task(core: Core, task: Task) -> None:
             instance.state_reason = f"The task {unmet[0]} before this one ended {task.job.tasks[unmet[0]].state}"
             set_instance(core, instance, FAILED)
         return
-    await asyncio.sleep(core.settings.pending_seconds)
+    await core.sleep(core.settings.pending_seconds)
     limit = task.spec.get("MaxConcurrentNum")
     task.concurrency = asyncio.Semaphore(limit) if limit else None
     for instance in waiting:
@@ -171,7 +172,7 @@ async def _run_instance(core: Core, instance: Instance) -> None:
     spec = task.spec
     try:
         while True:
-            await asyncio.sleep(core.settings.runnable_seconds)
+            await core.sleep(core.settings.runnable_seconds)
             failure = await _attempt(core, instance)
             if failure is None:
                 instance.state_reason, instance.detailed_reason = "", "successful"
@@ -215,7 +216,7 @@ async def _attempt_with_slot(core: Core, instance: Instance) -> Failure | None:
     instance.node = new_id("ins")
     instance.exit_code = instance.running_at = None
     set_instance(core, instance, STARTING)
-    await asyncio.sleep(core.settings.starting_seconds)
+    await core.sleep(core.settings.starting_seconds)
     try:
         failure = await execute(core, instance, lambda: set_instance(core, instance, RUNNING))
     except asyncio.CancelledError:
@@ -238,7 +239,7 @@ async def _deliver_logs(core: Core, instance: Instance) -> None:
 
 
 async def _upload_later(core: Core, instance: Instance) -> None:
-    await asyncio.sleep(core.settings.log_upload_lag_seconds)
+    await core.sleep(core.settings.log_upload_lag_seconds)
     await upload_logs(core, instance)
 
 
@@ -278,7 +279,7 @@ def terminate_job(core: Core, job: Job) -> None:
 
 
 async def _terminate_job(core: Core, job: Job) -> None:
-    await asyncio.sleep(core.settings.terminate_seconds)
+    await core.sleep(core.settings.terminate_seconds)
     if job.state in (SUCCEED, FAILED):
         return
     job.state_reason = "TerminateJob: the job was terminated by its user"

@@ -60,7 +60,7 @@ def _check_new_name(core: Core, kind: str, name: str, where: str) -> None:
             f"The parameter `{where}` must begin with a letter and hold at most 64 letters, digits, _ and -.",
         )
     deleted = core.broker.deleted_names.get((kind, name.lower()))
-    if deleted is not None and core.now() - deleted < core.settings.cmq_name_block_seconds:
+    if deleted is not None and core.broker.now() - deleted < core.settings.cmq_name_block_seconds:
         raise ApiError(
             f"ResourceInUse.{kind.title()}",
             f"{name} was deleted less than {core.settings.cmq_name_block_seconds:g} s ago and is blocked for now.",

@@ -82,11 +82,13 @@ class Topic:
 class Broker:
     """All queues and topics. Runs on one event loop and is not thread safe.
 
-    :param now: the emulator's clock, epoch seconds.
+    :param now: the clock of queues, epoch seconds.
+    :param wall: how long a number of that clock's seconds lasts on the wall's.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], wall: Callable[[float], float] = float) -> None:
         self.now = now
+        self._wall = wall
         # Names are case-insensitive, so keys are in lower case.
         self.queues: dict[str, Queue] = {}
         self.topics: dict[str, Topic] = {}
@@ -258,7 +260,7 @@ class Broker:
             self._timers.discard(timer)
             call()
 
-        timer = asyncio.get_running_loop().call_later(delay, run)
+        timer = asyncio.get_running_loop().call_later(self._wall(delay), run)
         self._timers.add(timer)
 
     def close(self) -> None:

@@ -47,7 +47,7 @@ async def answer(core: Core, request: Request) -> Response:
             "RequestId": request_id,
         }
     name = action or printable(request.headers.get("x-tc-action", "-"), 60)
-    core.calls.add(core.now(), service, name, job_ids_of(params, result), code, request_id)
+    core.calls.add(core.server_time(), service, name, job_ids_of(params, result), code, request_id)
     log.debug("%s.%s %s", service, name, code)
     # The SDK recognises an error only when this header is exactly so, without a charset.
     return Response(json.dumps({"Response": result}).encode(), headers={"content-type": "application/json"})
@@ -66,7 +66,7 @@ async def _authenticate(core: Core, request: Request) -> tc3.Authorization:
         keys=core.identity.keys,
         headers=request.headers,
         body=body,
-        now=core.now(),
+        now=core.server_time(),
         window=core.settings.timestamp_window_seconds,
     )
     request.state.body = body

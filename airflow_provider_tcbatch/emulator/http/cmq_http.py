@@ -37,7 +37,7 @@ async def answer(core: Core, request: Request) -> Response:
             request.headers.get("host", ""),
             params,
             keys=core.identity.keys,
-            now=core.now(),
+            now=core.server_time(),
             window=core.settings.timestamp_window_seconds,
         )
         action = params.get("Action", "")
@@ -54,7 +54,7 @@ async def answer(core: Core, request: Request) -> Response:
         code, message, members = 6000, "(10050)server internal error", {}
     name = params.get("Action") or "-"
     name = name if name in HANDLERS else "(unknown)"
-    core.calls.add(core.now(), "cmq", name, (), str(code) if code else "OK", request_id)
+    core.calls.add(core.server_time(), "cmq", name, (), str(code) if code else "OK", request_id)
     text = json.dumps({"code": code, "message": message, "requestId": request_id, **members})
     return Response(text.encode(), headers={"content-type": "application/json"})
 
