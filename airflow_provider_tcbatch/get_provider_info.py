@@ -42,6 +42,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "airflow_provider_tcbatch.hooks.tencent_cloud",
                     "airflow_provider_tcbatch.hooks.batch",
+                    "airflow_provider_tcbatch.hooks.cmq",
                     "airflow_provider_tcbatch.hooks.cos",
                 ],
             }

@@ -135,6 +135,14 @@ class CosClient:
                 return
             marker = page["NextMarker"]
 
+    def presigned_url(self, bucket: str, key: str, expires: int = 3600) -> str:
+        """Link that reads an object without credentials.
+
+        :param expires: seconds that it is valid.
+        """
+        url: str = self._run(self.sdk.get_presigned_url, Bucket=bucket, Key=key, Method="GET", Expired=expires)
+        return url
+
     def ensure_bucket(self, bucket: str) -> None:
         """Make a bucket unless it exists."""
         if not self._run(self.sdk.bucket_exists, Bucket=bucket):

@@ -108,6 +108,17 @@ class LogReader:
                     stderr=self._text("stderr", view.redirect_info, preview),
                 )
 
+    def previews(self, job_id: str, task_name: str, indexes: Sequence[int]) -> dict[int, tuple[str, str]]:
+        """Previews of stdout and stderr by index, decoded."""
+        found: dict[int, tuple[str, str]] = {}
+        for start in range(0, len(indexes), _PREVIEWS):
+            portion = self._previews(job_id, task_name, list(indexes[start : start + _PREVIEWS]))
+            found |= {
+                index: (decode_preview(entry.stdout_log), decode_preview(entry.stderr_log))
+                for index, entry in portion.items()
+            }
+        return found
+
     def _previews(self, job_id: str, task_name: str, indexes: list[int]) -> dict[int, TaskInstanceLog]:
         request = DescribeTaskLogs(job_id=job_id, task_name=task_name, task_instance_indexes=indexes)
         answer = self._api.call(request)

@@ -8,19 +8,26 @@ from functools import cached_property
 from typing import Any
 
 from airflow_provider_tcbatch.client.logs import FAILED_STATES, InstanceOutput, LogReader
-from airflow_provider_tcbatch.exceptions import ConfigurationError, TCBatchError
-from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
+from airflow_provider_tcbatch.exceptions import TCBatchError
+from airflow_provider_tcbatch.hooks.batch_base import PAGE, Filters, filters_of, portions
+from airflow_provider_tcbatch.hooks.batch_envs import ComputeEnvMethods
+from airflow_provider_tcbatch.hooks.batch_templates import TaskTemplateMethods
 from airflow_provider_tcbatch.models.actions import (
+    DeleteJob,
     DescribeJob,
+    DescribeJobMonitorData,
+    DescribeJobMonitorDataResult,
     DescribeJobResult,
     DescribeJobs,
+    DescribeJobSubmitInfo,
+    DescribeJobSubmitInfoResult,
     DescribeTask,
     DescribeTaskResult,
-    Filter,
+    RetryJobs,
     SubmitJob,
     TerminateJob,
+    TerminateTaskInstance,
 )
-from airflow_provider_tcbatch.models.compute_env import Placement
 from airflow_provider_tcbatch.models.job import Job
 from airflow_provider_tcbatch.models.views import JobView
 from airflow_provider_tcbatch.policies.notifying import with_notification
@@ -29,34 +36,14 @@ from airflow_provider_tcbatch.policies.report import SHOWN, FailedInstance, fail
 
 __all__ = ["TCBatchHook"]
 
-#: Most jobs or ids on one page of DescribeJobs.
-_PAGE = 100
 
-
-class TCBatchHook(TencentCloudHook):
-    """Comfortable methods for jobs. For any other action use ``hook.api.call(action)``."""
+class TCBatchHook(ComputeEnvMethods, TaskTemplateMethods):
+    """A method for every action of Batch; ``hook.api.call(action)`` sends the bare action."""
 
     @cached_property
     def log_reader(self) -> LogReader:
         """Reads what the instances of a job printed."""
         return LogReader(self.api, self.settings.cos_client())
-
-    def placement(self, zone: str | None = None, placement: Mapping[str, Any] | None = None) -> Placement:
-        """Where a job's machines are made.
-
-        :param zone: availability zone; default is the connection's.
-        :param placement: a whole Placement, in wire or Python spelling.
-        :raises ConfigurationError: if no zone is given anywhere.
-        """
-        if placement is not None:
-            return Placement.parse(placement, at="Placement")
-        zone = zone or self.settings.zone
-        if not zone:
-            raise ConfigurationError(
-                f"No zone: set field zone of connection {self.tencentcloud_conn_id!r} (for instance "
-                f"{self.settings.api.region}-3), or the operator's argument zone"
-            )
-        return Placement(zone=zone)
 
     def submit_job(
         self,
@@ -87,22 +74,22 @@ class TCBatchHook(TencentCloudHook):
         """One job with its tasks, counts, reason and next action."""
         return self.api.call(DescribeJob(job_id=job_id))
 
-    def describe_jobs(
-        self, job_ids: Sequence[str] | None = None, filters: Mapping[str, Sequence[str]] | None = None
-    ) -> Iterator[JobView]:
+    def describe_jobs(self, job_ids: Sequence[str] | None = None, filters: Filters | None = None) -> Iterator[JobView]:
         """Iterate over jobs, by id or by filter.
 
         :param job_ids: any number of ids; those that the service does not know are left out.
         :param filters: values by filter name (``job-state``, ``job-name``, ``zone``, ``tag-key`` ...).
         """
         if job_ids is not None:
-            for start in range(0, len(job_ids), _PAGE):
-                ids = list(job_ids[start : start + _PAGE])
+            for ids in portions(job_ids):
                 yield from self.api.call(DescribeJobs(job_ids=ids, limit=len(ids))).job_set
             return
-        conditions = [Filter(name=name, values=list(values)) for name, values in (filters or {}).items()]
-        for page in self.api.pages(DescribeJobs(filters=conditions or None), _PAGE):
+        for page in self.api.pages(DescribeJobs(filters=filters_of(filters)), PAGE):
             yield from page.job_set
+
+    def describe_job_submit_info(self, job_id: str) -> DescribeJobSubmitInfoResult:
+        """A job as it was submitted. Secrets in it come back in clear: they are ``SecretStr`` here."""
+        return self.api.call(DescribeJobSubmitInfo(job_id=job_id))
 
     def describe_task(self, job_id: str, task_name: str, *, limit: int = 100) -> DescribeTaskResult:
         """One task with its first ``limit`` instances."""
@@ -114,6 +101,42 @@ class TCBatchHook(TencentCloudHook):
         :param attempts: how often to ask at most when the service can't be reached.
         """
         self.api.call(TerminateJob(job_id=job_id), attempts=attempts)
+
+    def terminate_task_instance(self, job_id: str, task_name: str, task_instance_index: int) -> None:
+        """End one instance; it becomes FAILED. Without effect on one that has ended."""
+        self.api.call(
+            TerminateTaskInstance(job_id=job_id, task_name=task_name, task_instance_index=task_instance_index)
+        )
+
+    def retry_jobs(self, job_ids: Sequence[str]) -> None:
+        """Run the failed instances of FAILED jobs again; what succeeded is left alone. Asynchronous."""
+        for ids in portions(job_ids):
+            self.api.call(RetryJobs(job_ids=ids))
+
+    def delete_job(self, job_id: str) -> None:
+        """Forget a job that is SUCCEED or FAILED, with all its instances; nothing can be asked about it afterwards.
+
+        :raises ResourceBusy: if it has not ended.
+        """
+        self.api.call(DeleteJob(job_id=job_id))
+
+    def task_log_previews(
+        self, job_id: str, task_name: str, task_instance_indexes: Sequence[int]
+    ) -> dict[int, tuple[str, str]]:
+        """First look at the output of instances: at most 2048 bytes of stdout and stderr each, by index."""
+        return self.log_reader.previews(job_id, task_name, task_instance_indexes)
+
+    def job_monitor_data(
+        self, job_id: str, task_name: str, task_instance_index: int, metric: str, **span: Any
+    ) -> DescribeJobMonitorDataResult:
+        """What an instance used of its machine; not for jobs in a compute environment.
+
+        :param metric: ``CpuUsage``, ``MemUsage``, ``LanOuttraffic``, ``LanIntraffic``, ``MaxDiskUsage`` or
+            ``TargetDiskUsage``.
+        :param span: ``start_time`` and ``end_time`` (UTC, ``2025-01-31T12:00:00Z``), ``dimensions``.
+        """
+        request = {"job_id": job_id, "task_name": task_name, "task_instance_index": task_instance_index}
+        return self.api.call(DescribeJobMonitorData.parse({**request, "metric_name": metric, **span}))
 
     # -- why it failed -------------------------------------------------------------------------------
 

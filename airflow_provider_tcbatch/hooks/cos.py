@@ -33,6 +33,14 @@ class CosHook(TencentCloudHook):
         """
         return self.cos.get(bucket, key)
 
+    def tail(self, bucket: str, key: str, size: int = 16 * 1024) -> bytes:
+        """Read the last ``size`` bytes of an object."""
+        return self.cos.tail(bucket, key, size)[0]
+
+    def presigned_url(self, bucket: str, key: str, expires: int = 3600) -> str:
+        """Link that reads an object without credentials, for ``expires`` seconds."""
+        return self.cos.presigned_url(bucket, key, expires)
+
     def put(self, bucket: str, key: str, data: bytes | str) -> None:
         """Write an object."""
         self.cos.put(bucket, key, data)
