@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -91,6 +92,8 @@ class Schema:
                 raise ApiError("UnknownParameter", f"The parameter `{printable(where)}` is not recognized.")
             if item is None:
                 continue
+            # Otherwise each of many thousand jobs would keep a spelling of "TaskName" of its own.
+            name = sys.intern(name)
             if field.is_list:
                 if not isinstance(item, list):
                     raise _wrong_type(where, "a list", item)

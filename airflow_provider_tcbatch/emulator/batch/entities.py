@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_tcbatch.emulator.journal import Timeline
+from airflow_provider_tcbatch.emulator.latch import Latch
 
 SUBMITTED = "SUBMITTED"
 PENDING = "PENDING"
@@ -83,7 +84,7 @@ class Task:
     instances: list[Instance] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     predecessors: list[str] = field(default_factory=list)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: Latch = field(default_factory=Latch)
     concurrency: asyncio.Semaphore | None = None
 
     @property
@@ -111,8 +112,7 @@ class Job:
     timeline: Timeline = field(default_factory=Timeline)
     #: Event configurations by event name: (topic, EventVars).
     notifications: dict[str, list[tuple[str, list[dict[str, str]]]]] = field(default_factory=dict)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    runner: asyncio.Task[None] | None = None
+    ended: Latch = field(default_factory=Latch)
     terminator: asyncio.Task[None] | None = None
 
     @property

@@ -116,7 +116,7 @@ def start_job(core: Core, job: Job) -> None:
     for task in job.tasks.values():
         task.counts[SUBMITTED] = len(task.instances)
         job.timeline.state(job.created_at, "task", task.name, None, SUBMITTED)
-    job.runner = core.spawn(_run_job(core, job), f"job {job.job_id}")
+    core.spawn(_run_job(core, job), f"job {job.job_id}")
 
 
 async def _run_job(core: Core, job: Job) -> None:
@@ -195,6 +195,8 @@ async def _run_instance(core: Core, instance: Instance) -> None:
         instance.state_reason = instance.detailed_reason = f"InternalError: {error}"
         set_instance(core, instance, FAILED)
     finally:
+        # An ended coroutine is not much, but a hundred thousand of them are.
+        instance.runner = None
         if instance.state != FAILED_INTERRUPTED or not core.settings.interrupted_holds_capacity:
             _release(core, instance)
 
@@ -304,7 +306,7 @@ def retry_job(core: Core, job: Job) -> None:
             fresh = Instance(task, instance.index, FAILED, created_at=now, folders=instance.folders)
             task.instances[instance.index] = fresh
             set_instance(core, fresh, PENDING)
-    job.runner = core.spawn(_run_tasks(core, job, again), f"retry of {job.job_id}")
+    core.spawn(_run_tasks(core, job, again), f"retry of {job.job_id}")
 
 
 def forget_job(core: Core, job: Job) -> None:
