@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+
+
+def _from_json(value: Any) -> Any:
+    # On the command line a table or a list can only be written as text.
+    return json.loads(value) if isinstance(value, str) else value
+
+
+Table = Annotated[dict[str, str], BeforeValidator(_from_json)]
+Names = Annotated[list[str], BeforeValidator(_from_json)]
 
 
 def _default_capacity(settings: dict[str, Any]) -> int:
@@ -74,6 +93,102 @@ class Settings(BaseModel):
     max_retry_count: PositiveInt = Field(100, description="Largest MaxRetryCount accepted.")
     max_open_log_bytes: PositiveInt = Field(
         256 * 1024 * 1024, description="Largest part of stdout and of stderr that is uploaded for an instance."
+    )
+
+    max_package_bytes: PositiveInt = Field(
+        1024 * 1024 * 1024, description="Largest application package, as sent and unpacked."
+    )
+    max_mapping_bytes: PositiveInt = Field(
+        1024 * 1024 * 1024, description="Largest sum of what an instance's InputMappings bring, and of its outputs."
+    )
+    private_mounts: Literal["auto", "off"] = Field(
+        "auto",
+        description="Whether mappings may name absolute paths, which takes a private mount namespace: where the "
+        "system allows one, or never.",
+    )
+    docker_command: str = Field("docker", description="The command that talks to a Docker engine.")
+    monitor_period_seconds: PositiveFloat = Field(
+        1.0, description="How often running instances are measured for DescribeJobMonitorData."
+    )
+
+    # -- machines and compute environments ---------------------------------------------------------------------
+    node_submitted_seconds: NonNegativeFloat = Field(0.1, description="How long a compute node stays SUBMITTED.")
+    node_pending_seconds: NonNegativeFloat = Field(0.1, description="How long a compute node stays PENDING.")
+    node_creating_seconds: NonNegativeFloat = Field(
+        0.3, description="How long a compute node stays CREATING, before it is CREATED or CREATION_FAILED."
+    )
+    node_created_seconds: NonNegativeFloat = Field(
+        0.2, description="How long a compute node stays CREATED (booting) before it is RUNNING; also a reboot."
+    )
+    node_deleting_seconds: NonNegativeFloat = Field(0.2, description="How long a compute node stays DELETING.")
+    env_deleting_seconds: NonNegativeFloat = Field(
+        0.2, description="How long a compute environment has NextAction DELETING before it is gone."
+    )
+    env_busy_seconds: NonNegativeFloat = Field(
+        0.0, description="How long after one change an environment refuses the next (env_busy_error)."
+    )
+    resource_retry_scale: NonNegativeFloat = Field(
+        0.001, description="Factor for the documented waits (600 to 3600 s) before a machine is created again."
+    )
+    cvm_failures: Table = Field(
+        {},
+        description="Machines that cannot be created: reason by instance type, image id, zone or `*`, as JSON. A reason "
+        "is no_stock, quota, image or a CVM error code; `no_stock*2` fails twice, then no more; `ok` never fails.",
+    )
+    sold_out_types: Names = Field(
+        ["GN10X.2XLARGE40"], description="Instance types listed as SOLD_OUT, which cannot be created, as JSON."
+    )
+    unavailable_zones: Names = Field(
+        [], description="Zones refused with InvalidParameterValue.UnavailableZone, as JSON."
+    )
+    unattachable_instances: Names = Field(
+        [], description="Ids of instances that AttachInstances refuses, as if stopped or spot, as JSON."
+    )
+    compute_env_quota: PositiveInt = Field(10, description="Compute environments of an account.")
+    task_template_quota: PositiveInt = Field(50, description="Task templates of an account.")
+    max_nodes: PositiveInt = Field(2000, description="Largest DesiredComputeNodeCount.")
+    cpu_quota: PositiveInt = Field(
+        100_000, description="CPUs of all compute environments (LimitExceeded.CpuQuota). Old documents say 1000."
+    )
+
+    # -- machines and environments: behaviour the documentation leaves open --------------------------------------
+    env_busy_error: Literal[
+        "UnsupportedOperation.ComputeEnvAcceptOtherRequest", "UnsupportedOperation.AcceptOtherRequest"
+    ] = Field("UnsupportedOperation.ComputeEnvAcceptOtherRequest", description="Error code of env_busy_seconds.")
+    delete_env_with_nodes: Literal["refuse", "destroy"] = Field(
+        "refuse", description="DeleteComputeEnv while nodes exist: refuse (ComputeEnvOperation), or destroy them."
+    )
+    terminate_node: Literal["shrink", "replace"] = Field(
+        "shrink", description="TerminateComputeNode: lower DesiredComputeNodeCount, or make another node."
+    )
+    destroy_activity_type: str = Field(
+        "TERMINATE_COMPUTE_NODE", description="ComputeNodeActivityType of a node's destruction."
+    )
+    shrink_busy_nodes: bool = Field(
+        False, description="Whether a lower DesiredComputeNodeCount may take nodes on which an instance runs."
+    )
+    interrupted_holds_node: bool = Field(
+        True, description="Whether a FAILED_INTERRUPTED instance keeps its environment's node until terminated."
+    )
+    terminate_with_env_id: Literal["allow", "refuse"] = Field(
+        "allow",
+        description="Terminating instances of an environment: allow, or refuse with TerminateOperationWithEnvId "
+        "as in 2018.",
+    )
+    unknown_instance_types: Literal["fail", "accept"] = Field(
+        "fail", description="Instance types that do not exist: their creation fails, or they are made up."
+    )
+    unknown_filter_error: Literal["InvalidFilter", "InvalidParameterValue.InvalidFilter"] = Field(
+        "InvalidFilter", description="Error code of an unknown filter, where both are documented."
+    )
+    commands: Literal["sequence", "per_instance"] = Field(
+        "sequence", description="Application.Commands: each instance runs all in order, or instance i the i-th."
+    )
+    upload_outputs: Literal["always", "success"] = Field(
+        "always", description="Whether OutputMappings are stored also when the command failed."
+    )
+    batch_activated: bool = Field(
+        True, description="Whether the account may use Batch (UnauthorizedOperation.UserNotAllowedToUseBatch)."
     )
 
     # -- jobs: behaviour the documentation leaves open ---------------------------------------------------------
