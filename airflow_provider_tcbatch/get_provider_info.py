@@ -71,7 +71,9 @@ def get_provider_info() -> dict[str, Any]:
                     "event_queue": _text(
                         "Shared event queue", "Name of one queue for all triggerers. Empty: each makes its own."
                     ),
-                    "api_limits": _text("API limits", "Documented request rates.", enum=["cn", "intl", None]),
+                    "api_limits": _text(
+                        "API limits", 'Request rates: cn (default), intl, or JSON such as {"DescribeJobs": 5}.'
+                    ),
                     "api_share": _text("API share", "Part of these rates that one process takes, 0 to 1; default 0.5."),
                     "endpoint": _text("Batch endpoint", "Host or URL; default batch.tencentcloudapi.com."),
                     "tdmq_endpoint": _text("TDMQ endpoint", "Host or URL of the TDMQ API; default beside Batch's."),

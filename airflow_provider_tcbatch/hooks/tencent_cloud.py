@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -184,7 +185,11 @@ def _fields(extra: Mapping[str, Any], conn_id: str) -> dict[str, str]:
             hint = f"; did you mean {close[0]}?" if close else ""
             log.warning("Connection %r: field %r of Extra is not known%s", conn_id, name, hint)
     # The form of the UI stores fields that were left empty as "".
-    return {name: str(value).strip() for name, value in extra.items() if value not in (None, "")}
+    return {
+        name: value.strip() if isinstance(value, str) else json.dumps(value)
+        for name, value in extra.items()
+        if value not in (None, "")
+    }
 
 
 def _credentials(connection: Connection, extra: Mapping[str, str], called: str) -> CredentialSource:
@@ -210,11 +215,21 @@ def _renamed(host: str | None) -> str | None:
     return f"tdmq.{host.removeprefix('batch.')}" if host and host.startswith("batch.") else host
 
 
-def _limits(name: str | None, called: str) -> Mapping[str, float]:
+def _limits(value: str | None, called: str) -> Mapping[str, float]:
+    """``cn``, ``intl``, or a JSON object of requests per second by action, on top of ``cn``."""
     known = {"cn": CN_LIMITS, "intl": INTL_LIMITS}
-    if (name or "cn") not in known:
-        raise ConfigurationError(f"Field api_limits of {called} is {name!r}: write cn or intl")
-    return known[name or "cn"]
+    if value is None or value in known:
+        return known[value or "cn"]
+    try:
+        own = {str(action): float(rate) for action, rate in json.loads(value).items()}
+        if min(own.values()) <= 0:
+            raise ValueError
+    except (ValueError, AttributeError, TypeError):
+        raise ConfigurationError(
+            f"Field api_limits of {called} is {value!r}: write cn, intl, or requests per second by action such as "
+            '{"DescribeJobs": 5}'
+        ) from None
+    return {**CN_LIMITS, **own}
 
 
 def _share(value: str | None, called: str) -> float:

@@ -52,8 +52,11 @@ def test_without_keys_the_machines_own_are_used() -> None:
     assert isinstance(read(login=None, password=None).credentials, DefaultChain)
 
 
-def test_the_international_limits_can_be_chosen() -> None:
+def test_the_rates_can_be_chosen() -> None:
     assert read(api_limits="intl").api.limits is INTL_LIMITS
+    for own in ({"DescribeJobs": 3}, '{"DescribeJobs": 3}'):
+        limits = read(api_limits=own).api.limits
+        assert (limits["DescribeJobs"], limits["SubmitJob"]) == (3, 20)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +68,8 @@ def test_the_international_limits_can_be_chosen() -> None:
         ({"api_share": "2"}, "api_share"),
         ({"api_share": "much"}, "api_share"),
         ({"api_limits": "moon"}, "api_limits"),
+        ({"api_limits": {"DescribeJobs": 0}}, "api_limits"),
+        ({"api_limits": [1]}, "api_limits"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_connection(wrong: dict[str, Any], field: str) -> None:
