@@ -263,10 +263,10 @@ class Job(ApiModel):
     def without_unknowns(cls, wire: dict[str, Any], is_template: Callable[[Any], bool]) -> dict[str, Any]:
         """Leave out the dependences whose task can't be told yet; the others must be a graph already."""
         tasks, edges = wire.get("Tasks"), wire.get("Dependences")
+        if is_template(edges) or not isinstance(tasks, list) or any(is_template(task) for task in tasks):
+            return {key: value for key, value in wire.items() if key != "Dependences"}
         if not isinstance(edges, list):
             return wire
-        if not isinstance(tasks, list) or any(is_template(task) for task in tasks):
-            return {key: value for key, value in wire.items() if key != "Dependences"}
         # A list and not a set: what stands for a value of run time need not be hashable.
         names = [task.get("TaskName") for task in tasks if isinstance(task, Mapping)]
         open_names = any(is_template(name) for name in names)
