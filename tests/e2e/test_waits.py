@@ -38,14 +38,21 @@ def test_polling_ends_the_wait_where_no_event_comes(trigger: Trigger, emulator: 
 def test_an_event_ends_the_wait(
     trigger: Trigger, airflow: AirflowStack, emulator: EmulatorProcess, tmp_path: Path
 ) -> None:
+    def next_look() -> None:
+        before = emulator.counts().get("batch.DescribeJobs", 0)
+        wait_for("a look", lambda: emulator.counts().get("batch.DescribeJobs", 0) > before, timeout=60)
+
     gate = tmp_path / "gate"
     run = trigger("by_event", gate=str(gate))
     run.wait_for_task("job", "deferred")
-    # Airflow's triggerer takes some seconds for its first trigger; then it listens.
-    wait_for("the triggerer listens", lambda: "cmq.BatchReceiveMessage" in emulator.counts(), timeout=60)
     wait_for("the worker is free", lambda: not airflow.busy_workers(), timeout=20)
     assert airflow.api.pool()["running_slots"] == 0
-    time.sleep(1)
+    # Events are asked for and the job is watched …
+    wait_for("the triggerer listens", lambda: "cmq.BatchReceiveMessage" in emulator.counts(), timeout=60)
+    next_look()
+    # … and has become so old that the looks are some seconds apart. The end comes right after one of them.
+    time.sleep(5)
+    next_look()
     gate.touch()
     run.succeed()
 

@@ -67,9 +67,10 @@ QUICK: dict[str, dict[str, str]] = {
     },
     "workers": {"min_heartbeat_interval": "2"},
     "dag_processor": {
-        "refresh_interval": "2",
-        "min_file_process_interval": "2",
-        "bundle_refresh_check_interval": "1",
+        # New files are found soon; what has been parsed is not parsed again and again.
+        "refresh_interval": "5",
+        "min_file_process_interval": "60",
+        "bundle_refresh_check_interval": "2",
         "parsing_processes": "1",
     },
     # Four worker processes are forked when the scheduler starts; more only cost memory.
@@ -220,7 +221,7 @@ class AirflowStack:
                 titles.append(title.partition("LocalExecutor:")[2].strip())
         return titles
 
-    def log_tails(self, lines: int = 40) -> str:
+    def log_tails(self, lines: int = 20) -> str:
         """The last lines of every part's log."""
         return "\n".join(part.log_tail(lines) for part in self._parts.values())
 
