@@ -13,6 +13,7 @@ from typing import Any
 from airflow_provider_tcbatch.emulator.batch.capacity import Capacity
 from airflow_provider_tcbatch.emulator.batch.entities import Job
 from airflow_provider_tcbatch.emulator.batch.processes import Watchdog
+from airflow_provider_tcbatch.emulator.batch.state import BatchState
 from airflow_provider_tcbatch.emulator.clock import Clock
 from airflow_provider_tcbatch.emulator.cmq.broker import Broker
 from airflow_provider_tcbatch.emulator.cos.store import ObjectStore
@@ -62,6 +63,7 @@ class Core:
         self.calls = CallLog(settings.call_log_size)
         self.capacity = Capacity(lambda: self.settings.capacity)
         self.jobs: dict[str, Job] = {}
+        self.batch = BatchState()
         #: Job id, digest of the request and time by ClientToken.
         self.client_tokens: dict[str, tuple[str, str, float]] = {}
         self.endpoint = self.cos_endpoint = ""
@@ -126,6 +128,7 @@ class Core:
         await self.stop_background()
         self.broker.close()
         self.jobs.clear()
+        self.batch = BatchState()
         self.client_tokens.clear()
         self.settings = self._initial_settings.model_copy()
         self.broker = Broker(self.queue_clock.now, self.queue_clock.wall)

@@ -6,10 +6,15 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.emulator.journal import Timeline
 from airflow_provider_tcbatch.emulator.latch import Latch
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.emulator.batch.catalog import MachineType
+    from airflow_provider_tcbatch.emulator.batch.env_entities import Node
+    from airflow_provider_tcbatch.emulator.batch.monitor import Series
 
 SUBMITTED = "SUBMITTED"
 PENDING = "PENDING"
@@ -37,6 +42,8 @@ class Failure:
 
     reason: str
     was_running: bool = True
+    #: Whether further attempts could only fail too.
+    hopeless: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +71,18 @@ class Instance:
     stop_reason: str | None = None
     runner: asyncio.Task[None] | None = None
     holds_slot: bool = False
+    #: What was rented for it, or the type of its node.
+    machine: MachineType | None = None
+    #: Id that a rented machine has in events while it exists.
+    machine_id: str | None = None
+    #: The environment's node that it occupies.
+    compute_node: Node | None = None
+    #: Whether an attempt has, or is about to get, a machine that could be lost.
+    placed: bool = False
+    #: Set by the loss of its machine just before the coroutine is cancelled.
+    lost_reason: str | None = None
+    #: Measurements, one series for each attempt; made when there are any.
+    series: tuple[Series, ...] | None = None
 
     @property
     def final(self) -> bool:

@@ -1,17 +1,20 @@
 """The messages that tell a topic about changes of state.
 
-Tencent publishes one sample only, of a compute node. The bodies of JOB_, TASK_ and TASK_INSTANCE_ events are a guess by
-analogy: the entity's view and the ids of its parents.
+Tencent publishes one sample only, of a compute node. The bodies of JOB_, TASK_, TASK_INSTANCE_ and COMPUTE_ENV_ events
+are a guess by analogy: the entity's view and the ids of its parents.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.emulator.batch.entities import FINAL, RUNNING, Instance, Job, Task
 from airflow_provider_tcbatch.emulator.ids import iso
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.emulator.batch.env_entities import ComputeEnv, Node
 
 JOB_EVENTS = frozenset(
     f"{entity}_{state}"
@@ -21,6 +24,7 @@ JOB_EVENTS = frozenset(
 NODE_EVENTS = frozenset(
     f"COMPUTE_NODE_{state}" for state in ("CREATED", "CREATION_FAILED", "RUNNING", "ABNORMAL", "DELETING")
 )
+ENV_EVENTS = frozenset({"COMPUTE_ENV_CREATED", "COMPUTE_ENV_DELETED"})
 #: States that have an event.
 NOTABLE = FINAL | {RUNNING}
 
@@ -65,6 +69,44 @@ def instance_members(instance: Instance) -> dict[str, Any]:
         "LaunchTime": iso(instance.launched_at),
         "RunningTime": iso(instance.running_at),
         "EndTime": iso(instance.ended_at),
+    }
+
+
+def env_members(env: ComputeEnv) -> dict[str, Any]:
+    """``Batch`` object of a COMPUTE_ENV_ event."""
+    return {
+        "EnvId": env.env_id,
+        "EnvName": env.name,
+        "CreateTime": iso(env.created_at),
+        "DesiredComputeNodeCount": env.desired,
+    }
+
+
+def node_members(node: Node) -> dict[str, Any]:
+    """``Batch`` object of a COMPUTE_NODE_ event, the one that Tencent shows."""
+    return {
+        "ComputeNodeId": node.node_id,
+        "EnvId": node.env.env_id,
+        "ComputeNodeState": node.state,
+        "Mem": node.machine.mem if node.machine else 0,
+        "ResourceCreatedTime": iso(node.created_at),
+        "EnvName": node.env.name,
+        "ComputeNodeInstanceId": node.instance_id,
+        "Cpu": node.machine.cpu if node.machine else 0,
+    }
+
+
+def machine_members(instance: Instance, state: str) -> dict[str, Any]:
+    """``Batch`` object of a COMPUTE_NODE_ event of a machine without an environment."""
+    return {
+        "ComputeNodeId": instance.machine_id,
+        "EnvId": "",
+        "ComputeNodeState": state,
+        "Mem": instance.machine.mem if instance.machine else 0,
+        "ResourceCreatedTime": iso(instance.launched_at),
+        "EnvName": "",
+        "ComputeNodeInstanceId": instance.node or "",
+        "Cpu": instance.machine.cpu if instance.machine else 0,
     }
 
 

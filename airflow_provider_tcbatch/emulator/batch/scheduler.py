@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
-from airflow_provider_tcbatch.emulator.batch import events
+from airflow_provider_tcbatch.emulator.batch import placement
 from airflow_provider_tcbatch.emulator.batch.entities import (
     FAILED,
     FAILED_INTERRUPTED,
-    FINAL,
     PENDING,
     RANK,
     RUNNABLE,
@@ -24,86 +22,12 @@ from airflow_provider_tcbatch.emulator.batch.entities import (
     Instance,
     Job,
     Task,
-    aggregate,
 )
 from airflow_provider_tcbatch.emulator.batch.execution import execute, upload_logs
+from airflow_provider_tcbatch.emulator.batch.states import set_instance
 from airflow_provider_tcbatch.emulator.core import Core
-from airflow_provider_tcbatch.emulator.ids import new_id
 
 log = logging.getLogger("tcbatch_emulator.jobs")
-
-
-# -- states ------------------------------------------------------------------------------------------------
-
-
-def set_instance(core: Core, instance: Instance, state: str) -> None:
-    """Move an instance, and with it its task and job, to a new state."""
-    if instance.state == state:
-        return
-    task = instance.task
-    task.counts[instance.state] -= 1
-    task.counts[state] += 1
-    instance.state = state
-    now = core.now()
-    if state == STARTING:
-        instance.launched_at = now
-    elif state == RUNNING:
-        instance.running_at = now
-    elif state in FINAL:
-        instance.ended_at = now
-    task.job.timeline.state(now, "instance", task.name, instance.index, state)
-    _emit(core, task.job, f"TASK_INSTANCE_{state}", state, lambda: events.instance_members(instance))
-    _settle(core, task)
-
-
-def _settle(core: Core, task: Task) -> None:
-    """Bring task and job up to date with their parts."""
-    now = core.now()
-    job = task.job
-    state = aggregate(task.counts, task.state)
-    if state != task.state:
-        job.counts[task.state] -= 1
-        job.counts[state] += 1
-        task.state = state
-        task.ended_at = now if task.final else None
-        job.timeline.state(now, "task", task.name, None, state)
-        _emit(core, job, f"TASK_{state}", state, lambda: events.task_members(task))
-        if task.final:
-            task.ended.set()
-    state = aggregate(job.counts, job.state)
-    if state != job.state:
-        _set_job(core, job, state)
-
-
-def _set_job(core: Core, job: Job, state: str) -> None:
-    now = core.now()
-    job.state = state
-    if job.final:
-        job.ended_at = now
-        job.next_action = ""
-        if state == SUCCEED:
-            job.state_reason = ""
-        else:
-            failed = [task.name for task in job.tasks.values() if task.state in (FAILED, FAILED_INTERRUPTED)]
-            job.state_reason = job.state_reason or f"Task {', '.join(failed[:5])} failed"
-    job.timeline.state(now, "job", None, None, state)
-    _emit(core, job, f"JOB_{state}", state, lambda: events.job_members(job))
-    if job.final:
-        job.ended.set()
-
-
-def _emit(core: Core, job: Job, name: str, state: str, members: Callable[[], dict[str, Any]]) -> None:
-    if state not in events.NOTABLE or core.settings.events == "off":
-        return
-    for topic_name, event_vars in job.notifications.get(name, ()):
-        topic = core.broker.topic(topic_name)
-        if topic is None:
-            log.warning("%s of %s is lost: the topic %s does not exist any more", name, job.job_id, topic_name)
-            continue
-        now = core.now()
-        body = events.body(name, now, job.region, members(), event_vars)
-        msg_id, _ = core.broker.publish(topic, events.encode(body) if core.settings.event_base64 else body)
-        job.timeline.event(now, name, topic_name, msg_id, body)
 
 
 # -- the life of a job ---------------------------------------------------------------------------------------
@@ -179,7 +103,7 @@ async def _run_instance(core: Core, instance: Instance) -> None:
                 set_instance(core, instance, SUCCEED)
                 return
             instance.state_reason = instance.detailed_reason = failure.reason
-            if instance.attempts > spec.get("MaxRetryCount", 0):
+            if failure.hopeless or instance.attempts > spec.get("MaxRetryCount", 0):
                 break
             set_instance(core, instance, RUNNABLE)
         keep = spec.get("FailedAction", "TERMINATE") in ("INTERRUPT", "FAST_INTERRUPT") and failure.was_running
@@ -197,8 +121,7 @@ async def _run_instance(core: Core, instance: Instance) -> None:
     finally:
         # An ended coroutine is not much, but a hundred thousand of them are.
         instance.runner = None
-        if instance.state != FAILED_INTERRUPTED or not core.settings.interrupted_holds_capacity:
-            _release(core, instance)
+        placement.release_at_end(core, instance)
 
 
 async def _attempt(core: Core, instance: Instance) -> Failure | None:
@@ -210,26 +133,32 @@ async def _attempt(core: Core, instance: Instance) -> Failure | None:
 
 
 async def _attempt_with_slot(core: Core, instance: Instance) -> Failure | None:
-    if not instance.holds_slot:
-        await core.capacity.acquire(instance.task.job.spec.get("Priority", 0))
-        instance.holds_slot = True
     instance.attempts += 1
-    # A retry gets another machine.
-    instance.node = new_id("ins")
-    instance.exit_code = instance.running_at = None
-    set_instance(core, instance, STARTING)
-    await core.sleep(core.settings.starting_seconds)
+    lost = False
     try:
-        failure = await execute(core, instance, lambda: set_instance(core, instance, RUNNING))
-    except asyncio.CancelledError:
-        # A terminated instance has logs too; an emulator that shuts down does not wait for them.
-        if instance.stop_reason is not None:
+        instance.placed = True
+        failure = await placement.take(core, instance)
+        if failure is None:
+            try:
+                failure = await execute(core, instance, lambda: set_instance(core, instance, RUNNING))
+            except asyncio.CancelledError:
+                # A terminated instance has logs too; an emulator that shuts down does not wait for them, and those of a
+                # machine that is gone are gone.
+                if instance.stop_reason is not None:
+                    await _deliver_logs(core, instance)
+                raise
             await _deliver_logs(core, instance)
-        raise
-    await _deliver_logs(core, instance)
-    if failure is not None and instance.attempts <= instance.task.spec.get("MaxRetryCount", 0):
+    except asyncio.CancelledError:
+        if instance.stop_reason is not None or instance.lost_reason is None:
+            raise
+        lost = True
+    finally:
+        instance.placed = False
+    if lost or instance.lost_reason is not None:
+        lost, failure = True, placement.recover(instance, asyncio.current_task())
+    if lost or (failure is not None and instance.attempts <= instance.task.spec.get("MaxRetryCount", 0)):
         # The machine of a failed attempt is gone; the next one queues again.
-        _release(core, instance)
+        placement.release(core, instance, lost=lost)
     return failure
 
 
@@ -245,12 +174,6 @@ async def _upload_later(core: Core, instance: Instance) -> None:
     await upload_logs(core, instance)
 
 
-def _release(core: Core, instance: Instance) -> None:
-    if instance.holds_slot:
-        instance.holds_slot = False
-        core.capacity.release()
-
-
 # -- what clients do to jobs ---------------------------------------------------------------------------------
 
 
@@ -259,7 +182,8 @@ def terminate_instance(core: Core, instance: Instance, reason: str) -> None:
     if instance.state == FAILED_INTERRUPTED:
         instance.state_reason = instance.detailed_reason = reason
         set_instance(core, instance, FAILED)
-        _release(core, instance)
+        instance.stop_reason = reason
+        placement.release(core, instance)
     elif RANK[instance.state] < RANK[STARTING]:
         if instance.runner is not None:
             instance.stop_reason = reason

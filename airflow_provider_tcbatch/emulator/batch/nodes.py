@@ -1,0 +1,211 @@
+"""The life of compute nodes: made, made again, lost, rebooted, destroyed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_tcbatch.emulator.batch import cvm, events
+from airflow_provider_tcbatch.emulator.batch.catalog import MachineType
+from airflow_provider_tcbatch.emulator.batch.env_entities import (
+    ABNORMAL,
+    BATCH_CREATED,
+    CREATED,
+    CREATING,
+    CREATION_FAILED,
+    DELETING,
+    PENDING,
+    REMOVABLE,
+    RUNNING,
+    SUBMITTED,
+    USER_ATTACHED,
+    Activity,
+    ComputeEnv,
+    Node,
+)
+from airflow_provider_tcbatch.emulator.batch.publish import publish
+from airflow_provider_tcbatch.emulator.ids import new_id
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.emulator.core import Core
+
+CREATE = "CREATE_COMPUTE_NODE"
+
+
+def create(core: Core, env: ComputeEnv, count: int, cause: str) -> None:
+    """Begin to make nodes."""
+    for _ in range(count):
+        node = Node(new_id("node", env.nodes), env)
+        env.nodes[node.node_id] = node
+        node.worker = core.spawn(_make(core, node, cause), f"creation of {node.node_id}")
+
+
+def attach(core: Core, env: ComputeEnv, instance_id: str) -> None:
+    """Take in a machine of the user's; its system is installed anew first."""
+    node = Node(new_id("node", env.nodes), env, USER_ATTACHED, CREATED)
+    node.instance_id, node.machine, node.created_at = instance_id, _any_machine(core, env), core.now()
+    node.address = _address(env)
+    env.nodes[node.node_id] = node
+    _tell(core, node)
+    node.worker = core.spawn(_boot(core, node), f"boot of {node.node_id}")
+
+
+def detach(core: Core, node: Node) -> None:
+    """Let a machine of the user's go; what runs on it fails."""
+    _leave(node, f"DetachInstances: the instance {node.instance_id} left the compute environment")
+    node.state = DELETING
+    node.env.nodes.pop(node.node_id, None)
+
+
+def destroy(core: Core, node: Node, cause: str) -> None:
+    """Begin to destroy a node; what runs on it fails."""
+    _leave(node, f"{cause}: the compute node {node.node_id} was destroyed")
+    node.worker = core.spawn(_destroy(core, node, cause), f"destruction of {node.node_id}")
+
+
+def reboot(core: Core, node: Node) -> None:
+    """Restart a running node; nothing is given to it meanwhile."""
+    if node.state == RUNNING and node.worker is None:
+        node.worker = core.spawn(_boot(core, node), f"reboot of {node.node_id}")
+
+
+def lose(core: Core, node: Node, reason: str = "first heartbeat timeout") -> bool:
+    """A node stops answering: it is ABNORMAL, what runs on it fails, and another machine takes its place if it may.
+
+    :return: whether it was up at all.
+    """
+    if node.state not in (CREATED, RUNNING):
+        return False
+    _leave(node, reason)
+    _set(core, node, ABNORMAL)
+    node.worker = core.spawn(_replace(core, node), f"replacement of {node.node_id}")
+    return True
+
+
+def removable(core: Core, env: ComputeEnv) -> list[Node]:
+    """Nodes that a lower number of desired nodes takes away, the least useful first."""
+    order = {CREATION_FAILED: 0, ABNORMAL: 1, CREATED: 2, RUNNING: 3}
+    found = [
+        node
+        for node in env.nodes.values()
+        if node.origin == BATCH_CREATED
+        and node.state in REMOVABLE
+        and (node.instance is None or core.settings.shrink_busy_nodes)
+    ]
+    return sorted(found, key=lambda node: (node.instance is not None, order[node.state]))
+
+
+def _leave(node: Node, reason: str) -> None:
+    """Stop whatever happens on and to a node."""
+    from airflow_provider_tcbatch.emulator.batch import placement
+
+    if node.worker is not None:
+        node.worker.cancel()
+        node.worker = None
+    if node.instance is not None:
+        placement.lose(node.instance, reason)
+
+
+def _set(core: Core, node: Node, state: str) -> None:
+    node.state = state
+    _tell(core, node)
+
+
+def _tell(core: Core, node: Node) -> None:
+    env = node.env
+    name = f"COMPUTE_NODE_{node.state}"
+    for _ in publish(core, env.notifications, name, env.env_id, lambda: events.node_members(node)):
+        pass
+
+
+def _begin(core: Core, node: Node, kind: str, cause: str) -> Activity:
+    taken = {activity.activity_id for activity in node.env.activities}
+    activity = Activity(new_id("act", taken), node.node_id, kind, cause, core.now(), instance_id=node.instance_id)
+    node.env.activities.append(activity)
+    return activity
+
+
+def _end(core: Core, activity: Activity, reason: str = "") -> None:
+    activity.state, activity.state_reason, activity.ended_at = "FAILED" if reason else "SUCCEED", reason, core.now()
+
+
+async def _make(core: Core, node: Node, cause: str) -> None:
+    """Make a node, again and again if that is wanted, until it runs."""
+    settings = core.settings
+    env = node.env
+    while True:
+        activity = _begin(core, node, CREATE, cause)
+        _set(core, node, SUBMITTED)
+        await core.sleep(settings.node_submitted_seconds)
+        _set(core, node, PENDING)
+        activity.state = "PROCESSING"
+        await core.sleep(settings.node_pending_seconds)
+        _set(core, node, CREATING)
+        await core.sleep(settings.node_creating_seconds)
+        try:
+            node.machine = cvm.rent(core, env.data, env.zone)
+        except cvm.CreationFailed as error:
+            _end(core, activity, str(error))
+            _set(core, node, CREATION_FAILED)
+            if not await _may_retry(core, node):
+                node.worker = None
+                return
+            cause = f"CreateComputeNode {node.node_id}"
+            continue
+        node.instance_id = activity.instance_id = new_id("ins")
+        node.address, node.created_at = _address(env), core.now()
+        _set(core, node, CREATED)
+        _end(core, activity)
+        await _boot(core, node)
+        return
+
+
+async def _boot(core: Core, node: Node) -> None:
+    await core.sleep(core.settings.node_created_seconds)
+    node.worker = None
+    node.retries = 0
+    if node.state != RUNNING:
+        _set(core, node, RUNNING)
+    node.env.offer(node)
+
+
+async def _may_retry(core: Core, node: Node) -> bool:
+    """Wait until a node may be made again; false when it may not."""
+    spec = node.env.spec
+    if spec.get("ActionIfComputeNodeInactive", "RECREATE") != "RECREATE":
+        return False
+    if node.retries >= spec.get("ResourceMaxRetryCount", 7):
+        return False
+    node.retries += 1
+    await core.sleep(cvm.retry_wait(core, node.retries))
+    return True
+
+
+async def _replace(core: Core, node: Node) -> None:
+    if node.origin == BATCH_CREATED and await _may_retry(core, node):
+        node.instance_id, node.machine, node.created_at = "", None, None
+        await _make(core, node, f"CreateComputeNode {node.node_id}")
+    else:
+        node.worker = None
+
+
+async def _destroy(core: Core, node: Node, cause: str) -> None:
+    activity = _begin(core, node, core.settings.destroy_activity_type, cause)
+    activity.state = "PROCESSING"
+    _set(core, node, DELETING)
+    await core.sleep(core.settings.node_deleting_seconds)
+    node.env.nodes.pop(node.node_id, None)
+    _end(core, activity)
+    node.worker = None
+
+
+def _address(env: ComputeEnv) -> str:
+    used = {node.address for node in env.nodes.values()}
+    return next(
+        address for number in range(65_000) if (address := f"10.10.{number // 250}.{number % 250 + 2}") not in used
+    )
+
+
+def _any_machine(core: Core, env: ComputeEnv) -> MachineType:
+    """What a machine of the user's is taken for: nobody says what it is."""
+    found = [machine for machine in cvm.candidates(core, env.data) if isinstance(machine, MachineType)]
+    return found[0] if found else cvm.default_machine()

@@ -1,0 +1,156 @@
+"""Where an instance runs: a machine rented for it alone, or a free node of its task's compute environment."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_tcbatch.emulator.batch import cvm, events, nodes
+from airflow_provider_tcbatch.emulator.batch.entities import FAILED_INTERRUPTED, RUNNABLE, STARTING, Failure, Instance
+from airflow_provider_tcbatch.emulator.batch.env_entities import (
+    ABNORMAL,
+    CREATED,
+    CREATION_FAILED,
+    DELETING,
+    RUNNING,
+    ComputeEnv,
+    EnvironmentGone,
+)
+from airflow_provider_tcbatch.emulator.batch.states import set_instance, tell
+from airflow_provider_tcbatch.emulator.ids import new_id
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.emulator.core import Core
+
+
+async def take(core: Core, instance: Instance) -> Failure | None:
+    """Wait until the instance has a machine; it is STARTING then.
+
+    :return: why it will have none.
+    """
+    env_id = instance.task.spec.get("EnvId")
+    if env_id is None:
+        return await _rent(core, instance)
+    env = core.batch.envs.get(env_id)
+    if env is None:
+        return Failure(f"The compute environment {env_id} was deleted", was_running=False, hopeless=True)
+    return await _take_node(core, instance, env)
+
+
+async def _take_node(core: Core, instance: Instance, env: ComputeEnv) -> Failure | None:
+    try:
+        node = await env.take_node(instance, instance.task.job.spec.get("Priority", 0))
+    except EnvironmentGone as error:
+        return Failure(str(error), was_running=False, hopeless=True)
+    instance.compute_node = node
+    instance.node, instance.machine = node.instance_id, node.machine
+    _start(core, instance)
+    return None
+
+
+async def _rent(core: Core, instance: Instance) -> Failure | None:
+    job = instance.task.job
+    data = instance.task.spec["ComputeEnv"].get("EnvData", {})
+    allowed = instance.task.spec.get("ResourceMaxRetryCount", 0)
+    failures = 0
+    while True:
+        if not instance.holds_slot:
+            await core.capacity.acquire(job.spec.get("Priority", 0))
+            instance.holds_slot = True
+        instance.node = instance.machine = None
+        _start(core, instance)
+        try:
+            machine = cvm.rent(core, data, job.request["Placement"]["Zone"])
+        except cvm.CreationFailed as error:
+            # Who waits for a machine uses nothing of this one.
+            release(core, instance)
+            _tell_machine(core, instance, CREATION_FAILED)
+            failures += 1
+            if failures > allowed:
+                if job.spec.get("StateIfCreateCvmFailed", "FAILED") == "FAILED":
+                    return Failure(str(error), was_running=False)
+                instance.state_reason = instance.detailed_reason = str(error)
+                set_instance(core, instance, RUNNABLE)
+            await core.sleep(cvm.retry_wait(core, failures))
+            continue
+        # A retry gets another machine.
+        instance.node, instance.machine = new_id("ins"), machine
+        if job.notifications:
+            instance.machine_id = new_id("node")
+        instance.state_reason = instance.detailed_reason = ""
+        _tell_machine(core, instance, CREATED)
+        await core.sleep(core.settings.starting_seconds)
+        _tell_machine(core, instance, RUNNING)
+        return None
+
+
+def _start(core: Core, instance: Instance) -> None:
+    instance.exit_code = instance.running_at = None
+    set_instance(core, instance, STARTING)
+
+
+def release(core: Core, instance: Instance, *, lost: bool = False) -> None:
+    """Give an instance's machine back; without effect when it has none.
+
+    :param lost: the machine is gone already.
+    """
+    if instance.holds_slot:
+        instance.holds_slot = False
+        core.capacity.release()
+    if instance.machine_id is not None:
+        _tell_machine(core, instance, ABNORMAL if lost else DELETING)
+        instance.machine_id = None
+    node = instance.compute_node
+    if node is not None:
+        instance.compute_node = None
+        node.instance = None
+        # What ended by force may have left anything behind.
+        if instance.stop_reason is not None or instance.task.spec.get("RestartComputeNode"):
+            nodes.reboot(core, node)
+        node.env.offer(node)
+
+
+def release_at_end(core: Core, instance: Instance) -> None:
+    """Give an instance's machine back at its end, unless it is kept for whoever looks into the failure."""
+    if instance.state == FAILED_INTERRUPTED:
+        if instance.compute_node is not None and core.settings.interrupted_holds_node:
+            return
+        if instance.compute_node is None and core.settings.interrupted_holds_capacity:
+            return
+        if instance.compute_node is None:
+            # The rented machine is kept; only this computer's capacity is given back.
+            if instance.holds_slot:
+                instance.holds_slot = False
+                core.capacity.release()
+            return
+    release(core, instance)
+
+
+def lose(instance: Instance, reason: str) -> bool:
+    """Take the machine from under an instance: its attempt fails, and is retried if it may be.
+
+    :param reason: becomes the StateReason.
+    :return: whether there was an attempt to fail.
+    """
+    if instance.runner is None or not instance.placed or instance.stop_reason or instance.lost_reason:
+        return False
+    instance.lost_reason = reason
+    instance.runner.cancel()
+    return True
+
+
+def recover(instance: Instance, task: asyncio.Task[Any] | None) -> Failure:
+    """Turn the cancellation that :func:`lose` began into a failed attempt."""
+    reason, instance.lost_reason = instance.lost_reason or "", None
+    if task is not None and hasattr(task, "uncancel"):
+        task.uncancel()
+    # FailedAction cannot keep a machine that is gone.
+    return Failure(reason, was_running=False)
+
+
+def _tell_machine(core: Core, instance: Instance, state: str) -> None:
+    """The COMPUTE_NODE_ events of a machine that is rented for one instance."""
+    job = instance.task.job
+    name = f"COMPUTE_NODE_{state}"
+    if name in job.notifications:
+        tell(core, job, name, lambda: events.machine_members(instance, state))

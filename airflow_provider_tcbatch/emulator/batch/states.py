@@ -1,0 +1,91 @@
+"""Moving instances, and with them tasks and jobs, from state to state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_tcbatch.emulator.batch import events
+from airflow_provider_tcbatch.emulator.batch.entities import (
+    FAILED,
+    FAILED_INTERRUPTED,
+    FINAL,
+    RUNNING,
+    STARTING,
+    SUCCEED,
+    Instance,
+    Job,
+    Task,
+    aggregate,
+)
+from airflow_provider_tcbatch.emulator.batch.publish import publish
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.emulator.core import Core
+
+
+def set_instance(core: Core, instance: Instance, state: str) -> None:
+    """Move an instance, and with it its task and job, to a new state."""
+    if instance.state == state:
+        return
+    task = instance.task
+    task.counts[instance.state] -= 1
+    task.counts[state] += 1
+    instance.state = state
+    now = core.now()
+    if state == STARTING:
+        instance.launched_at = now
+    elif state == RUNNING:
+        instance.running_at = now
+    elif state in FINAL:
+        instance.ended_at = now
+    task.job.timeline.state(now, "instance", task.name, instance.index, state)
+    _emit(core, task.job, f"TASK_INSTANCE_{state}", state, lambda: events.instance_members(instance))
+    _settle(core, task)
+
+
+def _settle(core: Core, task: Task) -> None:
+    """Bring task and job up to date with their parts."""
+    now = core.now()
+    job = task.job
+    state = aggregate(task.counts, task.state)
+    if state != task.state:
+        job.counts[task.state] -= 1
+        job.counts[state] += 1
+        task.state = state
+        task.ended_at = now if task.final else None
+        job.timeline.state(now, "task", task.name, None, state)
+        _emit(core, job, f"TASK_{state}", state, lambda: events.task_members(task))
+        if task.final:
+            task.ended.set()
+    state = aggregate(job.counts, job.state)
+    if state != job.state:
+        _set_job(core, job, state)
+
+
+def _set_job(core: Core, job: Job, state: str) -> None:
+    now = core.now()
+    job.state = state
+    if job.final:
+        job.ended_at = now
+        job.next_action = ""
+        if state == SUCCEED:
+            job.state_reason = ""
+        else:
+            failed = [task.name for task in job.tasks.values() if task.state in (FAILED, FAILED_INTERRUPTED)]
+            job.state_reason = job.state_reason or f"Task {', '.join(failed[:5])} failed"
+    job.timeline.state(now, "job", None, None, state)
+    _emit(core, job, f"JOB_{state}", state, lambda: events.job_members(job))
+    if job.final:
+        job.ended.set()
+
+
+def _emit(core: Core, job: Job, name: str, state: str, members: Callable[[], dict[str, Any]]) -> None:
+    if state in events.NOTABLE:
+        tell(core, job, name, members)
+
+
+def tell(core: Core, job: Job, name: str, members: Callable[[], dict[str, Any]]) -> None:
+    """Publish an event to the topics of a job."""
+    for event in publish(core, job.notifications, name, job.job_id, members):
+        job.timeline.event(event.time, name, event.topic, event.msg_id, event.body)
