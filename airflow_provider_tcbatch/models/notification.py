@@ -82,7 +82,7 @@ class Notification(ApiModel):
         configs = wire.get("EventConfigs")
         if not isinstance(configs, list):
             return wire
-        names = [config.get("EventName") if isinstance(config, Mapping) else None for config in configs]
+        names = [config.get("EventName") if isinstance(config, Mapping) else config for config in configs]
         free = [event.value for event in EventName if event.value not in names]
         chosen: dict[str, str] = {}
         filled = []
@@ -90,7 +90,8 @@ class Notification(ApiModel):
             if name is not None and is_template(name):
                 if str(name) not in chosen:
                     chosen[str(name)] = free.pop(0) if free else EventName.JOB_RUNNING.value
-                config = {**config, "EventName": chosen[str(name)]}
+                rest = config if isinstance(config, Mapping) else {}
+                config = {**rest, "EventName": chosen[str(name)]}
             filled.append(config)
         return {**wire, "EventConfigs": filled}
 

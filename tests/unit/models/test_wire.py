@@ -195,7 +195,8 @@ class TestWhatCannotBeJudgedYet:
 
     def test_different_events(self) -> None:
         names = ["JOB_RUNNING", "{{ a }}", "{{ b }}", "JOB_FAILED"]
-        notification = {"TopicName": "t", "EventConfigs": [{"EventName": name} for name in names]}
+        configs: list[Any] = [{"EventName": name} for name in names]
+        notification = {"TopicName": "t", "EventConfigs": [*configs, "{{ config }}", "{{ other }}"]}
         check({"Tasks": tasks("a"), "Notifications": [notification]})
 
     def test_values_that_are_no_text(self) -> None:
