@@ -29,6 +29,8 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--bucket", default="airflow-1250000000", help="COS bucket that exists from the start")
     serve.add_argument("--secret-id", help="SecretId to accept (begins with AKID); default: a new one")
     serve.add_argument("--secret-key", help="SecretKey to accept; default: a new one")
+    serve.add_argument("--tls", action="store_true", help="https on --port, with a certificate made anew (see ca_file)")
+    serve.add_argument("--token", help="also accept a temporary key pair, together with this token")
     serve.add_argument(
         "--set",
         dest="settings",
@@ -69,7 +71,19 @@ def _serve(options: argparse.Namespace) -> int:
     logging.getLogger("tcbatch_emulator").setLevel(options.log_level.upper())
     for noisy in ("werkzeug", "uvicorn", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    names = ("host", "port", "cos_port", "data_dir", "region", "topic", "bucket", "secret_id", "secret_key")
+    names = (
+        "host",
+        "port",
+        "cos_port",
+        "data_dir",
+        "region",
+        "topic",
+        "bucket",
+        "secret_id",
+        "secret_key",
+        "tls",
+        "token",
+    )
     try:
         launch = Launch(**{name: getattr(options, name) for name in names if getattr(options, name) is not None})
         loopback(launch.host)

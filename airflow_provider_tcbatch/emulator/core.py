@@ -17,8 +17,12 @@ from airflow_provider_tcbatch.emulator.batch.state import BatchState
 from airflow_provider_tcbatch.emulator.clock import Clock
 from airflow_provider_tcbatch.emulator.cmq.broker import Broker
 from airflow_provider_tcbatch.emulator.cos.store import ObjectStore
+from airflow_provider_tcbatch.emulator.faults import Faults
 from airflow_provider_tcbatch.emulator.journal import CallLog
+from airflow_provider_tcbatch.emulator.post import Post
+from airflow_provider_tcbatch.emulator.rates import RateLimiter
 from airflow_provider_tcbatch.emulator.settings import Settings
+from airflow_provider_tcbatch.emulator.signing.access import Access
 
 log = logging.getLogger("tcbatch_emulator")
 
@@ -34,11 +38,6 @@ class Identity:
     topic: str
     bucket: str
 
-    @property
-    def keys(self) -> dict[str, str]:
-        """Secret keys by secret id."""
-        return {self.secret_id: self.secret_key}
-
 
 class Core:
     """State of one emulator. Used from its event loop only.
@@ -47,19 +46,31 @@ class Core:
     :param settings: behaviour.
     :param data_dir: the folder that everything is written below.
     :param watchdog: cleans up after a killed emulator.
+    :param access: accepted keys; by default those of the identity.
     """
 
-    def __init__(self, identity: Identity, settings: Settings, data_dir: Path, watchdog: Watchdog) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        settings: Settings,
+        data_dir: Path,
+        watchdog: Watchdog,
+        access: Access | None = None,
+    ) -> None:
         self.identity = identity
         self._initial_settings = settings
         self.settings = settings.model_copy()
         self.data_dir = data_dir
         self.watchdog = watchdog
         self.store = ObjectStore((identity.bucket,))
+        self.access = access or Access({identity.secret_id: identity.secret_key})
+        self.faults = Faults()
+        self.rates = RateLimiter()
         #: Jobs and machines live by this clock, queues by the other, signatures by the wall's.
         self.clock = Clock(settings.speed, settings.clock_skew_seconds)
         self.queue_clock = Clock(settings.cmq_speed)
-        self.broker = Broker(self.queue_clock.now, self.queue_clock.wall)
+        self.broker = self._new_broker()
+        self.post = Post(self.broker, self.faults)
         self.calls = CallLog(settings.call_log_size)
         self.capacity = Capacity(lambda: self.settings.capacity)
         self.jobs: dict[str, Job] = {}
@@ -69,6 +80,9 @@ class Core:
         self.endpoint = self.cos_endpoint = ""
         self._background: set[asyncio.Task[None]] = set()
         self._make_topic()
+
+    def _new_broker(self) -> Broker:
+        return Broker(self.queue_clock.now, self.queue_clock.wall, lambda queue: self.faults.queue(queue) is not None)
 
     def now(self) -> float:
         """The clock of jobs and machines: epoch seconds."""
@@ -127,11 +141,14 @@ class Core:
         """Forget all jobs, messages, objects, calls and changed settings."""
         await self.stop_background()
         self.broker.close()
+        self.faults.clear()
+        self.rates = RateLimiter()
         self.jobs.clear()
         self.batch = BatchState()
         self.client_tokens.clear()
         self.settings = self._initial_settings.model_copy()
-        self.broker = Broker(self.queue_clock.now, self.queue_clock.wall)
+        self.broker = self._new_broker()
+        self.post = Post(self.broker, self.faults)
         self.capacity = Capacity(lambda: self.settings.capacity)
         self.calls = CallLog(self.settings.call_log_size)
         self._apply_settings()

@@ -22,6 +22,12 @@ class EmulatorInfo(BaseModel):
     bucket: str
     data_dir: str
     pid: int
+    #: With TLS: the certificate of the authority that clients have to trust.
+    ca_file: str | None = None
+    #: A temporary key pair that is accepted with this token only, when one was asked for.
+    token: str | None = None
+    temporary_secret_id: str | None = None
+    temporary_secret_key: str | None = None
 
     @property
     def airflow_extra(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -24,10 +24,13 @@ from typing_extensions import Self
 from airflow_provider_tcbatch.emulator.batch.processes import Watchdog
 from airflow_provider_tcbatch.emulator.core import Core, Identity
 from airflow_provider_tcbatch.emulator.cos.app import CosApp
+from airflow_provider_tcbatch.emulator.faults import Fault
 from airflow_provider_tcbatch.emulator.http.app import build
 from airflow_provider_tcbatch.emulator.ids import new_secret_id, new_secret_key
 from airflow_provider_tcbatch.emulator.info import EmulatorInfo
 from airflow_provider_tcbatch.emulator.settings import Settings
+from airflow_provider_tcbatch.emulator.signing.access import Access, TemporaryKey
+from airflow_provider_tcbatch.emulator.tls import Certificate, make_certificate
 
 log = logging.getLogger("tcbatch_emulator")
 
@@ -48,6 +51,18 @@ class Launch(BaseModel):
     bucket: str = Field("airflow-1250000000", pattern=r"^[a-z0-9][a-z0-9-]{0,49}-\d{5,12}$")
     secret_id: str = Field(default_factory=new_secret_id, pattern=r"^AKID[A-Za-z0-9]{4,60}$")
     secret_key: str = Field(default_factory=new_secret_key, pattern=r"^[A-Za-z0-9]{8,64}$", repr=False)
+    tls: bool = False
+    token: str | None = Field(None, pattern=r"^[\x21-\x7e]{1,4096}$", repr=False)
+    temporary_secret_id: str = Field(default_factory=new_secret_id, pattern=r"^AKID[A-Za-z0-9]{4,60}$")
+    temporary_secret_key: str = Field(default_factory=new_secret_key, pattern=r"^[A-Za-z0-9]{8,64}$", repr=False)
+
+    @property
+    def access(self) -> Access:
+        """The keys that are accepted."""
+        access = Access({self.secret_id: self.secret_key})
+        if self.token is not None:
+            access.add(TemporaryKey(self.temporary_secret_id, self.temporary_secret_key, self.token))
+        return access
 
 
 class NotLoopback(ValueError):
@@ -114,8 +129,9 @@ class Service:
             topic=launch.topic,
             bucket=launch.bucket,
         )
-        self.core = core = Core(identity, self._settings, data_dir, Watchdog(self._temporary))
-        core.endpoint = f"http://{self._host}:{api.getsockname()[1]}"
+        self.core = core = Core(identity, self._settings, data_dir, Watchdog(self._temporary), launch.access)
+        certificate = await asyncio.to_thread(make_certificate, data_dir / "tls", self._host) if launch.tls else None
+        core.endpoint = f"{'https' if certificate else 'http'}://{self._host}:{api.getsockname()[1]}"
         core.cos_endpoint = f"http://{self._host}:{cos.getsockname()[1]}"
         self.info = EmulatorInfo(
             endpoint=core.endpoint,
@@ -129,10 +145,16 @@ class Service:
             bucket=identity.bucket,
             data_dir=str(data_dir),
             pid=os.getpid(),
+            ca_file=str(certificate.ca) if certificate else None,
+            token=launch.token,
+            temporary_secret_id=launch.temporary_secret_id if launch.token else None,
+            temporary_secret_key=launch.temporary_secret_key if launch.token else None,
         )
-        await self._serve(build(core), api)
+        await self._serve(build(core), api, **_tls_options(certificate))
         # Of uvicorn's two HTTP implementations only this one sends the names of headers as they are given.
-        await self._serve(CosApp(core.store, identity.keys), cos, date_header=False, http="h11")
+        await self._serve(
+            CosApp(core.store, core.access, core.faults, core.server_time), cos, date_header=False, http="h11"
+        )
         # moto takes about a second to import; nobody has to wait for it before the first object is needed.
         threading.Thread(target=_warm, args=(core,), name="cos-warm-up", daemon=True).start()
         return self.info
@@ -157,6 +179,9 @@ class Service:
             if task.done():
                 task.result()
             await asyncio.sleep(0)
+        if config.ssl_keyfile is not None:
+            # It has been read; jobs, which run as the same user, have no business with it.
+            os.unlink(config.ssl_keyfile)
         self._servers.append((server, task))
 
     async def stop(self) -> None:
@@ -184,6 +209,12 @@ def _listen(host: str, port: int) -> socket.socket:
         raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
     listener.setblocking(False)
     return listener
+
+
+def _tls_options(certificate: Certificate | None) -> dict[str, Any]:
+    if certificate is None:
+        return {}
+    return {"ssl_certfile": str(certificate.chain), "ssl_keyfile": str(certificate.key)}
 
 
 def _warm(core: Core) -> None:
@@ -254,13 +285,48 @@ class Emulator:
         self._thread.join()
         self._thread = self._loop = self._service = None
 
+    @property
+    def core(self) -> Core:
+        """The running emulator's state; belongs to its event loop, see :meth:`on_loop`."""
+        if self._service is None:
+            raise RuntimeError("the emulator is not running")
+        return self._service.core
+
     def configure(self, **changes: Any) -> Settings:
         """Change settings while it runs."""
-        return self._on_loop(self._change(changes))
+        return self.on_loop(lambda core: core.change_settings(changes))
 
-    async def _change(self, changes: dict[str, Any]) -> Settings:
-        assert self._service is not None
-        return self._service.core.change_settings(changes)
+    def reset(self) -> None:
+        """Forget all jobs, messages, objects, calls, faults and changed settings."""
+        self._on_loop(self.core.reset())
+
+    def on_loop(self, call: Callable[[Core], T]) -> T:
+        """Call something in the emulator's own thread, which its state belongs to."""
+
+        async def run() -> T:
+            return call(self.core)
+
+        return self._on_loop(run())
+
+    @property
+    def faults(self) -> FaultControl:
+        """Trouble on demand: ``emulator.faults.add("drop", action="SubmitJob", count=1)``."""
+        return FaultControl(self)
+
+    def issue_token(self, seconds: float = 3600.0) -> TemporaryKey:
+        """Make a temporary key pair with a token, as STS does.
+
+        :param seconds: how long it is valid.
+        """
+        return self._on_loop(self._issue_token(seconds))
+
+    async def _issue_token(self, seconds: float) -> TemporaryKey:
+        core = self.core
+        key = TemporaryKey(
+            new_secret_id(), new_secret_key(), f"{new_secret_key()}{new_secret_key()}", core.server_time() + seconds
+        )
+        core.access.add(key)
+        return key
 
     def wait_job(self, job_id: str, timeout: float = 30.0) -> str:
         """Wait for a job to end.
@@ -272,8 +338,7 @@ class Emulator:
         return self._on_loop(self._wait_job(job_id, timeout))
 
     async def _wait_job(self, job_id: str, timeout: float) -> str:
-        assert self._service is not None
-        job = self._service.core.jobs[job_id]
+        job = self.core.jobs[job_id]
         try:
             await asyncio.wait_for(job.ended.wait(), timeout)
         except asyncio.TimeoutError:
@@ -294,3 +359,33 @@ class Emulator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+class FaultControl:
+    """The faults of a running emulator, from any thread.
+
+    :param emulator: the emulator.
+    """
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+
+    def add(self, kind: str, **members: Any) -> Fault:
+        """Add a fault; :class:`~airflow_provider_tcbatch.emulator.faults.Fault` says what there is.
+
+        :raises pydantic.ValidationError: for an unknown kind or member, or an impossible value.
+        """
+        return self._emulator.on_loop(lambda core: core.faults.add(kind, **members).model_copy())
+
+    def remove(self, fault: Fault | str) -> bool:
+        """Take a fault, or the one of this id, away; False when there is none."""
+        fault_id = fault if isinstance(fault, str) else fault.id
+        return self._emulator.on_loop(lambda core: core.faults.remove(fault_id))
+
+    def clear(self) -> None:
+        """Take all faults away."""
+        self._emulator.on_loop(lambda core: core.faults.clear())
+
+    def all(self) -> list[Fault]:
+        """All faults with how often they have struck."""
+        return self._emulator.on_loop(lambda core: core.faults.all())

@@ -248,6 +248,9 @@ class Settings(BaseModel):
         le=1e9,
         description="How far the service's clock is ahead of this machine's (negative: behind).",
     )
+    rate_limits: Literal["off", "cn", "intl"] = Field(
+        "off", description="Limits of requests per second and action: none, or those of either of Tencent's sites."
+    )
     max_request_bytes: PositiveInt = Field(10 * 1024 * 1024, description="Largest API 3.0 request body.")
     call_log_size: NonNegativeInt = Field(2000, description="Calls remembered for GET /_emulator/calls.")
 

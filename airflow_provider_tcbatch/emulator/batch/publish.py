@@ -55,5 +55,5 @@ def publish(
             continue
         now = core.now()
         body = events.body(name, now, core.identity.region, members(), event_vars)
-        msg_id, _ = core.broker.publish(topic, events.encode(body) if core.settings.event_base64 else body)
+        msg_id = core.post.deliver(topic, name, events.encode(body) if core.settings.event_base64 else body)
         yield Published(now, topic_name, msg_id, body)

@@ -12,7 +12,10 @@ from typing import Any
 
 from airflow_provider_tcbatch.emulator.ids import new_id
 
-MAX_UNACKED = 100_000
+MAX_UNACKED = MAX_DELAYED = 100_000
+
+#: What a queue's DeadLetterPolicy may be: too often received, or too long not consumed.
+BY_RECEIVE_COUNT, BY_TIME_TO_LIVE = 0, 1
 
 
 @dataclass(slots=True)
@@ -27,6 +30,11 @@ class Message:
     first_dequeued_at: float | None = None
     visible_at: float = 0.0
     dequeue_count: int = 0
+    #: The retention time counts from here: from its arrival, or from when the queue was rewound.
+    kept_since: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.kept_since = self.kept_since or self.enqueued_at
 
 
 @dataclass
@@ -42,10 +50,17 @@ class Queue:
     ready: deque[Message] = field(default_factory=deque)
     # By receipt handle: only the handle of the last receive is here, so that an older one is invalid.
     inflight: dict[str, Message] = field(default_factory=dict)
+    # Acknowledged, but kept while the queue can still be rewound to them.
+    acknowledged: deque[Message] = field(default_factory=deque)
     delayed: int = 0
     waiters: deque[asyncio.Future[None]] = field(default_factory=deque)
     closed: bool = False
     removed: bool = False
+
+    @property
+    def size(self) -> int:
+        """Messages that are still to be consumed."""
+        return len(self.ready) + len(self.inflight) + self.delayed
 
 
 @dataclass
@@ -63,6 +78,26 @@ class Subscription:
     notify_strategy: str
     content_format: str
     modified_at: float = 0.0
+
+    def wants(self, tags: tuple[str, ...], routing_key: str) -> bool:
+        """Whether a message of these tags and this routing key is for it; without a filter every one is."""
+        if self.binding_keys:
+            return any(routing_matches(key, routing_key) for key in self.binding_keys)
+        return not self.filter_tags or bool(set(self.filter_tags) & set(tags))
+
+
+def routing_matches(binding_key: str, routing_key: str) -> bool:
+    """Whether a routing key fits a binding key, in which ``*`` is one word and ``#`` any number of them."""
+    # From the right: fits[n] says whether the rest of the pattern fits the words from n on. No pattern takes long.
+    words = routing_key.split(".") if routing_key else []
+    fits = [False] * len(words) + [True]
+    for part in reversed(binding_key.split(".")):
+        if part == "#":
+            for index in range(len(words) - 1, -1, -1):
+                fits[index] = fits[index] or fits[index + 1]
+        else:
+            fits = [part in ("*", word) and rest for word, rest in zip(words, fits[1:], strict=True)] + [False]
+    return fits[0]
 
 
 @dataclass
@@ -84,11 +119,18 @@ class Broker:
 
     :param now: the clock of queues, epoch seconds.
     :param wall: how long a number of that clock's seconds lasts on the wall's.
+    :param is_dead: whether a queue is out of order now; what a topic sends to it is lost.
     """
 
-    def __init__(self, now: Callable[[], float], wall: Callable[[float], float] = float) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float],
+        wall: Callable[[float], float] = float,
+        is_dead: Callable[[str], bool] = lambda name: False,
+    ) -> None:
         self.now = now
         self._wall = wall
+        self._is_dead = is_dead
         # Names are case-insensitive, so keys are in lower case.
         self.queues: dict[str, Queue] = {}
         self.topics: dict[str, Topic] = {}
@@ -134,7 +176,8 @@ class Broker:
 
     # -- messages ------------------------------------------------------------------------------------------
 
-    def _message_id(self) -> str:
+    def new_message_id(self) -> str:
+        """An id for a message that is about to be published."""
         return f"{next(self._message_ids):016d}"
 
     def send(self, queue: Queue, body: str, *, delay: float = 0.0, tags: tuple[str, ...] = ()) -> str:
@@ -143,66 +186,92 @@ class Broker:
         :param delay: seconds until the message can be received.
         :return: the message id.
         """
-        message = Message(self._message_id(), body, self.now(), tags)
+        message = Message(self.new_message_id(), body, self.now(), tags)
         self._enqueue(queue, message, delay)
         return message.msg_id
 
     def _enqueue(self, queue: Queue, message: Message, delay: float) -> None:
         if delay > 0:
             queue.delayed += 1
-            self._later(delay, lambda: self._end_delay(queue, message))
+            self.later(delay, lambda: self._end_delay(queue, message))
         else:
-            queue.ready.append(message)
-            self._wake(queue, 1)
+            self._make_ready(queue, message)
 
     def _end_delay(self, queue: Queue, message: Message) -> None:
         queue.delayed -= 1
+        self._make_ready(queue, message)
+
+    def _make_ready(self, queue: Queue, message: Message) -> None:
         queue.ready.append(message)
+        if self._dies(queue):
+            left = message.kept_since + float(queue.attributes["MaxTimeToLive"]) - self.now()
+            # A little late rather than a little early, or the message would stay for good.
+            self.later(max(left, 0.0) + 0.01, lambda: self.prune(queue))
         self._wake(queue, 1)
 
-    def publish(self, topic: Topic, body: str, *, tags: tuple[str, ...] = ()) -> tuple[str, int]:
+    def publish(
+        self,
+        topic: Topic,
+        body: str,
+        *,
+        tags: tuple[str, ...] = (),
+        routing_key: str = "",
+        message_id: str | None = None,
+    ) -> tuple[str, int]:
         """Deliver a message to the queues of a topic's subscriptions.
 
-        :return: the message id, and the number of queues that got the message.
+        :param message_id: from :meth:`new_message_id`, when it had to be known earlier.
+        :return: the message id, and the number of subscriptions that wanted the message.
         """
         topic.published += 1
-        message_id = self._message_id()
-        delivered = 0
+        message_id = message_id or self.new_message_id()
+        wanted = 0
         for subscription in topic.subscriptions.values():
-            # A subscription without filter tags gets every message.
-            if subscription.filter_tags and not set(subscription.filter_tags) & set(tags):
+            if not subscription.wants(tags, routing_key):
                 continue
+            wanted += 1
             queue = self.queue(subscription.endpoint) if subscription.protocol == "queue" else None
-            if queue is not None:
+            if queue is not None and not self._is_dead(queue.name):
                 self._enqueue(queue, Message(message_id, body, self.now(), tags), 0.0)
-                delivered += 1
-        return message_id, delivered
+        return message_id, wanted
 
     def take(self, queue: Queue, limit: int) -> list[Message]:
         """Up to ``limit`` visible messages, each made invisible for the queue's visibility timeout."""
         now = self.now()
         timeout = float(queue.attributes["VisibilityTimeout"])
-        retention = float(queue.attributes["MsgRetentionSeconds"])
         taken: list[Message] = []
         while queue.ready and len(taken) < limit:
             message = queue.ready.popleft()
-            # The service acknowledges by itself, that is loses, what nobody deleted within the retention time.
-            if message.enqueued_at + retention <= now:
+            if self._is_over(queue, message, now):
+                self._let_go(queue, message)
                 continue
             message.dequeue_count += 1
             message.first_dequeued_at = message.first_dequeued_at or now
             message.visible_at = now + timeout
             message.handle = f"{message.msg_id}-{message.dequeue_count}-{secrets.token_hex(8)}"
             queue.inflight[message.handle] = message
-            self._later(timeout, lambda m=message, h=message.handle: self._reappear(queue, m, h))  # type: ignore[misc]
+            self.later(timeout, lambda m=message, h=message.handle: self._reappear(queue, m, h))  # type: ignore[misc]
             taken.append(message)
         return taken
 
     def _reappear(self, queue: Queue, message: Message, handle: str) -> None:
-        if queue.inflight.pop(handle, None) is not None:
-            message.handle = None
-            queue.ready.append(message)
-            self._wake(queue, 1)
+        if queue.inflight.pop(handle, None) is None:
+            return
+        message.handle = None
+        attributes = queue.attributes
+        too_often = message.dequeue_count >= attributes.get("MaxReceiveCount", 0)
+        if too_often and attributes.get("Policy") == BY_RECEIVE_COUNT and self._bury(queue, message):
+            return
+        queue.ready.append(message)
+        self._wake(queue, 1)
+
+    def _bury(self, queue: Queue, message: Message) -> bool:
+        """Move a message to the queue's dead letter queue; False when it has none."""
+        target = self.queue(queue.attributes.get("DeadLetterQueueName", ""))
+        if target is None or target is queue:
+            return False
+        self._enqueue(target, Message(message.msg_id, message.body, self.now(), message.tags), 0.0)
+        return True
 
     async def receive(self, queue: Queue, limit: int, wait: float) -> list[Message]:
         """Like :meth:`take`, waiting up to ``wait`` seconds for the first message.
@@ -235,18 +304,66 @@ class Broker:
 
         :return: False when the handle is not, or no longer, valid.
         """
-        return queue.inflight.pop(handle, None) is not None
+        message = queue.inflight.pop(handle, None)
+        if message is None:
+            return False
+        self._acknowledge(queue, message)
+        return True
+
+    def _acknowledge(self, queue: Queue, message: Message) -> None:
+        rewind = float(queue.attributes.get("RewindSeconds", 0))
+        if rewind > 0:
+            oldest = self.now() - rewind
+            while queue.acknowledged and queue.acknowledged[0].enqueued_at < oldest:
+                queue.acknowledged.popleft()
+            queue.acknowledged.append(message)
+
+    def rewind(self, queue: Queue, start: float) -> int:
+        """Offer what was acknowledged again, if it arrived at ``start`` (epoch seconds) or later.
+
+        :return: how many messages that were.
+        """
+        self.prune(queue)
+        oldest = max(start, self.now() - float(queue.attributes.get("RewindSeconds", 0)))
+        again = [message for message in queue.acknowledged if message.enqueued_at >= oldest]
+        queue.acknowledged = deque(message for message in queue.acknowledged if message.enqueued_at < oldest)
+        for message in again:
+            message.kept_since, message.handle = self.now(), None
+        queue.ready = deque(sorted([*queue.ready, *again], key=lambda message: message.enqueued_at))
+        self._wake(queue, len(again))
+        return len(again)
 
     def clear(self, queue: Queue) -> None:
         """Drop all messages of a queue."""
         queue.ready.clear()
         queue.inflight.clear()
+        queue.acknowledged.clear()
 
     def prune(self, queue: Queue) -> None:
-        """Drop messages past their retention time, so that counts are right."""
-        oldest = self.now() - float(queue.attributes["MsgRetentionSeconds"])
-        if any(message.enqueued_at <= oldest for message in queue.ready):
-            queue.ready = deque(message for message in queue.ready if message.enqueued_at > oldest)
+        """Let go of messages past their time, so that counts are right."""
+        now = self.now()
+        if any(self._is_over(queue, message, now) for message in queue.ready):
+            old, queue.ready = queue.ready, deque()
+            for message in old:
+                if self._is_over(queue, message, now):
+                    self._let_go(queue, message)
+                else:
+                    queue.ready.append(message)
+
+    @staticmethod
+    def _dies(queue: Queue) -> bool:
+        """Whether messages that lie too long go to a dead letter queue."""
+        return bool(queue.attributes.get("DeadLetterQueueName")) and queue.attributes.get("Policy") == BY_TIME_TO_LIVE
+
+    def _is_over(self, queue: Queue, message: Message, now: float) -> bool:
+        attributes = queue.attributes
+        keep = attributes["MaxTimeToLive"] if self._dies(queue) else attributes["MsgRetentionSeconds"]
+        return now - message.kept_since >= float(keep)
+
+    def _let_go(self, queue: Queue, message: Message) -> None:
+        # The service acknowledges by itself, that is loses, what nobody deleted within the retention time.
+        if not (self._dies(queue) and self._bury(queue, message)):
+            self._acknowledge(queue, message)
 
     def _wake(self, queue: Queue, count: int) -> None:
         while count > 0 and queue.waiters:
@@ -255,7 +372,9 @@ class Broker:
                 waiter.set_result(None)
                 count -= 1
 
-    def _later(self, delay: float, call: Callable[[], None]) -> None:
+    def later(self, delay: float, call: Callable[[], None]) -> None:
+        """Call something after so many seconds of the queues' clock, unless the broker is closed first."""
+
         def run() -> None:
             self._timers.discard(timer)
             call()

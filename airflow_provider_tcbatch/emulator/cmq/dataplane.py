@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from airflow_provider_tcbatch.emulator.cmq.broker import MAX_UNACKED, Message, Queue, Topic
+from airflow_provider_tcbatch.emulator.cmq.broker import MAX_DELAYED, MAX_UNACKED, Message, Queue, Topic
+from airflow_provider_tcbatch.emulator.cmq.common import NAME
+from airflow_provider_tcbatch.emulator.cmq.topics import BY_ROUTING_KEY
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import CmqError
 
@@ -57,14 +59,22 @@ def _repeated(params: Params, name: str, largest: int) -> list[str]:
 
 def _queue(core: Core, params: Params) -> Queue:
     name = _need(params, "queueName")
+    if not NAME.match(name):
+        raise CmqError(4000, 10020, "queue name format error")
     queue = core.broker.queue(name)
-    if queue is None:
+    fault = core.faults.queue(name)
+    if fault is not None and fault.code and fault.code.isdecimal():
+        raise CmqError(int(fault.code), 10050, "server internal error")
+    if queue is None or fault is not None:
         raise CmqError(4440, 10100, "queue is not existed, or deleted")
     return queue
 
 
 def _topic(core: Core, params: Params) -> Topic:
-    topic = core.broker.topic(_need(params, "topicName"))
+    name = _need(params, "topicName")
+    if not NAME.match(name):
+        raise CmqError(4000, 10590, "topic name format error")
+    topic = core.broker.topic(name)
     if topic is None:
         raise CmqError(4440, 10600, "topic is not existed")
     if not topic.subscriptions:
@@ -84,7 +94,8 @@ async def send_message(core: Core, params: Params) -> dict[str, Any]:
     """SendMessage."""
     queue = _queue(core, params)
     body = _check_body(params.get("msgBody", ""), queue.attributes)
-    delay = _number(params, "delaySeconds", 0, 3600) or 0
+    delay = _delay(params)
+    _check_room(queue, 1, delay)
     return {"msgId": core.broker.send(queue, body, delay=delay)}
 
 
@@ -92,8 +103,23 @@ async def batch_send_message(core: Core, params: Params) -> dict[str, Any]:
     """BatchSendMessage."""
     queue = _queue(core, params)
     bodies = _bodies(params, queue.attributes)
-    delay = _number(params, "delaySeconds", 0, 3600) or 0
+    delay = _delay(params)
+    _check_room(queue, len(bodies), delay)
     return {"msgList": [{"msgId": core.broker.send(queue, body, delay=delay)} for body in bodies]}
+
+
+def _delay(params: Params) -> int:
+    delay = _number(params, "delaySeconds", -(10**10), 10**10) or 0
+    if not 0 <= delay <= 3600:
+        raise CmqError(4000, 10692, "delay seconds out of range")
+    return delay
+
+
+def _check_room(queue: Queue, count: int, delay: int) -> None:
+    if queue.size + count > queue.attributes["MaxMsgHeapNum"]:
+        raise CmqError(4410, 10240, "reach maximum retention number of message")
+    if delay and queue.delayed + count > MAX_DELAYED:
+        raise CmqError(6070, 10690, "too many unacked(inactive) messages or delayed messages")
 
 
 def _bodies(params: Params, attributes: Mapping[str, Any]) -> list[str]:
@@ -169,25 +195,44 @@ async def batch_delete_message(core: Core, params: Params) -> dict[str, Any]:
 
 
 def _tags(params: Params) -> tuple[str, ...]:
-    tags = _repeated(params, "msgTag", 5)
+    tags = _repeated(params, "msgTag", 1000)
+    if len(tags) > 5:
+        raise CmqError(4000, 10720, "too many msgTag")
     if any(len(tag) > 16 for tag in tags):
         raise CmqError(4000, 10350, "msgTag value or length is out of range")
     return tuple(tags)
+
+
+def _routing_key(params: Params, topic: Topic) -> str:
+    key = params.get("routingKey", "")
+    if topic.attributes.get("FilterType") == BY_ROUTING_KEY and not key:
+        raise CmqError(4000, 10700, "lack routingKey")
+    if len(key.encode()) > 64:
+        raise CmqError(4000, 10350, "routingKey value or length is out of range")
+    if key.count(".") > 15:
+        raise CmqError(4000, 10691, "too many delimiters")
+    return key
+
+
+def _publish(core: Core, params: Params, topic: Topic, bodies: Sequence[str]) -> list[str]:
+    tags, key = _tags(params), _routing_key(params, topic)
+    if not any(subscription.wants(tags, key) for subscription in topic.subscriptions.values()):
+        raise CmqError(6030, 10730, "no bindingKey or filterTag matches")
+    return [core.broker.publish(topic, body, tags=tags, routing_key=key)[0] for body in bodies]
 
 
 async def publish_message(core: Core, params: Params) -> dict[str, Any]:
     """PublishMessage."""
     topic = _topic(core, params)
     body = _check_body(params.get("msgBody", ""), topic.attributes)
-    message_id, _ = core.broker.publish(topic, body, tags=_tags(params))
-    return {"msgId": message_id}
+    return {"msgId": _publish(core, params, topic, [body])[0]}
 
 
 async def batch_publish_message(core: Core, params: Params) -> dict[str, Any]:
     """BatchPublishMessage."""
     topic = _topic(core, params)
-    bodies, tags = _bodies(params, topic.attributes), _tags(params)
-    return {"msgList": [{"msgId": core.broker.publish(topic, body, tags=tags)[0]} for body in bodies]}
+    bodies = _bodies(params, topic.attributes)
+    return {"msgList": [{"msgId": message_id} for message_id in _publish(core, params, topic, bodies)]}
 
 
 HANDLERS: dict[str, Handler] = {

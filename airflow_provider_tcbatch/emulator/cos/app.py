@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -18,8 +17,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from airflow_provider_tcbatch.emulator.cos.store import ObjectStore
 from airflow_provider_tcbatch.emulator.errors import CosError
+from airflow_provider_tcbatch.emulator.faults import Fault, Faults
+from airflow_provider_tcbatch.emulator.http import trouble
 from airflow_provider_tcbatch.emulator.ids import new_request_id
 from airflow_provider_tcbatch.emulator.signing import cos
+from airflow_provider_tcbatch.emulator.signing.access import Access, TokenProblem
 
 log = logging.getLogger("tcbatch_emulator.cos")
 
@@ -34,6 +36,46 @@ _SERVICE_HOST = re.compile(
     r"^(?:service\.cos\.myqcloud\.com|cos(?:-internal)?\.[a-z0-9-]+\.(?:myqcloud\.com|tencentcos\.cn))$"
 )
 _PATH_HOSTS = ("127.0.0.1", "localhost")
+
+
+_TOKEN = "x-cos-security-token"
+_NOT_FOR_MOTO = cos.SIGN_PARAMS | {"sign", _TOKEN}
+
+
+class _HungUp(Exception):
+    """The connection was closed instead of answering."""
+
+
+async def _before(fault: Fault | None, scope: Scope, receive: Receive) -> float:
+    """What a fault does before a request is looked at.
+
+    :return: how many seconds the clock is off.
+    """
+    if fault is None:
+        return 0.0
+    if fault.kind == "drop":
+        await trouble.hang_up(scope, receive)
+        raise _HungUp
+    if fault.kind in ("throttle", "error", "http_error"):
+        raise _as_cos_error(fault)
+    if fault.kind == "slow":
+        await asyncio.sleep(fault.seconds)
+    return fault.seconds if fault.kind == "clock_skew" else 0.0
+
+
+def _as_cos_error(fault: Fault) -> CosError:
+    if fault.kind == "throttle":
+        return CosError(503, fault.code or "SlowDown", "Please reduce your request rate.")
+    return CosError(fault.status, fault.code or "InternalError", "We encountered an internal error. Please try again.")
+
+
+def _bucket(scope: Scope) -> str:
+    """The bucket that an unchecked request says it is about."""
+    host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+    try:
+        return locate(host, scope["raw_path"].decode("latin-1")).path.lstrip("/").partition("/")[0].partition("?")[0]
+    except CosError:
+        return ""
 
 
 @dataclass(frozen=True)
@@ -69,21 +111,32 @@ class CosApp:
     """ASGI application in front of moto.
 
     :param store: where moto's application comes from.
-    :param keys: secret keys by secret id.
+    :param access: accepted keys.
+    :param faults: what may happen to a request.
+    :param now: the time by which signatures are judged, epoch seconds.
     """
 
-    def __init__(self, store: ObjectStore, keys: dict[str, str]) -> None:
+    def __init__(self, store: ObjectStore, access: Access, faults: Faults, now: Callable[[], float]) -> None:
         self._store = store
-        self._keys = keys
+        self._access = access
+        self._faults = faults
+        self._now = now
         self._s3: Any = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        answer = _Answer(send, scope["method"], unquote(scope["raw_path"].decode("latin-1")))
+        trouble.expose_transport(scope, send)
+        fault = self._faults.request("cos", scope["method"], _bucket(scope))
+        answer = _Answer(send, scope["method"], unquote(scope["raw_path"].decode("latin-1")), fault)
         try:
-            await (await self._moto())(self._translate(scope), receive, answer)
+            skew = await _before(fault, scope, receive)
+            await (await self._moto())(self._translate(scope, skew), receive, answer)
             await answer.finish()
+            if answer.lost:
+                await trouble.hang_up(scope, receive)
+        except _HungUp:
+            pass
         except CosError as error:
             await _drain(receive)
             await answer.fail(error.status, error.code, error.message)
@@ -99,7 +152,7 @@ class CosApp:
             self._s3 = WSGIMiddleware(wsgi, workers=8)
         return self._s3
 
-    def _translate(self, scope: Scope) -> Scope:
+    def _translate(self, scope: Scope, skew: float) -> Scope:
         """Check the signature and turn a COS request into an S3 one."""
         headers: Headers = scope["headers"]
         values = {name.decode("latin-1").lower(): _text(value) for name, value in headers}
@@ -109,8 +162,8 @@ class CosApp:
         params = parse_qsl(query, keep_blank_values=True)
         if "\0" in unquote(target.path):
             raise CosError(400, "InvalidURI", "The key holds a NUL.")
-        secret_id = self._check(scope["method"], target, params, values)
-        kept = [(name, value) for name, value in params if name not in cos.SIGN_PARAMS and name != "sign"]
+        secret_id = self._check(scope["method"], target, params, values, skew)
+        kept = [(name, value) for name, value in params if name not in _NOT_FOR_MOTO]
         return {
             **scope,
             "path": unquote(target.path),
@@ -119,7 +172,9 @@ class CosApp:
             "headers": _to_s3(headers, secret_id),
         }
 
-    def _check(self, method: str, target: Target, params: Iterable[tuple[str, str]], values: dict[str, str]) -> str:
+    def _check(
+        self, method: str, target: Target, params: Iterable[tuple[str, str]], values: dict[str, str], skew: float
+    ) -> str:
         pairs = list(params)
         by_name = dict(pairs)
         text = values.get("authorization") or by_name.get("sign", "")
@@ -131,14 +186,19 @@ class CosApp:
         host = values.get("host", "")
         cos.verify(
             authorization,
-            keys=self._keys,
+            keys=self._access.keys,
             method=method,
             paths=target.signed_paths,
             params=pairs,
             headers=values,
             hosts=(host, host.rsplit(":", 1)[0]),
-            now=time.time(),
+            now=self._now() + skew,
         )
+        token = values.get(_TOKEN) or by_name.get(_TOKEN)
+        try:
+            self._access.check_token(authorization.secret_id, token, self._now())
+        except TokenProblem as problem:
+            raise CosError(403, "AccessDenied", f"The security token is not valid: {problem}.") from None
         return authorization.secret_id
 
 
@@ -158,7 +218,7 @@ def _to_s3(headers: Headers, secret_id: str) -> Headers:
     result: Headers = [(b"host", b"localhost")]
     for name, value in headers:
         lower = name.lower()
-        if lower in (b"host", b"authorization"):
+        if lower in (b"host", b"authorization", _TOKEN.encode()):
             continue
         if lower == b"x-cos-copy-source":
             result.append((b"x-amz-copy-source", _copy_source(value.decode("latin-1")).encode("latin-1")))
@@ -188,10 +248,16 @@ async def _drain(receive: Receive) -> None:
 
 
 class _Answer:
-    """Sends moto's answer on as COS would have sent it; keeps error bodies back to rewrite them."""
+    """Sends moto's answer on as COS would have sent it; keeps error bodies back to rewrite them.
 
-    def __init__(self, send: Send, method: str, resource: str) -> None:
+    :param fault: what happens to an answer after the request was carried out.
+    """
+
+    def __init__(self, send: Send, method: str, resource: str, fault: Fault | None) -> None:
         self._send = send
+        self._fault = fault
+        #: Whether the connection has to be closed instead of answering.
+        self.lost = False
         self._method = method
         self._resource = resource
         self._request_id = new_request_id().replace("-", "")
@@ -200,14 +266,25 @@ class _Answer:
         self._started = False
 
     async def __call__(self, message: Message) -> None:
+        if self.lost:
+            return
         if message["type"] == "http.response.start":
-            if message["status"] >= 400:
-                self._error_status = message["status"]
+            kind = self._fault.kind if self._fault else None
+            if self._fault is not None and kind == "slow_answer":
+                await asyncio.sleep(self._fault.seconds)
+            elif kind == "lose_answer":
+                self.lost = True
+                return
+            if message["status"] >= 400 or kind == "error_after":
+                self._error_status = message["status"] if message["status"] >= 400 else 500
                 return
             self._started = True
             headers = [
                 (_to_cos(name), value) for name, value in message.get("headers", []) if name.lower() not in _NOT_COS
             ]
+            if self._fault is not None and kind == "content_type":
+                headers = [(name, value) for name, value in headers if name.lower() != b"content-type"]
+                headers.append((b"Content-Type", self._fault.content_type.encode()))
             await self._send({**message, "headers": headers + self._own_headers()})
         elif self._error_status is not None:
             self._error_body += message.get("body", b"")
@@ -226,6 +303,8 @@ class _Answer:
         if self._error_status is None:
             return
         code, text = _read_error(bytes(self._error_body))
+        if self._fault is not None and self._fault.kind == "error_after":
+            code = self._fault.code or "InternalError"
         await self.fail(self._error_status, code or _DEFAULT_CODES.get(self._error_status, "InternalError"), text)
 
     async def fail(self, status: int, code: str, text: str) -> None:
@@ -235,7 +314,7 @@ class _Answer:
         self._started = True
         body = (
             "<?xml version='1.0' encoding='utf-8' ?>\n<Error>"
-            f"<Code>{code}</Code><Message>{escape(text)}</Message><Resource>{escape(_xml_safe(self._resource))}</Resource>"
+            f"<Code>{escape(code)}</Code><Message>{escape(text)}</Message><Resource>{escape(_xml_safe(self._resource))}</Resource>"
             f"<RequestId>{self._request_id}</RequestId><TraceId>{self._request_id}</TraceId></Error>"
         ).encode()
         headers: Headers = [(b"Content-Type", b"application/xml"), (b"Content-Length", str(len(body)).encode())]

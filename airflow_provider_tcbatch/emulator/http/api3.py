@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from typing import Any
@@ -13,11 +14,14 @@ from airflow_provider_tcbatch.emulator.batch.actions import HANDLERS as BATCH
 from airflow_provider_tcbatch.emulator.cmq.actions import HANDLERS as TDMQ
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import ApiError
+from airflow_provider_tcbatch.emulator.faults import Fault
+from airflow_provider_tcbatch.emulator.http import trouble
 from airflow_provider_tcbatch.emulator.http.body import TooLarge, read_body
 from airflow_provider_tcbatch.emulator.ids import new_request_id
 from airflow_provider_tcbatch.emulator.journal import job_ids_of
 from airflow_provider_tcbatch.emulator.schema import printable, schema
 from airflow_provider_tcbatch.emulator.signing import tc3
+from airflow_provider_tcbatch.emulator.signing.access import TokenProblem
 
 log = logging.getLogger("tcbatch_emulator.api")
 
@@ -25,15 +29,45 @@ SERVICES = {"batch": ("2017-03-12", BATCH), "tdmq": ("2020-02-17", TDMQ)}
 
 
 async def answer(core: Core, request: Request) -> Response:
+    """Answer one call, or do with it what a fault says."""
+    service, action = _claimed(request)
+
+    def refuse(fault: Fault) -> Response:
+        throttled = fault.kind == "throttle"
+        code = fault.code or ("RequestLimitExceeded" if throttled else "InternalError")
+        message = "Your current request rate exceeds the limit." if throttled else "An internal error has occurred."
+        request_id = new_request_id()
+        core.calls.add(core.server_time(), service, action, (), code, request_id)
+        return _response({"Error": {"Code": code, "Message": message}, "RequestId": request_id})
+
+    def note(code: str) -> None:
+        core.calls.add(core.server_time(), service, action, (), code, "")
+
+    return await trouble.answer(
+        core.faults.request(service, action), lambda skew: _answer(core, request, skew), refuse, note
+    )
+
+
+def _claimed(request: Request) -> tuple[str, str]:
+    """Service and action that an unchecked request says it is about."""
+    with contextlib.suppress(ApiError):
+        service = tc3.parse(request.headers.get("authorization")).service
+        if service in SERVICES and request.headers.get("x-tc-action", "") in SERVICES[service][1]:
+            return service, request.headers["x-tc-action"]
+    return "api", "-"
+
+
+async def _answer(core: Core, request: Request, skew: float) -> Response:
     """Answer one call; every refusal is HTTP 200 with an Error object, as the service does it."""
     request_id = new_request_id()
     service, action, code = "api", "", "OK"
     params: dict[str, Any] = {}
     result: dict[str, Any]
     try:
-        authorization = await _authenticate(core, request)
+        authorization = await _authenticate(core, request, skew)
         service = authorization.service
         action, params = await _parse(core, request, service)
+        _limit_rate(core, service, action, authorization.secret_id)
         handler = SERVICES[service][1][action]
         result = schema(service).complete(f"{action}Response", {**handler(core, params), "RequestId": request_id})
     except ApiError as error:
@@ -49,11 +83,25 @@ async def answer(core: Core, request: Request) -> Response:
     name = action or printable(request.headers.get("x-tc-action", "-"), 60)
     core.calls.add(core.server_time(), service, name, job_ids_of(params, result), code, request_id)
     log.debug("%s.%s %s", service, name, code)
+    return _response(result)
+
+
+def _response(result: dict[str, Any]) -> Response:
     # The SDK recognises an error only when this header is exactly so, without a charset.
     return Response(json.dumps({"Response": result}).encode(), headers={"content-type": "application/json"})
 
 
-async def _authenticate(core: Core, request: Request) -> tc3.Authorization:
+def _limit_rate(core: Core, service: str, action: str, secret_id: str) -> None:
+    if core.settings.rate_limits != "off":
+        limit = core.rates.admit(core.settings.rate_limits, service, action, secret_id)
+        if limit is not None:
+            raise ApiError(
+                "RequestLimitExceeded",
+                f"Your current request rate exceeds the limit of `{limit}` per second of {action}.",
+            )
+
+
+async def _authenticate(core: Core, request: Request, skew: float) -> tc3.Authorization:
     authorization = tc3.parse(request.headers.get("authorization"))
     try:
         body = await read_body(request, core.settings.max_request_bytes)
@@ -63,12 +111,16 @@ async def _authenticate(core: Core, request: Request) -> tc3.Authorization:
         ) from None
     tc3.verify(
         authorization,
-        keys=core.identity.keys,
+        keys=core.access.keys,
         headers=request.headers,
         body=body,
-        now=core.server_time(),
+        now=core.server_time() + skew,
         window=core.settings.timestamp_window_seconds,
     )
+    try:
+        core.access.check_token(authorization.secret_id, request.headers.get("x-tc-token"), core.server_time())
+    except TokenProblem as problem:
+        raise ApiError("AuthFailure.TokenFailure", f"The token is not valid: {problem}.") from None
     request.state.body = body
     return authorization
 

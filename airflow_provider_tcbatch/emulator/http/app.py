@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_provider_tcbatch.emulator.core import Core
-from airflow_provider_tcbatch.emulator.http import api3, cmq_http, control
+from airflow_provider_tcbatch.emulator.http import api3, cmq_http, control, trouble
 from airflow_provider_tcbatch.emulator.signing.cmq import PATH as CMQ_PATH
 
 _LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
@@ -40,6 +40,8 @@ def build(core: Core) -> ASGIApp:
             route("/_emulator/jobs/{job_id}/wait", control.wait, "GET"),
             route("/_emulator/calls", control.calls, "GET"),
             route("/_emulator/reset", control.reset, "POST"),
+            route("/_emulator/faults", control.faults, "GET", "POST", "DELETE"),
+            route("/_emulator/faults/{fault_id}", control.remove_fault, "DELETE"),
             route("/_emulator/settings", control.settings, "GET", "PATCH"),
         ]
     )
@@ -62,6 +64,7 @@ def _guard(application: ASGIApp) -> ASGIApp:
                     scope, receive, send
                 )
                 return
+        trouble.expose_transport(scope, send)
         await application(scope, receive, send)
 
     return guarded

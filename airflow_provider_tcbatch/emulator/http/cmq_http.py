@@ -14,10 +14,13 @@ from starlette.responses import Response
 from airflow_provider_tcbatch.emulator.cmq.dataplane import HANDLERS, WAITING
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import CmqError
+from airflow_provider_tcbatch.emulator.faults import Fault
+from airflow_provider_tcbatch.emulator.http import trouble
 from airflow_provider_tcbatch.emulator.http.body import TooLarge, read_body
 from airflow_provider_tcbatch.emulator.ids import new_request_id
 from airflow_provider_tcbatch.emulator.schema import printable
 from airflow_provider_tcbatch.emulator.signing import cmq
+from airflow_provider_tcbatch.emulator.signing.access import TokenProblem
 
 log = logging.getLogger("tcbatch_emulator.cmq")
 
@@ -26,37 +29,80 @@ MAX_BODY = 3 * 1024 * 1024 + 64 * 1024
 
 
 async def answer(core: Core, request: Request) -> Response:
-    """Answer one call; refusals are HTTP 200 with a code, as the service does it."""
-    request_id = new_request_id()
+    """Answer one call, or do with it what a fault says."""
     params: dict[str, str] = {}
-    members: dict[str, Any]
+    problem: CmqError | None = None
     try:
         params = await _params(request)
+    except CmqError as error:
+        problem = error
+    action = params.get("Action", "")
+    action = action if action in HANDLERS else "(unknown)"
+
+    def refuse(fault: Fault) -> Response:
+        error = CmqError(4480, 10460, "exceed interface frequency limit, please slow down")
+        if fault.kind != "throttle" or fault.code:
+            code = int(fault.code) if fault.code and fault.code.isdecimal() else 6000
+            error = CmqError(code, 10050, "server internal error")
+        return _finish(core, action, new_request_id(), error, {})
+
+    def note(code: str) -> None:
+        core.calls.add(core.server_time(), "cmq", action, (), code, "")
+
+    target = params.get("queueName") or params.get("topicName") or ""
+    return await trouble.answer(
+        core.faults.request("cmq", action, target),
+        lambda skew: _answer(core, request, action, params, problem, skew),
+        refuse,
+        note,
+    )
+
+
+def _finish(core: Core, action: str, request_id: str, error: CmqError | None, members: dict[str, Any]) -> Response:
+    code, message = (error.code, error.message) if error else (0, "")
+    core.calls.add(core.server_time(), "cmq", action, (), str(code) if code else "OK", request_id)
+    text = json.dumps({"code": code, "message": message, "requestId": request_id, **members})
+    return Response(text.encode(), headers={"content-type": "application/json"})
+
+
+async def _answer(
+    core: Core, request: Request, action: str, params: dict[str, str], problem: CmqError | None, skew: float
+) -> Response:
+    """Answer one call; refusals are HTTP 200 with a code, as the service does it."""
+    request_id = new_request_id()
+    members: dict[str, Any] = {}
+    failure: CmqError | None = None
+    try:
+        if problem is not None:
+            raise problem
         cmq.verify(
             request.method,
             request.headers.get("host", ""),
             params,
-            keys=core.identity.keys,
-            now=core.server_time(),
+            keys=core.access.keys,
+            now=core.server_time() + skew,
             window=core.settings.timestamp_window_seconds,
         )
-        action = params.get("Action", "")
+        _check_token(core, params)
         handler = HANDLERS.get(action)
         if handler is None:
-            raise CmqError(4000, 10430, f"action name {printable(action, 60)} is not existed")
+            name = printable(params.get("Action", ""), 60)
+            raise CmqError(4000, 10430, f"action name {name} is not existed")
         call = handler(core, params)
         members = await (_unless_gone(request, call) if action in WAITING else call)
-        code, message = 0, ""
     except CmqError as error:
-        code, message, members = error.code, error.message, dict(error.extra)
+        failure, members = error, dict(error.extra)
     except Exception:
-        log.exception("%s failed", params.get("Action"))
-        code, message, members = 6000, "(10050)server internal error", {}
-    name = params.get("Action") or "-"
-    name = name if name in HANDLERS else "(unknown)"
-    core.calls.add(core.server_time(), "cmq", name, (), str(code) if code else "OK", request_id)
-    text = json.dumps({"code": code, "message": message, "requestId": request_id, **members})
-    return Response(text.encode(), headers={"content-type": "application/json"})
+        log.exception("%s failed", action)
+        failure = CmqError(6000, 10050, "server internal error")
+    return _finish(core, action, request_id, failure, members)
+
+
+def _check_token(core: Core, params: dict[str, str]) -> None:
+    try:
+        core.access.check_token(params["SecretId"], params.get("Token"), core.server_time())
+    except TokenProblem as problem:
+        raise CmqError(4100, 10030, f"authentication failed: {problem}") from None
 
 
 async def _params(request: Request) -> dict[str, str]:

@@ -75,6 +75,32 @@ async def reset(core: Core, request: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
 
 
+async def faults(core: Core, request: Request) -> JSONResponse:
+    """GET, POST (one fault) and DELETE (all) /_emulator/faults."""
+    if request.method == "POST":
+        try:
+            members = json.loads(await read_body(request, 65_536))
+            if not isinstance(members, dict) or not isinstance(members.get("kind"), str):
+                raise ValueError("the body must be a JSON object with a kind")
+            return JSONResponse(core.faults.add(**members).model_dump(mode="json"), 201)
+        except ValidationError as error:
+            details = [{"member": ".".join(map(str, e["loc"])), "problem": e["msg"]} for e in error.errors()]
+            return JSONResponse({"error": "invalid fault", "details": details}, 400)
+        except (ValueError, TooLarge, RecursionError) as error:
+            return JSONResponse({"error": f"invalid body: {error}"}, 400)
+    if request.method == "DELETE":
+        core.faults.clear()
+    return JSONResponse({"faults": [fault.model_dump(mode="json") for fault in core.faults.all()]})
+
+
+async def remove_fault(core: Core, request: Request) -> JSONResponse:
+    """DELETE /_emulator/faults/{fault_id}."""
+    fault_id = request.path_params["fault_id"]
+    if not core.faults.remove(fault_id):
+        return JSONResponse({"error": f"there is no fault {fault_id}"}, 404)
+    return JSONResponse({"status": "ok"})
+
+
 async def settings(core: Core, request: Request) -> JSONResponse:
     """GET and PATCH /_emulator/settings."""
     if request.method == "PATCH":
