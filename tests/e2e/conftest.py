@@ -24,16 +24,16 @@ class Run:
     dag_id: str
     run_id: str
 
-    def wait(self, timeout: float = 90) -> str:
+    def wait(self, timeout: float = 150) -> str:
         """Wait for its end and return its state."""
         return self.stack.api.wait_for_run(self.dag_id, self.run_id, timeout=timeout)
 
-    def succeed(self, timeout: float = 90) -> None:
+    def succeed(self, timeout: float = 150) -> None:
         """Wait for its end; anything but success fails the test with the logs of the tasks."""
         state = self.wait(timeout)
         assert state == "success", self.stack.api.describe_run(self.dag_id, self.run_id)
 
-    def wait_for_task(self, task_id: str, state: str, timeout: float = 60) -> None:
+    def wait_for_task(self, task_id: str, state: str, timeout: float = 100) -> None:
         """Wait until a task instance is in this state."""
         self.stack.api.wait_for_task(self.dag_id, self.run_id, task_id, {state}, timeout=timeout)
 

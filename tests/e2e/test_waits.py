@@ -16,6 +16,9 @@ from tests.support.processes import wait_for
 
 Trigger = Callable[..., Run]
 
+#: Seconds for one test, the start of emulator and Airflow included. A free machine needs a third of it.
+pytestmark = pytest.mark.timeout(400)
+
 
 @pytest.fixture
 def no_events(emulator: EmulatorProcess) -> Iterator[None]:

@@ -10,6 +10,13 @@ import httpx
 
 from tests.support.processes import wait_for
 
+#: Seconds for one answer. The first task of all keeps the API server busy for a while: it builds the interface for
+#: tasks only then, and answers nobody else meanwhile.
+ANSWER_TIMEOUT = 60.0
+
+#: How often a GET is sent at most.
+ATTEMPTS = 3
+
 #: States after which a DAG run does not change by itself.
 RUN_ENDED = frozenset({"success", "failed"})
 
@@ -41,7 +48,7 @@ class AirflowApi:
         self._login = {"username": username, "password": password}
         self._check = check
         # trust_env: a proxy of the developer's has no business between two processes of one machine.
-        self._client = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._client = httpx.Client(base_url=url, timeout=ANSWER_TIMEOUT, trust_env=False)
 
     def close(self) -> None:
         """Close the connections."""
@@ -65,27 +72,38 @@ class AirflowApi:
         if "Authorization" not in self._client.headers:
             answer = self._client.post("/auth/token", json=self._login).raise_for_status()
             self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-        response = self._client.request(method, f"/api/v2/{path}", **arguments)
+        response = self._send(method, f"/api/v2/{path}", **arguments)
         if response.is_error:
             message = f"{method} {path}: {response.status_code} {response.text}"
             raise httpx.HTTPStatusError(message, request=response.request, response=response)
         return response
 
+    def _send(self, method: str, url: str, **arguments: Any) -> httpx.Response:
+        for _ in range(ATTEMPTS - 1 if method == "GET" else 0):
+            try:
+                return self._client.request(method, url, **arguments)
+            except httpx.TimeoutException:
+                self._check()
+        return self._client.request(method, url, **arguments)
+
     def get(self, path: str, **params: Any) -> Any:
         """GET ``/api/v2/<path>`` as JSON."""
         return self.request("GET", path, params=params).json()
+
+    def _get_or_none(self, path: str, **params: Any) -> Any:
+        """As :meth:`get`, None where there is nothing."""
+        try:
+            return self.get(path, **params)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.NOT_FOUND:
+                return None
+            raise
 
     # DAGs and runs
 
     def has_dag(self, dag_id: str) -> bool:
         """Whether the DAG has been parsed and stored."""
-        response = self._client.get(f"/api/v2/dags/{dag_id}", headers=self._authorization())
-        return response.status_code == httpx.codes.OK
-
-    def _authorization(self) -> dict[str, str]:
-        if "Authorization" not in self._client.headers:
-            self.request("GET", "version")
-        return {"Authorization": self._client.headers["Authorization"]}
+        return self._get_or_none(f"dags/{dag_id}") is not None
 
     def wait_for_dag(self, dag_id: str, *, timeout: float = 60) -> None:
         """Wait until a DAG can be triggered; a file that does not import is reported at once."""
@@ -179,13 +197,8 @@ class AirflowApi:
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """An XCom's value, None if there is none."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
-        try:
-            entry = self.get(path, map_index=map_index, stringify=False)
-        except httpx.HTTPStatusError as error:
-            if error.response.status_code == httpx.codes.NOT_FOUND:
-                return None
-            raise
-        return entry["value"]
+        entry = self._get_or_none(path, map_index=map_index, stringify=False)
+        return None if entry is None else entry["value"]
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
         """The text of a task's log, as a user reads it: one line for each event, with what was logged beside it."""

@@ -42,7 +42,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 
 #: Seconds for all parts to answer.
-START_TIMEOUT = 120.0
+START_TIMEOUT = 180.0
 
 USERNAME = "admin"
 

@@ -39,7 +39,7 @@ MACHINE_START = 10.0
 #: machine half of the wait, are granted to it.
 HAND_OVER = 5.0
 
-RUN_TIMEOUT = 180.0
+RUN_TIMEOUT = 300.0
 
 console = Console(highlight=False)
 
