@@ -1,16 +1,28 @@
-"""The job actions of the Batch API."""
+"""The actions of the Batch API; those of jobs are here, the others beside."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from airflow_provider_tcbatch.emulator.batch import scheduler, views
+from airflow_provider_tcbatch.emulator.batch import (
+    env_actions,
+    machine_actions,
+    monitor_actions,
+    scheduler,
+    template_actions,
+    views,
+)
 from airflow_provider_tcbatch.emulator.batch.entities import FAILED, FINISHED, SUBMITTED, Instance, Job, Task
 from airflow_provider_tcbatch.emulator.batch.filters import Filters, page
+from airflow_provider_tcbatch.emulator.batch.publish import subscribers
+from airflow_provider_tcbatch.emulator.batch.rules import (
+    check_not_both,
+    check_zone_filter,
+    digest_of,
+    known_by_token,
+)
 from airflow_provider_tcbatch.emulator.batch.submit_rules import check_submission
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import ApiError
@@ -25,10 +37,10 @@ _JOB_ID = re.compile(r"^job-[0-9a-z]+$")
 
 def submit_job(core: Core, params: Params) -> Params:
     """SubmitJob."""
-    digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
+    digest = digest_of(params)
     token = params.get("ClientToken")
     if token:
-        known = _job_of_token(core, token, digest)
+        known = known_by_token(core, core.client_tokens, token, digest)
         if known is not None:
             return {"JobId": known}
     check_submission(core, params)
@@ -45,18 +57,6 @@ def submit_job(core: Core, params: Params) -> Params:
     return {"JobId": job.job_id}
 
 
-def _job_of_token(core: Core, token: str, digest: str) -> str | None:
-    known = core.client_tokens.get(token)
-    if known is None or core.now() - known[2] > core.settings.client_token_window_seconds:
-        return None
-    if known[1] != digest:
-        if core.settings.client_token_mismatch == "error":
-            raise ApiError("InvalidParameterValue", "The ClientToken was used before, with other parameters.")
-        if core.settings.client_token_mismatch == "new_job":
-            return None
-    return known[0]
-
-
 def _make_job(core: Core, params: Params) -> Job:
     job_id = new_id("job", core.jobs)
     job = Job(job_id, params, core.identity.region, core.now(), core.data_dir / "jobs" / job_id)
@@ -68,13 +68,7 @@ def _make_job(core: Core, params: Params) -> Job:
         predecessors = job.tasks[edge["EndTask"]].predecessors
         if edge["StartTask"] not in predecessors:
             predecessors.append(edge["StartTask"])
-    target = params["Job"].get("NotificationTarget", "CMQ")
-    if target == "TDMQ_CMQ" or core.settings.legacy_cmq_target == "deliver":
-        for notification in params["Job"].get("Notifications", ()):
-            for event in notification["EventConfigs"]:
-                job.notifications.setdefault(event["EventName"], []).append(
-                    (notification["TopicName"], event["EventVars"])
-                )
+    job.notifications = subscribers(core, job.spec)
     return job
 
 
@@ -92,7 +86,7 @@ def find_job(core: Core, job_id: str) -> Job:
 
 def check_job_id(job_id: str) -> None:
     """Refuse what cannot be a job id."""
-    if not _JOB_ID.match(job_id):
+    if not _JOB_ID.fullmatch(job_id):
         raise ApiError("InvalidParameter.JobIdMalformed", f"The job id {printable(job_id, 60)!r} is malformed.")
 
 
@@ -111,12 +105,9 @@ def describe_job(core: Core, params: Params) -> Params:
 def describe_jobs(core: Core, params: Params) -> Params:
     """DescribeJobs: newest first."""
     ids, filters = params.get("JobIds"), params.get("Filters")
-    if ids and filters:
-        raise ApiError("InvalidParameter.InvalidParameterCombination", "`JobIds` and `Filters` exclude each other.")
+    check_not_both(params, "JobIds")
     jobs: Sequence[Job]
     if ids:
-        if len(ids) > 100:
-            raise ApiError("InvalidParameterValue.LimitExceeded", "`JobIds` has at most 100 entries.")
         for job_id in ids:
             check_job_id(job_id)
             if job_id not in core.jobs and core.settings.describe_jobs_unknown == "error":
@@ -127,6 +118,7 @@ def describe_jobs(core: Core, params: Params) -> Params:
     else:
         jobs = list(reversed(core.jobs.values()))
         if filters:
+            check_zone_filter(core, filters)
             jobs = Filters(
                 filters,
                 {
@@ -136,6 +128,7 @@ def describe_jobs(core: Core, params: Params) -> Params:
                     "zone": lambda job: job.request["Placement"]["Zone"],
                 },
                 tags=lambda job: job.spec.get("Tags", ()),
+                unknown=core.settings.unknown_filter_error,
             ).select(jobs)
     shown = page(jobs, params, default=20, largest=100)
     return {"TotalCount": len(jobs), "JobSet": [views.job_row(job) for job in shown]}
@@ -196,9 +189,24 @@ def describe_job_submit_info(core: Core, params: Params) -> Params:
     }
 
 
+def describe_job_monitor_data(core: Core, params: Params) -> Params:
+    """DescribeJobMonitorData."""
+    return monitor_actions.describe_job_monitor_data(core, find_job(core, params["JobId"]), params)
+
+
+def _check_no_env(core: Core, job: Job) -> None:
+    """In 2018 instances of an environment could not be terminated."""
+    if core.settings.terminate_with_env_id == "refuse" and any("EnvId" in task.spec for task in job.tasks.values()):
+        raise ApiError(
+            "UnsupportedOperation.TerminateOperationWithEnvId",
+            f"The job {job.job_id} has tasks of a compute environment and cannot be terminated.",
+        )
+
+
 def terminate_job(core: Core, params: Params) -> Params:
     """TerminateJob: refused while SUBMITTED, without effect on a finished job, else asynchronous."""
     job = find_job(core, params["JobId"])
+    _check_no_env(core, job)
     if job.state == SUBMITTED:
         raise ApiError(
             core.settings.terminate_submitted_error,
@@ -216,6 +224,7 @@ def terminate_task_instance(core: Core, params: Params) -> Params:
     index = params["TaskInstanceIndex"]
     if task is None or not 0 <= index < len(task.instances):
         raise ApiError("ResourceNotFound.TaskInstance", "The task instance does not exist.")
+    _check_no_env(core, task.job)
     scheduler.terminate_instance(core, task.instances[index], "TerminateTaskInstance: terminated by the user")
     return {}
 
@@ -256,4 +265,8 @@ HANDLERS: dict[str, Handler] = {
     "TerminateTaskInstance": terminate_task_instance,
     "RetryJobs": retry_jobs,
     "DeleteJob": delete_job,
+    "DescribeJobMonitorData": describe_job_monitor_data,
+    **env_actions.HANDLERS,
+    **template_actions.HANDLERS,
+    **machine_actions.HANDLERS,
 }

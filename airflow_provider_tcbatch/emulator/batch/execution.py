@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_tcbatch.emulator.batch import processes, simulation
-from airflow_provider_tcbatch.emulator.batch.entities import DEFAULT_TIMEOUT, Failure, Instance
+from airflow_provider_tcbatch.emulator.batch.docker import Container, DockerError
+from airflow_provider_tcbatch.emulator.batch.entities import DEFAULT_TIMEOUT, Failure, Instance, Task
+from airflow_provider_tcbatch.emulator.batch.mappings import MappingError, Workspace, prepare, store
 from airflow_provider_tcbatch.emulator.batch.package import PackageError, fetch_http, unpack
 from airflow_provider_tcbatch.emulator.batch.paths import fill_placeholders, parse_cos, relative_local
 from airflow_provider_tcbatch.emulator.core import Core
@@ -29,54 +31,151 @@ async def execute(core: Core, instance: Instance, on_running: Callable[[], None]
     if core.settings.mode == "simulate":
         return await simulation.play(core, instance, on_running)
     task = instance.task
-    application = task.spec["Application"]
     instance.folders += 1
     folder = task.job.folder / task.name / str(instance.index) / str(instance.folders)
-    work = folder / "work"
-    work.mkdir(parents=True)
-    (folder / "tmp").mkdir()
+    for name in ("work", "tmp"):
+        (folder / name).mkdir(parents=True)
     for name in ("stdout", "stderr"):
         (folder / name).touch()
     instance.folder = folder
-    if application.get("Docker"):
-        return Failure("Docker: no Docker engine is available to this emulator", was_running=False)
-    if application["DeliveryForm"] == "PACKAGE":
-        try:
-            await asyncio.to_thread(_deliver, core, application["PackagePath"], work)
-        except (PackageError, CosError) as error:
-            return Failure(f"PackagePath: {error}", was_running=False)
-    on_running()
-    timeout = task.spec.get("Timeout", DEFAULT_TIMEOUT)
     try:
-        ended = await processes.run(
-            application["Command"],
-            folder=work,
-            env=environment(core, instance, folder),
-            stdout=folder / "stdout",
-            stderr=folder / "stderr",
-            timeout=timeout,
-            grace=core.settings.kill_grace_seconds,
-            watchdog=core.watchdog,
-        )
-    except (OSError, ValueError) as error:
-        return Failure(f"The command could not be started: {error}")
-    instance.exit_code = ended.exit_code
-    if ended.timed_out:
-        return Failure(f"Timeout: the command ran longer than {timeout} s")
-    if ended.exit_code != 0:
-        return Failure(f"The command ended with exit code {ended.exit_code}")
+        space = await asyncio.to_thread(_prepare, core, task, folder)
+    except PackageError as error:
+        return Failure(f"PackagePath: {error}", was_running=False)
+    except MappingError as error:
+        return Failure(str(error), was_running=False)
+    except CosError as error:
+        return Failure(f"InputMappings: {error}", was_running=False)
+    if "Docker" not in task.spec["Application"]:
+        env = environment(core, instance, folder)
+        failure = await _run(core, instance, on_running, env, space.launcher, space)
+    else:
+        failure = await _run_container(core, instance, on_running, space)
+    if failure is None or core.settings.upload_outputs == "always":
+        try:
+            await asyncio.to_thread(store, core, task, space)
+        except MappingError as error:
+            failure = failure or Failure(str(error))
+        except CosError as error:
+            failure = failure or Failure(f"OutputMappings: {error}")
+    return failure
+
+
+def _prepare(core: Core, task: Task, folder: Path) -> Workspace:
+    """Deliver package and inputs."""
+    application = task.spec["Application"]
+    if application["DeliveryForm"] == "PACKAGE":
+        path, limit = application["PackagePath"], core.settings.max_package_bytes
+        if path.startswith("cos://"):
+            source = parse_cos(path, "PackagePath", folder=False)
+            try:
+                data = core.store.get(source.bucket, source.key)
+            except CosError as error:
+                raise PackageError(str(error)) from error
+        else:
+            data = fetch_http(path, limit)
+        if len(data) > limit:
+            raise PackageError(f"the package is larger than {limit} bytes")
+        unpack(data, folder / "work", limit)
+    return prepare(core, task, folder)
+
+
+def commands_of(core: Core, instance: Instance) -> list[str]:
+    """What an instance runs, in order."""
+    application = instance.task.spec["Application"]
+    if "Commands" not in application:
+        return [application["Command"]]
+    commands = [item["Command"] for item in application["Commands"]]
+    if core.settings.commands == "per_instance":
+        return [commands[instance.index % len(commands)]]
+    return commands
+
+
+async def _run_container(
+    core: Core, instance: Instance, on_running: Callable[[], None], space: Workspace
+) -> Failure | None:
+    folder = space.folder
+    variables = variables_of(core, instance)
+    spec = instance.task.spec["Application"]["Docker"]
+    container = Container(core.settings.docker_command, spec, folder, variables, space.absolute)
+    try:
+        await container.prepare(core)
+        launcher = container.launcher()
+        return await _run(core, instance, on_running, container.env, lambda: launcher, space)
+    except DockerError as error:
+        return Failure(f"Docker: {error}", was_running=False)
+    finally:
+        # Also when the instance is terminated: ending the docker command does not end what it started.
+        await asyncio.shield(container.remove())
+
+
+async def _run(
+    core: Core,
+    instance: Instance,
+    on_running: Callable[[], None],
+    env: dict[str, str],
+    launcher: Callable[[], list[str]],
+    space: Workspace,
+) -> Failure | None:
+    """Run the commands of one attempt one after the other, until one fails."""
+    monitor, folder = core.batch.monitor, space.folder
+    timeout = instance.task.spec.get("Timeout", DEFAULT_TIMEOUT)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    on_running()
+    for command in commands_of(core, instance):
+        groups: list[int] = []
+
+        def began(group: int, groups: list[int] = groups) -> None:
+            groups.append(group)
+            monitor.begin(core, instance, group, folder)
+
+        try:
+            ended = await processes.run(
+                command,
+                folder=folder / "work",
+                env=env,
+                stdout=folder / "stdout",
+                stderr=folder / "stderr",
+                timeout=max(0.0, deadline - loop.time()),
+                grace=core.settings.kill_grace_seconds,
+                watchdog=core.watchdog,
+                launcher=launcher(),
+                on_start=began,
+            )
+        except (OSError, ValueError) as error:
+            return Failure(f"The command could not be started: {error}")
+        finally:
+            for group in groups:
+                monitor.end(group)
+        instance.exit_code = ended.exit_code
+        if space.error_file.exists():
+            instance.exit_code = None
+            return Failure(f"Mappings: {space.error_file.read_text()}", was_running=False)
+        space.reset()
+        if ended.timed_out:
+            return Failure(f"Timeout: the command ran longer than {timeout} s")
+        if ended.exit_code != 0:
+            return Failure(f"The command ended with exit code {ended.exit_code}")
     return None
 
 
 def environment(core: Core, instance: Instance, folder: Path) -> dict[str, str]:
     """What a command finds in its environment; nothing is inherited from the emulator's own."""
-    task = instance.task
-    env = {
+    return {
         # The emulator's own Python first, so that python3 finds the COS SDK.
         "PATH": f"{os.path.dirname(sys.executable)}:{processes.SYSTEM_PATH}",
         "HOME": str(folder / "work"),
         "TMPDIR": str(folder / "tmp"),
         "LANG": "C.UTF-8",
+        **variables_of(core, instance),
+    }
+
+
+def variables_of(core: Core, instance: Instance) -> dict[str, str]:
+    """The part of the environment that a container has too."""
+    task = instance.task
+    env = {
         "TENCENTCLOUD_SECRET_ID": core.identity.secret_id,
         "TENCENTCLOUD_SECRET_KEY": core.identity.secret_key,
         "TENCENTCLOUD_REGION": core.identity.region,
@@ -90,15 +189,6 @@ def environment(core: Core, instance: Instance, folder: Path) -> dict[str, str]:
         BATCH_TASK_INSTANCE_INDEX=str(instance.index),
     )
     return env
-
-
-def _deliver(core: Core, path: str, work: Path) -> None:
-    if path.startswith("cos://"):
-        source = parse_cos(path, "PackagePath", folder=False)
-        data = core.store.get(source.bucket, source.key)
-    else:
-        data = fetch_http(path)
-    unpack(data, work)
 
 
 def redirect_info(instance: Instance) -> dict[str, Any]:

@@ -17,7 +17,8 @@ class Filters(Generic[T]):
     :param filters: ``[{"Name": …, "Values": […]}]`` of a request.
     :param known: how to read the value of a filter from an item.
     :param tags: how to read an item's tags, if it has any.
-    :raises ApiError: InvalidFilter for an unknown name, InvalidParameterValue.LimitExceeded for too many values.
+    :param unknown: error code of an unknown name.
+    :raises ApiError: ``unknown`` for an unknown name, InvalidParameterValue.LimitExceeded for too many values.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class Filters(Generic[T]):
         filters: Sequence[Mapping[str, Any]],
         known: Mapping[str, Callable[[T], str]],
         tags: Callable[[T], Iterable[Mapping[str, str]]] | None = None,
+        unknown: str = "InvalidFilter",
     ) -> None:
         self._tests: list[Callable[[T], bool]] = []
         for item in filters:
@@ -40,7 +42,7 @@ class Filters(Generic[T]):
             elif tags is not None and name.startswith("tag:"):
                 self._tests.append(_pair_test(tags, name[4:], values))
             else:
-                raise ApiError("InvalidFilter", f"The filter {printable(name, 60)!r} is not supported.")
+                raise ApiError(unknown, f"The filter {printable(name, 60)!r} is not supported.")
 
     def select(self, items: Iterable[T]) -> list[T]:
         """The items that pass all filters."""

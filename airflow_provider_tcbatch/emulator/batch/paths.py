@@ -40,7 +40,7 @@ def parse_cos(path: str, where: str, *, folder: bool) -> CosPath:
             f"The parameter `{where}` must begin with cos://, not {printable(path, 60)}.",
         )
     host, _, key = rest.partition("/")
-    match = _COS_HOST.match(host)
+    match = _COS_HOST.fullmatch(host)
     if match is None:
         raise ApiError(
             "InvalidParameterValue.RemoteStoragePath",

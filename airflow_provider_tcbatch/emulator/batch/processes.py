@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -74,6 +74,8 @@ async def run(
     timeout: float,
     grace: float,
     watchdog: Watchdog,
+    launcher: Sequence[str] = (),
+    on_start: Callable[[int], None] | None = None,
 ) -> Ended:
     """Run ``sh -c command`` in a new process group until it ends, times out or this call is cancelled.
 
@@ -81,10 +83,13 @@ async def run(
 
     :param timeout: seconds the command may run.
     :param grace: seconds between SIGTERM and SIGKILL.
+    :param launcher: program and arguments that start the shell in some other place.
+    :param on_start: called with the process group when it runs.
     :raises OSError: when the process cannot be started.
     """
     with _append(stdout) as out, _append(stderr) as err:
         process = await asyncio.create_subprocess_exec(
+            *launcher,
             "/bin/sh",
             "-c",
             command,
@@ -97,6 +102,8 @@ async def run(
         )
     group = process.pid
     watchdog.started(group)
+    if on_start is not None:
+        on_start(group)
     timed_out = False
     try:
         try:

@@ -1,0 +1,384 @@
+"""The compute environment actions of the Batch API."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_tcbatch.emulator.batch import cvm, env_views, events, nodes
+from airflow_provider_tcbatch.emulator.batch.catalog import MachineType
+from airflow_provider_tcbatch.emulator.batch.env_entities import (
+    BATCH_CREATED,
+    DELETING,
+    REMOVABLE,
+    USER_ATTACHED,
+    ComputeEnv,
+    Node,
+)
+from airflow_provider_tcbatch.emulator.batch.env_rules import (
+    check_creation,
+    check_known_types,
+    check_names,
+    check_types,
+)
+from airflow_provider_tcbatch.emulator.batch.filters import Filters, page
+from airflow_provider_tcbatch.emulator.batch.publish import publish, subscribers
+from airflow_provider_tcbatch.emulator.batch.rules import (
+    check_not_both,
+    check_not_negative,
+    check_zone_filter,
+    digest_of,
+    known_by_token,
+)
+from airflow_provider_tcbatch.emulator.batch.submit_rules import check_env_id
+from airflow_provider_tcbatch.emulator.errors import ApiError
+from airflow_provider_tcbatch.emulator.ids import new_id
+from airflow_provider_tcbatch.emulator.schema import printable
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.emulator.core import Core
+
+Params = dict[str, Any]
+
+_NODE_ID = re.compile(r"node-[0-9a-z]+")
+_INSTANCE_ID = re.compile(r"ins-[0-9a-z]+")
+_BUSY = "UnsupportedOperation.ComputeEnvAcceptOtherRequest"
+
+
+def create_compute_env(core: Core, params: Params) -> Params:
+    """CreateComputeEnv."""
+    digest = digest_of(params)
+    token = params.get("ClientToken")
+    if token:
+        known = known_by_token(core, core.batch.env_tokens, token, digest)
+        if known is not None:
+            return {"EnvId": known}
+    check_creation(core, params)
+    envs, spec = core.batch.envs, params["ComputeEnv"]
+    if len(envs) >= core.settings.compute_env_quota:
+        raise ApiError("LimitExceeded.ComputeEnvQuota", f"There are {len(envs)} compute environments already.")
+    env = ComputeEnv(
+        new_id("env", envs),
+        params,
+        core.now(),
+        spec["EnvName"],
+        spec.get("EnvDescription", ""),
+        spec["DesiredComputeNodeCount"],
+        copy.deepcopy(spec.get("EnvData", {})),
+        notifications=subscribers(core, spec),
+    )
+    _check_cpus(core, env, env.desired)
+    env.changed_at = core.now()
+    envs[env.env_id] = env
+    if token:
+        core.batch.env_tokens[token] = (env.env_id, digest, core.now())
+    _tell(core, env, "COMPUTE_ENV_CREATED")
+    nodes.create(core, env, env.desired, f"CreateComputeEnv: the capacity is {env.desired}")
+    return {"EnvId": env.env_id}
+
+
+def modify_compute_env(core: Core, params: Params) -> Params:
+    """ModifyComputeEnv."""
+    env = find_env(core, params["EnvId"])
+    check_names(params, "")
+    check_not_negative(params, "DesiredComputeNodeCount", "DesiredComputeNodeCount")
+    desired = params.get("DesiredComputeNodeCount", env.desired)
+    if desired > core.settings.max_nodes:
+        raise ApiError(
+            "InvalidParameterValue.LimitExceeded",
+            f"The parameter `DesiredComputeNodeCount` must be at most {core.settings.max_nodes}.",
+        )
+    types = params.get("EnvData", {}).get("InstanceTypes")
+    if types is not None:
+        if not types:
+            raise ApiError("InvalidParameterValue.InstanceTypesEmpty", "`EnvData.InstanceTypes` is empty.")
+        check_types(core, types, "EnvData.InstanceTypes")
+        check_known_types(core, types, "EnvData.InstanceTypes")
+    _check_open(core, env, _BUSY)
+    if types is not None:
+        for name in ("InstanceType", "InstanceTypeOptions"):
+            env.data.pop(name, None)
+        env.data["InstanceTypes"] = list(types)
+    if desired > env.desired:
+        _check_cpus(core, env, desired)
+        cause = f"ModifyComputeEnv: increase the capacity from {env.desired} to {desired}"
+        nodes.create(core, env, desired - env.desired, cause)
+    elif desired < env.desired:
+        _shrink(core, env, desired)
+    env.desired = desired
+    env.name = params.get("EnvName", env.name)
+    env.description = params.get("EnvDescription", env.description)
+    env.changed_at = core.now()
+    return {}
+
+
+def _shrink(core: Core, env: ComputeEnv, desired: int) -> None:
+    # Nodes that go already count no more; some may have gone without the number being lowered.
+    present = [node for node in env.nodes.values() if node.origin == BATCH_CREATED and node.state != DELETING]
+    surplus = len(present) - desired
+    found = nodes.removable(core, env)
+    if surplus > len(found):
+        raise ApiError(
+            "UnsupportedOperation.NotEnoughComputeNodesToTerminate",
+            f"{surplus} compute nodes would have to go, and {len(found)} can be destroyed now.",
+        )
+    for node in found[: max(0, surplus)]:
+        nodes.destroy(core, node, f"ModifyComputeEnv: decrease the capacity from {env.desired} to {desired}")
+
+
+def delete_compute_env(core: Core, params: Params) -> Params:
+    """DeleteComputeEnv: without nodes only, unless the settings say otherwise."""
+    env = find_env(core, params["EnvId"])
+    _check_open(core, env, "UnsupportedOperation.ComputeEnvOperation")
+    if env.nodes:
+        if core.settings.delete_env_with_nodes == "refuse":
+            raise ApiError(
+                "UnsupportedOperation.ComputeEnvOperation",
+                f"The compute environment {env.env_id} has {len(env.nodes)} nodes; destroy them first.",
+            )
+        if any(node.state not in REMOVABLE and node.state != DELETING for node in env.nodes.values()):
+            raise ApiError("UnsupportedOperation.ComputeNodeForbidTerminate", "Compute nodes are being created.")
+    env.next_action = "DELETING"
+    core.spawn(_delete(core, env), f"deletion of {env.env_id}")
+    return {}
+
+
+async def _delete(core: Core, env: ComputeEnv) -> None:
+    for node in list(env.nodes.values()):
+        if node.origin == USER_ATTACHED:
+            nodes.detach(core, node)
+        elif node.state != DELETING:
+            nodes.destroy(core, node, "DeleteComputeEnv")
+    await core.sleep(max(core.settings.env_deleting_seconds, core.settings.node_deleting_seconds if env.nodes else 0))
+    core.batch.envs.pop(env.env_id, None)
+    env.dismiss()
+    _tell(core, env, "COMPUTE_ENV_DELETED")
+
+
+def describe_compute_env(core: Core, params: Params) -> Params:
+    """DescribeComputeEnv."""
+    return env_views.env_detail(find_env(core, params["EnvId"]))
+
+
+def describe_compute_envs(core: Core, params: Params) -> Params:
+    """DescribeComputeEnvs: newest first; unknown ids are left out."""
+    for item in params.get("Filters", ()):
+        if item["Name"] == "resource-type" and not set(item["Values"]) <= {"CVM", "CPM"}:
+            raise ApiError("InvalidParameterValue.ResourceType", "The filter resource-type takes CVM and CPM.")
+    found = _select(core, params, {"resource-type": lambda env: "CVM"}, core.settings.unknown_filter_error)
+    shown = page(found, params, default=20, largest=100)
+    return {"TotalCount": len(found), "ComputeEnvSet": [env_views.env_row(env) for env in shown]}
+
+
+def describe_compute_env_create_info(core: Core, params: Params) -> Params:
+    """DescribeComputeEnvCreateInfo."""
+    return env_views.create_info(find_env(core, params["EnvId"]))
+
+
+def describe_compute_env_create_infos(core: Core, params: Params) -> Params:
+    """DescribeComputeEnvCreateInfos: newest first; unknown ids are left out."""
+    found = _select(core, params, {}, "InvalidParameterValue")
+    shown = page(found, params, default=20, largest=100)
+    return {"TotalCount": len(found), "ComputeEnvCreateInfoSet": [env_views.create_info(env) for env in shown]}
+
+
+def _select(core: Core, params: Params, more: dict[str, Any], unknown: str) -> Sequence[ComputeEnv]:
+    check_not_both(params, "EnvIds")
+    ids = params.get("EnvIds")
+    for env_id in ids or ():
+        check_env_id(env_id, "EnvIds")
+    newest_first = list(reversed(core.batch.envs.values()))
+    if ids:
+        return [env for env in newest_first if env.env_id in ids]
+    check_zone_filter(core, params.get("Filters", ()))
+    known: dict[str, Any] = {
+        "zone": lambda env: env.zone,
+        "env-id": lambda env: env.env_id,
+        "env-name": lambda env: env.name,
+        **more,
+    }
+    filters: Filters[ComputeEnv] = Filters(
+        params.get("Filters", ()), known, tags=lambda env: env.spec.get("Tags", ()), unknown=unknown
+    )
+    return filters.select(newest_first)
+
+
+def describe_compute_env_activities(core: Core, params: Params) -> Params:
+    """DescribeComputeEnvActivities: newest first."""
+    env = find_env(core, params["EnvId"])
+    found = list(reversed(env.activities))
+    wanted = params.get("Filters")
+    if wanted is not None:
+        if wanted["Name"] != "compute-node-id":
+            # The only one of this action's documented codes that fits.
+            raise ApiError("UnknownParameter", f"The filter {printable(wanted['Name'], 60)!r} is not supported.")
+        for node_id in wanted["Values"]:
+            _check_node_id(node_id)
+        found = [activity for activity in found if activity.node_id in wanted["Values"]]
+    shown = page(found, params, default=20, largest=100)
+    return {"TotalCount": len(found), "ActivitySet": [env_views.activity_row(env, activity) for activity in shown]}
+
+
+def terminate_compute_node(core: Core, params: Params) -> Params:
+    """TerminateComputeNode."""
+    _terminate_nodes(
+        core,
+        params["EnvId"],
+        [params["ComputeNodeId"]],
+        "TerminateComputeNode",
+        "UnsupportedOperation.ComputeEnvOperation",
+    )
+    return {}
+
+
+def terminate_compute_nodes(core: Core, params: Params) -> Params:
+    """TerminateComputeNodes: all of them or, when one cannot be destroyed, none."""
+    ids = params["ComputeNodeIds"]
+    if not 1 <= len(ids) <= 100 or len(set(ids)) != len(ids):
+        raise ApiError("InvalidParameterValue", "`ComputeNodeIds` has 1 to 100 entries, each once.")
+    _terminate_nodes(core, params["EnvId"], ids, "TerminateComputeNodes", "UnsupportedOperation")
+    return {}
+
+
+def _terminate_nodes(core: Core, env_id: str, ids: Sequence[str], action: str, deleting: str) -> None:
+    env = find_env(core, env_id)
+    for node_id in ids:
+        _check_node_id(node_id)
+    _check_open(core, env, deleting)
+    found = []
+    for node_id in ids:
+        node = env.nodes.get(node_id)
+        if node is None:
+            raise ApiError("ResourceNotFound.ComputeNode", f"The compute node {node_id} does not exist.")
+        if node.state == DELETING:
+            raise ApiError("UnsupportedOperation.ComputeNodeIsTerminating", f"The compute node {node_id} goes already.")
+        if node.state not in REMOVABLE or node.origin == USER_ATTACHED:
+            raise ApiError(
+                "UnsupportedOperation.ComputeNodeForbidTerminate",
+                f"The compute node {node_id} is {node.state} and {node.origin}; it cannot be destroyed now.",
+            )
+        found.append(node)
+    for node in found:
+        nodes.destroy(core, node, f"{action} {node.node_id}")
+    if core.settings.terminate_node == "shrink":
+        env.desired = max(0, env.desired - len(found))
+    else:
+        nodes.create(core, env, len(found), f"{action}: keep the capacity of {env.desired}")
+    env.changed_at = core.now()
+
+
+def attach_instances(core: Core, params: Params) -> Params:
+    """AttachInstances. The account's other machines are not played: every id is one that runs, unless settings say."""
+    env = find_env(core, params["EnvId"])
+    ids = [item["InstanceId"] for item in params["Instances"]]
+    _check_instances(core, env, ids, "Instances")
+    taken = {node.instance_id for other in core.batch.envs.values() for node in other.nodes.values()}
+    for instance_id in ids:
+        if (
+            not _INSTANCE_ID.fullmatch(instance_id)
+            or instance_id in taken
+            or instance_id in core.settings.unattachable_instances
+        ):
+            raise ApiError(
+                "UnsupportedOperation.InstancesNotAllowToAttach",
+                f"The instance {printable(instance_id, 60)} is not a running instance outside of Batch.",
+            )
+    for instance_id in ids:
+        nodes.attach(core, env, instance_id)
+    env.changed_at = core.now()
+    return {}
+
+
+def detach_instances(core: Core, params: Params) -> Params:
+    """DetachInstances: those that were attached only."""
+    env = find_env(core, params["EnvId"])
+    ids = params["InstanceIds"]
+    _check_instances(core, env, ids, "InstanceIds")
+    attached = {node.instance_id: node for node in env.nodes.values() if node.origin == USER_ATTACHED}
+    for instance_id in ids:
+        if instance_id not in attached:
+            raise ApiError(
+                "UnsupportedOperation", f"The instance {printable(instance_id, 60)} was not attached to {env.env_id}."
+            )
+    for instance_id in ids:
+        nodes.detach(core, attached[instance_id])
+    env.changed_at = core.now()
+    return {}
+
+
+def _check_instances(core: Core, env: ComputeEnv, ids: Sequence[str], where: str) -> None:
+    if not 1 <= len(ids) <= 100:
+        raise ApiError("InvalidParameterValue", f"`{where}` has 1 to 100 entries.")
+    if len(set(ids)) != len(ids):
+        raise ApiError("InvalidParameterValue.InstanceIdDuplicated", f"`{where}` names an instance twice.")
+    _check_open(core, env, "UnsupportedOperation")
+
+
+def find_env(core: Core, env_id: str) -> ComputeEnv:
+    """The environment of an id.
+
+    :raises ApiError: InvalidParameter.EnvIdMalformed or ResourceNotFound.ComputeEnv.
+    """
+    check_env_id(env_id, "EnvId")
+    env = core.batch.envs.get(env_id)
+    if env is None:
+        raise ApiError("ResourceNotFound.ComputeEnv", f"The compute environment {env_id} does not exist.")
+    return env
+
+
+def find_node(core: Core, node_id: str) -> Node | None:
+    """A node of any environment."""
+    return next((env.nodes[node_id] for env in core.batch.envs.values() if node_id in env.nodes), None)
+
+
+def _check_node_id(node_id: str) -> None:
+    if not _NODE_ID.fullmatch(node_id):
+        raise ApiError(
+            "InvalidParameter.ComputeNodeIdMalformed", f"The compute node id {printable(node_id, 60)!r} is malformed."
+        )
+
+
+def _check_open(core: Core, env: ComputeEnv, deleting: str) -> None:
+    """An environment takes no changes while it is deleted, nor, if so set, just after another one.
+
+    :param deleting: the code that the action has for the first case.
+    """
+    if env.next_action:
+        raise ApiError(deleting, f"The compute environment {env.env_id} is being deleted.")
+    if core.now() - env.changed_at < core.settings.env_busy_seconds:
+        raise ApiError(
+            core.settings.env_busy_error, f"The compute environment {env.env_id} is busy with another request."
+        )
+
+
+def _check_cpus(core: Core, env: ComputeEnv, desired: int) -> None:
+    """All environments together may have so many CPUs."""
+    total = 0
+    for other in {**core.batch.envs, env.env_id: env}.values():
+        machines = [item for item in cvm.candidates(core, other.data) if isinstance(item, MachineType)]
+        total += (desired if other is env else other.desired) * (machines[0].cpu if machines else 1)
+    if total > core.settings.cpu_quota:
+        raise ApiError("LimitExceeded.CpuQuota", f"That would be {total} CPUs; the quota is {core.settings.cpu_quota}.")
+
+
+def _tell(core: Core, env: ComputeEnv, name: str) -> None:
+    for _ in publish(core, env.notifications, name, env.env_id, lambda: events.env_members(env)):
+        pass
+
+
+HANDLERS = {
+    "AttachInstances": attach_instances,
+    "CreateComputeEnv": create_compute_env,
+    "DeleteComputeEnv": delete_compute_env,
+    "DescribeComputeEnv": describe_compute_env,
+    "DescribeComputeEnvActivities": describe_compute_env_activities,
+    "DescribeComputeEnvCreateInfo": describe_compute_env_create_info,
+    "DescribeComputeEnvCreateInfos": describe_compute_env_create_infos,
+    "DescribeComputeEnvs": describe_compute_envs,
+    "DetachInstances": detach_instances,
+    "ModifyComputeEnv": modify_compute_env,
+    "TerminateComputeNode": terminate_compute_node,
+    "TerminateComputeNodes": terminate_compute_nodes,
+}

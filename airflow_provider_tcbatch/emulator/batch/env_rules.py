@@ -1,0 +1,166 @@
+"""The rules for compute environments, those of a job's own machines included."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_tcbatch.emulator.batch import catalog
+from airflow_provider_tcbatch.emulator.batch.catalog import MachineType
+from airflow_provider_tcbatch.emulator.batch.cvm import candidates
+from airflow_provider_tcbatch.emulator.batch.events import ENV_EVENTS, NODE_EVENTS
+from airflow_provider_tcbatch.emulator.batch.mapping_rules import check_mappings
+from airflow_provider_tcbatch.emulator.batch.rules import (
+    check_activated,
+    check_choice,
+    check_client_token,
+    check_length,
+    check_not_negative,
+    check_notifications,
+    check_tags,
+    check_zone,
+)
+from airflow_provider_tcbatch.emulator.errors import ApiError
+from airflow_provider_tcbatch.emulator.schema import printable
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.emulator.core import Core
+
+ENV_NAME_LENGTH = 60
+ENV_DESCRIPTION_LENGTH = 200
+
+_IMAGE_ID = re.compile(r"^img-[0-9a-z]{8}$")
+_DISK_PATH = re.compile(r"^(/[^\0]*|[A-Za-z]:\\{0,2}[^\0]*)$")
+_CATEGORIES = ("ALL", "GENERAL", "GENERAL_2", "GENERAL_3", "COMPUTE", "COMPUTE_2", "COMPUTE_3")
+
+
+def check_creation(core: Core, request: dict[str, Any]) -> None:
+    """Refuse a CreateComputeEnv that the service would refuse.
+
+    :raises ApiError: with the documented code of the first rule that is broken.
+    """
+    check_activated(core)
+    check_zone(core, request["Placement"]["Zone"], "Placement.Zone")
+    check_client_token(request)
+    env = request["ComputeEnv"]
+    check_names(env, "ComputeEnv.")
+    desired = env["DesiredComputeNodeCount"]
+    check_not_negative(env, "DesiredComputeNodeCount", "ComputeEnv.DesiredComputeNodeCount")
+    if desired > core.settings.max_nodes:
+        raise ApiError(
+            "InvalidParameterValue.ComputeEnv",
+            f"The parameter `ComputeEnv.DesiredComputeNodeCount` must be at most {core.settings.max_nodes}.",
+        )
+    check_anonymous(core, env, "ComputeEnv")
+    data = env.get("EnvData", {})
+    found = candidates(core, data)
+    if not found or any(not isinstance(machine, MachineType) for machine in found):
+        raise ApiError(
+            "InvalidParameterValue.InstanceType", "`ComputeEnv.EnvData` asks for an instance type that does not exist."
+        )
+    check_choice(env, "ActionIfComputeNodeInactive", ("RECREATE",), "ComputeEnv.ActionIfComputeNodeInactive")
+    check_choice(env, "NotificationTarget", ("CMQ", "TDMQ_CMQ"), "ComputeEnv.NotificationTarget")
+    check_not_negative(env, "ResourceMaxRetryCount", "ComputeEnv.ResourceMaxRetryCount")
+    if env.get("ResourceMaxRetryCount", 0) > 100:
+        raise ApiError(
+            "InvalidParameterValue.ComputeEnv", "The parameter `ComputeEnv.ResourceMaxRetryCount` must be at most 100."
+        )
+    check_mappings(core, env, "ComputeEnv", contained=False)
+    check_tags(env, "ComputeEnv.Tags")
+    check_notifications(core, env.get("Notifications", ()), ENV_EVENTS | NODE_EVENTS, "ComputeEnv.Notifications")
+
+
+def check_names(source: Mapping[str, Any], where: str) -> None:
+    """Name and description of an environment."""
+    check_length(source, "EnvName", ENV_NAME_LENGTH, "InvalidParameter.EnvNameTooLong", where)
+    check_length(source, "EnvDescription", ENV_DESCRIPTION_LENGTH, "InvalidParameter.EnvDescriptionTooLong", where)
+
+
+def check_anonymous(core: Core, env: dict[str, Any], where: str) -> None:
+    """What an AnonymousComputeEnv and a NamedComputeEnv have in common."""
+    check_choice(env, "EnvType", ("MANAGED", "THPC_QUEUE"), f"{where}.EnvType", "InvalidParameterValue.ComputeEnv")
+    _check_data(core, env.get("EnvData", {}), f"{where}.EnvData")
+    for index, disk in enumerate(env.get("MountDataDisks", ())):
+        if not _DISK_PATH.fullmatch(disk["LocalPath"]):
+            raise ApiError(
+                "InvalidParameterValue.LocalPath",
+                f"`{where}.MountDataDisks.{index}.LocalPath` is no path.",
+            )
+        check_choice(disk, "FileSystemType", ("EXT3", "EXT4", "NTFS"), f"{where}.MountDataDisks.{index}.FileSystemType")
+
+
+def check_types(core: Core, types: list[str], where: str) -> None:
+    """A list of instance types, tried in order: at most ten, each once."""
+    if len(types) > 10:
+        raise ApiError("InvalidParameterValue.LimitExceeded", f"`{where}` has at most 10 entries.")
+    if len(set(types)) != len(types):
+        raise ApiError("InvalidParameterValue.InstanceTypeDuplicate", f"`{where}` names a type twice.")
+
+
+def check_known_types(core: Core, types: list[str], where: str) -> None:
+    """All types must exist."""
+    for name in types:
+        if catalog.find(name) is None and core.settings.unknown_instance_types == "fail":
+            raise ApiError(
+                "InvalidParameterValue.InstanceType", f"`{where}` names {printable(name, 60)!r}, which does not exist."
+            )
+
+
+def _check_data(core: Core, data: dict[str, Any], where: str) -> None:
+    for group in (
+        ("InstanceType", "InstanceTypes", "InstanceTypeOptions"),
+        ("VirtualPrivateCloud", "Zones", "VirtualPrivateClouds"),
+    ):
+        given = [name for name in group if name in data]
+        if len(given) > 1:
+            raise ApiError(
+                "InvalidParameter.InvalidParameterCombination",
+                f"`{where}` holds {' and '.join(given)}, which exclude each other.",
+            )
+    check_types(core, data.get("InstanceTypes", []), f"{where}.InstanceTypes")
+    for category in data.get("InstanceTypeOptions", {}).get("InstanceCategories", ()):
+        if category not in _CATEGORIES:
+            raise ApiError(
+                "InvalidParameterValue",
+                f"`{where}.InstanceTypeOptions.InstanceCategories` must be of {', '.join(_CATEGORIES)}.",
+            )
+    if "ImageId" in data and not _IMAGE_ID.fullmatch(data["ImageId"]):
+        raise ApiError("InvalidParameter.ImageIdMalformed", f"The parameter `{where}.ImageId` is malformed.")
+    check_choice(data, "InstanceChargeType", ("POSTPAID_BY_HOUR", "SPOTPAID"), f"{where}.InstanceChargeType")
+    if "InstanceMarketOptions" in data:
+        _check_market(data["InstanceMarketOptions"], f"{where}.InstanceMarketOptions")
+    for index, zone in enumerate(data.get("Zones", ())):
+        check_zone(core, zone, f"{where}.Zones.{index}")
+    _check_cvm(data, where)
+
+
+def _check_market(options: dict[str, Any], where: str) -> None:
+    price = options["SpotOptions"]["MaxPrice"]
+    try:
+        number = float(price)
+    except ValueError:
+        raise ApiError(
+            "InvalidParameterValue.NotFloat", f"The parameter `{where}.SpotOptions.MaxPrice` is not a number."
+        ) from None
+    if not number >= 0:
+        raise ApiError("InvalidParameterValue.Negative", f"The parameter `{where}.SpotOptions.MaxPrice` is negative.")
+    check_choice(options, "MarketType", ("spot",), f"{where}.MarketType")
+    check_choice(options["SpotOptions"], "SpotInstanceType", ("one-time",), f"{where}.SpotOptions.SpotInstanceType")
+
+
+def _check_cvm(data: dict[str, Any], where: str) -> None:
+    """What CVM itself would refuse."""
+    problem = None
+    login = data.get("LoginSettings", {})
+    if sum(bool(login.get(name)) for name in ("Password", "KeyIds")) > 1:
+        problem = "`LoginSettings.Password` and `LoginSettings.KeyIds` exclude each other"
+    if data.get("SystemDisk", {}).get("DiskSize", 50) < 0:
+        problem = "`SystemDisk.DiskSize` is negative"
+    for index, disk in enumerate(data.get("DataDisks", ())):
+        if disk["DiskSize"] < 0 or disk["DiskSize"] % 10:
+            problem = f"`DataDisks.{index}.DiskSize` must be a multiple of 10"
+    if data.get("InternetAccessible", {}).get("InternetMaxBandwidthOut", 0) < 0:
+        problem = "`InternetAccessible.InternetMaxBandwidthOut` is negative"
+    if problem:
+        raise ApiError("InvalidParameter.CvmParameters", f"In `{where}`: {problem}.")

@@ -1,0 +1,96 @@
+"""The rules for InputMappings, OutputMappings and what belongs to them."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_tcbatch.emulator.batch.paths import parse_cos
+from airflow_provider_tcbatch.emulator.batch.private_mounts import available
+from airflow_provider_tcbatch.emulator.batch.rules import check_choice
+from airflow_provider_tcbatch.emulator.errors import ApiError
+from airflow_provider_tcbatch.emulator.schema import printable
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.emulator.core import Core
+
+#: Without these no program starts, so nothing may lie over them; nothing can be put into the first three.
+_KERNEL = ("/proc", "/sys", "/dev")
+_SYSTEM = (
+    "/",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/usr",
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/local",
+    "/etc",
+    "/nix",
+)
+
+
+def check_mappings(core: Core, spec: dict[str, Any], where: str, *, contained: bool) -> None:
+    """The mappings of a Task or a NamedComputeEnv.
+
+    :param contained: whether commands run in a container, which has a file system of its own.
+    """
+    for index, mapping in enumerate(spec.get("InputMappings", ())):
+        path = f"{where}.InputMappings.{index}"
+        check_remote(mapping["SourcePath"], f"{path}.SourcePath")
+        check_local(core, mapping["DestinationPath"], f"{path}.DestinationPath", contained=contained)
+        check_choice(mapping, "MountType", ("COSFS", "GooseFS-Lite"), f"{path}.MountType")
+    for index, mapping in enumerate(spec.get("OutputMappings", ())):
+        path = f"{where}.OutputMappings.{index}"
+        check_local(core, mapping["SourcePath"], f"{path}.SourcePath", contained=contained)
+        check_remote(mapping["DestinationPath"], f"{path}.DestinationPath")
+        check_choice(
+            mapping.get("OutputMappingOption", {}),
+            "Workspace",
+            ("BATCH_WORKSPACE", "GLOBAL_WORKSPACE"),
+            f"{path}.OutputMappingOption.Workspace",
+        )
+    for index, config in enumerate(spec.get("OutputMappingConfigs", ())):
+        path = f"{where}.OutputMappingConfigs.{index}"
+        check_choice(config, "Scene", ("COS",), f"{path}.Scene")
+        for name in ("WorkerNum", "WorkerPartSize"):
+            if config[name] <= 0:
+                raise ApiError("InvalidParameterValue.Negative", f"The parameter `{path}.{name}` must be positive.")
+
+
+def check_remote(path: str, where: str) -> None:
+    """A COS prefix. File servers are the service's other choice; the emulator has none."""
+    if path.startswith(("cfs://", "nfs://")):
+        raise ApiError(
+            "InvalidParameterValue.RemoteStorageSchemeType",
+            f"The parameter `{where}` names a file server; the emulator has COS only.",
+        )
+    parse_cos(path, where, folder=True)
+
+
+def check_local(core: Core, path: str, where: str, *, contained: bool) -> None:
+    """A path on the machine, relative to the instance's folder or absolute."""
+    parts = path.split("/")
+    if not path or not path.isprintable() or len(path.encode()) > 1024 or any(len(part) > 255 for part in parts):
+        raise ApiError("InvalidParameterValue.LocalPath", f"The parameter `{where}` is not a usable path.")
+    if ".." in parts:
+        raise ApiError("InvalidParameterValue.LocalPath", f"The parameter `{where}` must not contain `..`.")
+    if not path.startswith("/"):
+        return
+    clean = "/" + posixpath.normpath(path).lstrip("/")
+    if clean in _SYSTEM or clean in _KERNEL or clean.startswith(tuple(f"{folder}/" for folder in _KERNEL)):
+        raise ApiError("InvalidParameterValue.LocalPath", f"The parameter `{where}` would hide {printable(clean, 60)}.")
+    if contained:
+        return
+    if f"{core.data_dir}/".startswith(f"{clean}/"):
+        raise ApiError(
+            "InvalidParameterValue.LocalPath", f"The parameter `{where}` would hide the emulator's own folder."
+        )
+    if core.settings.private_mounts == "off" or not available():
+        raise ApiError(
+            "InvalidParameterValue.LocalPath",
+            f"The parameter `{where}` is absolute, and this system lets the emulator make no private mounts "
+            "(user and mount namespaces); name a path relative to the instance's folder instead.",
+        )
