@@ -22,6 +22,11 @@ class TCBatchJobLink(BaseOperatorLink):
     #: XCom key that holds the address.
     key = "tcbatch_job_url"
 
+    @property
+    def xcom_key(self) -> str:
+        """Where the UI looks: what the operator stored at once, not what Airflow stores when the try has ended."""
+        return self.key
+
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the stored address, or an empty string while there is no job yet."""
         return XCom.get_value(ti_key=ti_key, key=self.key) or ""

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from airflow_provider_tcbatch.client.errors import api_error
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, RateLimiter
 from airflow_provider_tcbatch.client.retry import ATTEMPTS, retrying, retrying_async
-from airflow_provider_tcbatch.exceptions import ConfigurationError, InfrastructureError, Throttled
+from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError, InfrastructureError, Throttled
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.credentials import CredentialSource
@@ -63,8 +63,8 @@ class ApiSettings:
         parts = urlsplit(value if "://" in value else f"https://{value}")
         if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/"):
             raise ConfigurationError(
-                f"{value!r} is not an endpoint: write a host (batch.tencentcloudapi.com) or a URL "
-                f"(http://127.0.0.1:8095) in field endpoint of {self.connection}"
+                f"{value!r} is not an endpoint: write a host ({service}.tencentcloudapi.com) or a URL "
+                f"(http://127.0.0.1:8095) in field {_field(service)} of {self.connection}"
             )
         return parts.scheme, parts.netloc
 
@@ -103,13 +103,15 @@ class ApiClient:
     def _call_once(self, action: Action[ResultT]) -> ResultT:
         name = action.name()
         time.sleep(self.limiter.reserve(name))
-        self.sent[name] = self.sent.get(name, 0) + 1
         client = self._sync_client(action)
+        client.credential = self.credentials.get()
+        self.sent[name] = self.sent.get(name, 0) + 1
         try:
-            client.credential = self.credentials.get()
             answer = client.call_json(name, action.to_wire())
         except Exception as error:
-            raise self._translate(error, name) from error
+            if (translated := self._translate(error, action)) is None:
+                raise
+            raise translated from error
         return self._result(action, answer)
 
     def _sync_client(self, action: Action[Any]) -> Any:
@@ -136,14 +138,16 @@ class ApiClient:
         name = action.name()
         if delay := self.limiter.reserve(name):
             await asyncio.sleep(delay)
+        credential = await self.credentials.aget()
+        client = await self._async_client(action)
+        client.credential = credential
         self.sent[name] = self.sent.get(name, 0) + 1
         try:
-            credential = await self.credentials.aget()
-            client = await self._async_client(action)
-            client.credential = credential
             answer = await client.call_and_deserialize(name, action.to_wire())
         except Exception as error:
-            raise self._translate(error, name) from error
+            if (translated := self._translate(error, action)) is None:
+                raise
+            raise translated from error
         return self._result(action, answer)
 
     async def _async_client(self, action: Action[Any]) -> Any:
@@ -213,41 +217,36 @@ class ApiClient:
         )
         return ClientProfile(httpProfile=http, language="en-US", request_client="airflow-provider-tcbatch")
 
-    def _translate(self, error: Exception, action: str) -> Exception:
+    def _translate(self, error: Exception, action: Action[Any]) -> ApiError | None:
+        """The error in our own words; ``None`` for one that is not about this call."""
         import httpx
         from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
 
         if isinstance(error, TencentCloudSDKException):
             message = error.message
             text = message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
-            translated = api_error(
-                str(error.code),
-                text,
-                action=action,
-                request_id=error.requestId,
-                connection=self.settings.connection,
-            )
-        elif isinstance(error, (httpx.HTTPError, OSError)):
+            return self._api_error(action, str(error.code), text, error.requestId)
+        if isinstance(error, (httpx.HTTPError, OSError)):
             # The asynchronous client lets the transport's own errors through.
-            translated = api_error(
-                "ClientNetworkError",
-                f"{type(error).__name__}: {error}",
-                action=action,
-                connection=self.settings.connection,
-            )
-        elif isinstance(error, (ValueError, KeyError, TypeError)):
+            return self._api_error(action, "ClientNetworkError", f"{type(error).__name__}: {error}")
+        if isinstance(error, (ValueError, KeyError, TypeError)):
             # What the SDK runs into when an answer is no JSON object of the expected form.
-            translated = InfrastructureError(
-                f"{action}: the answer is not an API answer ({type(error).__name__}: {error}). What to do: check "
-                f"field endpoint of {self.settings.connection}",
-                action=action,
-                retryable=True,
-            )
-        else:
-            return error
-        if isinstance(translated, Throttled):
-            self.limiter.throttled(action)
-        return translated
+            text = f"the answer is not an API answer ({type(error).__name__}: {error})"
+            return self._api_error(action, "ServerNetworkError", text)
+        return None
+
+    def _api_error(self, action: Action[Any], code: str, message: str, request_id: str | None = None) -> ApiError:
+        error = api_error(
+            code,
+            message,
+            action=action.name(),
+            request_id=request_id,
+            connection=self.settings.connection,
+            field=_field(action.service) + (" (or proxy)" if self.settings.proxy else ""),
+        )
+        if isinstance(error, Throttled):
+            self.limiter.throttled(action.name())
+        return error
 
     def _result(self, action: Action[ResultT], answer: Any) -> ResultT:
         name = action.name()
@@ -257,16 +256,7 @@ class ApiClient:
         request_id = response.get("RequestId")
         if error := response.get("Error"):
             # The SDK overlooks an error whose Content-Type carries a charset.
-            translated = api_error(
-                str(error.get("Code")),
-                str(error.get("Message")),
-                action=name,
-                request_id=request_id,
-                connection=self.settings.connection,
-            )
-            if isinstance(translated, Throttled):
-                self.limiter.throttled(name)
-            raise translated
+            raise self._api_error(action, str(error.get("Code")), str(error.get("Message")), request_id)
         try:
             return action.result_type().parse_response(response)
         except ValidationError as error:
@@ -277,6 +267,11 @@ class ApiClient:
                 request_id=request_id,
                 retryable=True,
             ) from None
+
+
+def _field(service: str) -> str:
+    """Field of the connection that says where a service is."""
+    return "endpoint" if service == "batch" else f"{service}_endpoint"
 
 
 def _total(page: Any) -> int:

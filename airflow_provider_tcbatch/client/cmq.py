@@ -275,7 +275,14 @@ def _messages(answer: Mapping[str, Any]) -> list[Message]:
             body=str(entry.get("msgBody", "")),
             handle=str(entry.get("receiptHandle", "")),
             message_id=str(entry.get("msgId", "")),
-            enqueued_at=float(entry.get("enqueueTime") or 0),
+            enqueued_at=_seconds(entry.get("enqueueTime")),
         )
         for entry in answer.get("msgInfoList") or ()
     ]
+
+
+def _seconds(value: Any) -> float:
+    try:
+        return float(value or 0)
+    except (TypeError, ValueError):
+        return 0.0

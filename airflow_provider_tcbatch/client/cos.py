@@ -108,7 +108,10 @@ class CosClient:
 
     def _read(self, bucket: str, key: str, **options: Any) -> bytes:
         answer = self._run(self.sdk.get_object, Bucket=bucket, Key=key, **options)
-        data: bytes = answer["Body"].get_raw_stream().read()
+        try:
+            data: bytes = answer["Body"].get_raw_stream().read()
+        except Exception as error:  # urllib3's own errors: the SDK lets them through
+            raise self._unreachable("get_object", f"cos://{bucket}/{key}", error) from error
         return data
 
     def put(self, bucket: str, key: str, data: bytes | str) -> None:
@@ -157,13 +160,16 @@ class CosClient:
         except CosServiceError as error:
             raise self._translate(error, method.__name__, where) from error
         except CosClientError as error:
-            raise InfrastructureError(
-                f"{method.__name__} {where}: COS can't be reached ({error}). What to do: check fields cos_endpoint and "
-                f"region of {self._settings.connection}",
-                code="CosClientError",
-                action=method.__name__,
-                retryable=True,
-            ) from error
+            raise self._unreachable(method.__name__, where, error) from error
+
+    def _unreachable(self, action: str, where: str, error: Exception) -> InfrastructureError:
+        return InfrastructureError(
+            f"{action} {where}: COS can't be reached ({type(error).__name__}: {error}). What to do: check fields "
+            f"cos_endpoint and region of {self._settings.connection}",
+            code="CosClientError",
+            action=action,
+            retryable=True,
+        )
 
     def _translate(self, error: Any, action: str, where: str) -> ApiError:
         code, status = str(error.get_error_code()), error.get_status_code()

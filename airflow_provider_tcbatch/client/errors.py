@@ -33,6 +33,26 @@ _CLASSES: dict[str, tuple[type[ApiError], bool]] = {
     "IpNotInWhitelist": (PermissionDenied, False),
     "LimitExceeded": (QuotaExceeded, False),
     "ResourceInsufficient": (QuotaExceeded, False),
+    **dict.fromkeys(
+        (
+            "AllowedOneAttributeInEnvIdAndComputeEnv",
+            "InvalidAction",
+            "InvalidFilter",
+            "InvalidParameter",
+            "InvalidParameterAtLeastOneAttribute",
+            "InvalidParameterValue",
+            "InvalidRequest",
+            "InvalidZone",
+            "MissingParameter",
+            "NoSuchProduct",
+            "NoSuchVersion",
+            "RequestSizeLimitExceeded",
+            "UnknownParameter",
+            "UnsupportedProtocol",
+            "UnsupportedRegion",
+        ),
+        (InvalidRequest, False),
+    ),
     "ResourceNotFound": (NotFound, False),
     "ResourceInUse": (ResourceBusy, False),
     "UnsupportedOperation": (ResourceBusy, False),
@@ -40,7 +60,7 @@ _CLASSES: dict[str, tuple[type[ApiError], bool]] = {
     "UnsupportedOperation.ComputeEnvAcceptOtherRequest": (ResourceBusy, True),
 }
 
-#: What to look at; ``{connection}`` is filled with the connection's name.
+#: What to look at; ``{connection}`` and ``{field}`` are filled in.
 _HINTS = {
     "AuthFailure.SecretIdNotFound": "check the SecretId (field Login) of {connection}",
     "AuthFailure.InvalidSecretId": "check the SecretId (field Login) of {connection}",
@@ -59,8 +79,8 @@ _HINTS = {
         "and the job's Notifications"
     ),
     "UnsupportedRegion": "check field region of {connection}",
-    "ClientNetworkError": "check field endpoint of {connection} and the network",
-    "ServerNetworkError": "check field endpoint of {connection} and the network",
+    "ClientNetworkError": "check field {field} of {connection} and the network",
+    "ServerNetworkError": "check field {field} of {connection} and the network",
 }
 
 
@@ -71,6 +91,7 @@ def api_error(
     action: str,
     request_id: str | None = None,
     connection: str = "the connection",
+    field: str = "endpoint",
 ) -> ApiError:
     """Make the exception for an error code.
 
@@ -79,12 +100,13 @@ def api_error(
     :param action: API action that was called.
     :param request_id: id of the request, if an answer came.
     :param connection: how to name the Airflow connection in the advice.
+    :param field: its field that says where this request goes.
     """
-    kind, retryable = _longest(_CLASSES, code) or (InvalidRequest, False)
+    kind, retryable = _longest(_CLASSES, code) or (ApiError, False)
     hint = _longest(_HINTS, code)
     text = f"{action}: {code}: {message.strip().rstrip('.')}"
     if hint:
-        text += f". What to do: {hint.format(connection=connection)}"
+        text += f". What to do: {hint.format(connection=connection, field=field)}"
     if request_id:
         text += f" (RequestId {request_id})"
     return kind(text, code=code, action=action, request_id=request_id, retryable=retryable)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.exceptions import ApiError, NotFound, PermissionDenied, ResourceBusy
+from airflow_provider_tcbatch.exceptions import NotFound, PermissionDenied, ResourceBusy, TCBatchError
 from airflow_provider_tcbatch.models.cmq import (
     CreateCmqQueue,
     CreateCmqSubscribe,
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.cmq import CmqClient, Message
     from airflow_provider_tcbatch.models.actions import Action
 
-__all__ = ["EventListener", "own_queue_name"]
+__all__ = ["EventListener", "Hint", "own_queue_name"]
+
+#: Called with a job id, an event's name and the time it arrived; says whether anybody waits for the job.
+Hint = Callable[[str, str, float], bool]
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +73,10 @@ class EventListener:
         #: Messages received so far.
         self.received = 0
 
-    async def run(self, hint: Callable[[str, float], bool], failed: Callable[[], None]) -> None:
+    async def run(self, hint: Hint, failed: Callable[[], None]) -> None:
         """Listen until cancelled, or until it turns out that it can't be done.
 
-        :param hint: called with a job id and the time its event arrived; says whether anybody waits for it.
+        :param hint: told of every job that an event names.
         :param failed: called when events stop being heard.
         """
         try:
@@ -83,7 +86,7 @@ class EventListener:
             # Also when the process ends: asyncio cancels its tasks and waits for them.
             await self._remove_queue()
 
-    async def _listen(self, hint: Callable[[str, float], bool], failed: Callable[[], None]) -> None:
+    async def _listen(self, hint: Hint, failed: Callable[[], None]) -> None:
         failures = 0
         while True:
             try:
@@ -98,32 +101,39 @@ class EventListener:
                 failed()
                 log.warning("Events can't be heard, waits go on by polling: %s", error)
                 return
-            except ApiError as error:
+            except Exception as error:
+                # Whatever it is (a message that can't be read, keys that can't be refreshed): events make waits fast,
+                # and must never end one.
                 failures += 1
                 self.hearing.clear()
                 failed()
-                if isinstance(error, NotFound):
+                if isinstance(error, NotFound) and self._subscribed:
                     # An own queue that somebody removed is made again.
                     self._exists = self._subscribed = False
                 pause = min(_LONGEST_PAUSE, 2.0 ** min(failures, 5)) * random.uniform(0.5, 1.0)
                 level = logging.WARNING if failures == 1 else logging.DEBUG
-                log.log(level, "Events can't be heard, polling meanwhile, next try in %.0f s: %s", pause, error)
+                text = str(error) if isinstance(error, TCBatchError) else f"{type(error).__name__}: {error}"
+                log.log(level, "Events can't be heard, polling meanwhile, next try in %.0f s: %s", pause, text)
                 await asyncio.sleep(pause)
 
-    async def _hear(self, hint: Callable[[str, float], bool]) -> None:
+    async def _hear(self, hint: Hint) -> None:
         messages = await self._cmq.areceive(self._queue)
         now = time.time()
         handled = [message.handle for message in messages if self._handle(message, hint, now)]
         if handled:
             await self._cmq.adelete(self._queue, handled)
 
-    def _handle(self, message: Message, hint: Callable[[str, float], bool], now: float) -> bool:
+    def _handle(self, message: Message, hint: Hint, now: float) -> bool:
         """Pass a message on; says whether it may be deleted."""
         self.received += 1
-        events = parse_message(message.body)
+        try:
+            events = parse_message(message.body)
+        except Exception as error:  # anybody may write to a queue; what can't be read is only a lost hint
+            log.warning("Message %s on queue %s: %s: %s", message.message_id, self._queue, type(error).__name__, error)
+            events = []
         if not events:
             log.warning("Message %s on queue %s holds no Batch event", message.message_id, self._queue)
-        wanted = [hint(event.job_id, now) for event in events if event.job_id is not None]
+        wanted = [hint(event.job_id, event.name, now) for event in events if event.job_id is not None]
         if not self._shared or any(wanted):
             return True
         return bool(message.enqueued_at) and now - message.enqueued_at > _UNCLAIMED_SECONDS
@@ -160,7 +170,7 @@ class EventListener:
         try:
             for removal in removals:
                 await asyncio.wait_for(self._api.acall(removal, attempts=1), 3.0)
-        except (ApiError, asyncio.TimeoutError) as error:
+        except (TCBatchError, asyncio.TimeoutError) as error:
             log.info("Queue %s could not be removed: %s", self._queue, error)
 
     async def aclose(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError
+from airflow_provider_tcbatch.exceptions import TCBatchError
 from airflow_provider_tcbatch.models.actions import DescribeTask, DescribeTaskLogs, Filter
 from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.models.storage import CosLocation
@@ -86,19 +86,25 @@ class LogReader:
         filters = [Filter(name="task-instance-state", values=list(states))] if states else None
         request = DescribeTask(job_id=job_id, task_name=task_name, filters=filters)
         found: list[TaskInstanceView] = []
-        for page in self._api.pages(request, page_size=min(limit, 1000)):
-            found += page.task_instance_set or []
+        for page in self._api.pages(request, page_size=1000 if states else min(limit, 1000)):
+            # The filter's name is documented two ways: what it let through is looked at again.
+            found += [
+                view for view in page.task_instance_set or () if not states or str(view.task_instance_state) in states
+            ]
             if len(found) >= limit:
                 break
-        # The filter's name is documented two ways: what it let through is looked at again.
-        wanted = [view for view in found if not states or str(view.task_instance_state) in states]
-        return sorted(wanted, key=lambda view: view.task_instance_index)[:limit]
+        return sorted(found, key=lambda view: view.task_instance_index)[:limit]
 
     def outputs(self, job_id: str, task_name: str, views: Sequence[TaskInstanceView]) -> Iterator[InstanceOutput]:
         """What these instances printed, in order."""
         for start in range(0, len(views), _PREVIEWS):
             portion = views[start : start + _PREVIEWS]
-            previews = self._previews(job_id, task_name, [view.task_instance_index for view in portion])
+            try:
+                previews = self._previews(job_id, task_name, [view.task_instance_index for view in portion])
+            except TCBatchError as error:
+                # An instance that never ran has no log, and a missing log must not hide why the job failed.
+                log.warning("Output of task %r of %s can't be read: %s", task_name, job_id, error)
+                previews = {}
             for view in portion:
                 preview = previews.get(view.task_instance_index)
                 yield InstanceOutput(
@@ -141,8 +147,8 @@ class LogReader:
             data, whole = self._cos.tail(place.bucket, place.key, self._size)
         except ValueError:
             return None  # cfs:// and nfs:// can't be read from here
-        except (ApiError, ConfigurationError) as error:
-            # The preview will do: a missing log must not hide why the job failed.
+        except TCBatchError as error:
+            # The preview will do.
             log.info("%s%s can't be read, showing the preview instead: %s", path, name, error)
             return None
         text = data.decode("utf-8", "replace")

@@ -14,7 +14,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from airflow_provider_tcbatch.client.api import ApiClient
-from airflow_provider_tcbatch.client.watcher import Watcher, spawn
+from airflow_provider_tcbatch.client.waiting import spawn
+from airflow_provider_tcbatch.client.watcher import Watcher
 
 __all__ = ["shared_watcher"]
 
@@ -49,6 +50,9 @@ async def shared_watcher(
     :param grace: seconds to keep it after its last user.
     """
     loop = asyncio.get_running_loop()
+    # A loop that ended takes its watchers along: their timers and tasks would keep it, and their sockets, for ever.
+    for ended in [known for known in _entries if known.is_closed()]:
+        del _entries[ended]
     entries = _entries.setdefault(loop, {})
     entry = entries.get(key)
     if entry is not None and entry.watcher.crashed:

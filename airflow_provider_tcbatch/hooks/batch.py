@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from airflow_provider_tcbatch.client.logs import FAILED_STATES, InstanceOutput, LogReader
-from airflow_provider_tcbatch.exceptions import TCBatchError
+from airflow_provider_tcbatch.exceptions import ApiError, NotFound, ResourceBusy, TCBatchError, Throttled
 from airflow_provider_tcbatch.hooks.batch_base import PAGE, Filters, filters_of, portions
 from airflow_provider_tcbatch.hooks.batch_envs import ComputeEnvMethods
 from airflow_provider_tcbatch.hooks.batch_templates import TaskTemplateMethods
@@ -35,6 +35,9 @@ from airflow_provider_tcbatch.policies.pacing import pace
 from airflow_provider_tcbatch.policies.report import SHOWN, FailedInstance, failure_report
 
 __all__ = ["TCBatchHook"]
+
+#: A job that was just submitted may be unknown to the Describe actions for a moment.
+UNKNOWN_SECONDS = 30.0
 
 
 class TCBatchHook(ComputeEnvMethods, TaskTemplateMethods):
@@ -95,12 +98,21 @@ class TCBatchHook(ComputeEnvMethods, TaskTemplateMethods):
         """One task with its first ``limit`` instances."""
         return self.api.call(DescribeTask(job_id=job_id, task_name=task_name, limit=limit))
 
-    def terminate_job(self, job_id: str, *, attempts: int = 1) -> None:
+    def terminate_job(self, job_id: str, *, patience: float = 0.0) -> None:
         """Ask for a job's end. The service takes its time, and refuses while the job is still SUBMITTED.
 
-        :param attempts: how often to ask at most when the service can't be reached.
+        :param patience: for how many seconds to ask again when the service refuses or can't be reached. Which error
+            it uses for SUBMITTED is not documented.
         """
-        self.api.call(TerminateJob(job_id=job_id), attempts=attempts)
+        until = time.monotonic() + patience
+        while True:
+            try:
+                self.api.call(TerminateJob(job_id=job_id), attempts=1)
+                return
+            except ApiError as error:
+                if time.monotonic() >= until or not (error.retryable or isinstance(error, ResourceBusy)):
+                    raise
+            time.sleep(0.5)
 
     def terminate_task_instance(self, job_id: str, task_name: str, task_instance_index: int) -> None:
         """End one instance; it becomes FAILED. Without effect on one that has ended."""
@@ -157,6 +169,8 @@ class TCBatchHook(ComputeEnvMethods, TaskTemplateMethods):
             if task.task_name is None or (failed_only and str(task.task_state) not in FAILED_STATES):
                 continue
             views = self.log_reader.instances(job.job_id, task.task_name, states, left)
+            if not views:
+                continue
             left -= len(views)
             yield from self.log_reader.outputs(job.job_id, task.task_name, views)
 
@@ -191,7 +205,8 @@ class TCBatchHook(ComputeEnvMethods, TaskTemplateMethods):
     def wait(self, job_id: str, *, poll_interval: float = 30.0) -> Iterator[DescribeJobResult]:
         """Look at a job again and again, blocking in between: young jobs often, old ones every ``poll_interval``.
 
-        The caller stops iterating. A look that fails is tolerated four times in a row.
+        The caller stops iterating. A throttle only costs time; a job that was just submitted may be unknown for half a
+        minute; other failed looks are tolerated four times in a row.
 
         :param poll_interval: longest time in seconds between two looks.
         """
@@ -202,6 +217,11 @@ class TCBatchHook(ComputeEnvMethods, TaskTemplateMethods):
                 view = self.describe_job(job_id)
                 failures = 0
                 yield view
+            except Throttled as error:
+                self.log.info("Looking at %s was throttled: %s", job_id, error)
+            except NotFound:
+                if time.monotonic() - begun > UNKNOWN_SECONDS:
+                    raise
             except TCBatchError as error:
                 failures += 1
                 if failures >= 5 or not getattr(error, "retryable", False):

@@ -6,13 +6,15 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 from airflow.sdk import BaseOperator
+from airflow.sdk.log import mask_secret
 
-from airflow_provider_tcbatch.exceptions import InvalidRequest, JobFailed, JobTimeout, TCBatchError
+from airflow_provider_tcbatch.exceptions import ApiError, InvalidRequest, JobFailed, JobTimeout, NotFound, TCBatchError
 from airflow_provider_tcbatch.links import TCBatchJobLink
 from airflow_provider_tcbatch.models.job import Job
 from airflow_provider_tcbatch.models.wire import is_jinja, put_secrets_back, to_wire_form, with_placeholders
@@ -22,7 +24,9 @@ from airflow_provider_tcbatch.triggers.job import TCBatchJobTrigger
 if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
+    from pydantic import SecretStr
 
+    from airflow_provider_tcbatch.client.logs import InstanceOutput
     from airflow_provider_tcbatch.hooks.batch import TCBatchHook
     from airflow_provider_tcbatch.models.actions import DescribeJobResult
 
@@ -33,6 +37,10 @@ FILE_ENDINGS = (".yaml", ".yml", ".json")
 
 #: Seconds that on_kill may take: Airflow kills the process 5 s after it asked it to end.
 _KILL_SECONDS = 4.0
+
+
+#: How often a wait goes on in the triggerer after an error there.
+_TRIGGER_ERRORS = 3
 
 
 def _default_deferrable() -> bool:
@@ -63,6 +71,7 @@ class TCBatchSubmitJobOperator(BaseOperator):
         default_deferrable``.
     :param poll_interval: longest time in seconds between two looks at the job while no events flow.
     :param timeout: seconds from submission after which the job is terminated and the task fails; ``None`` for ever.
+        ``execution_timeout`` ends a deferred wait likewise.
     :param cancel_on_kill: terminate the job when the task is killed while it runs on a worker.
     :param logs: whose output to show in the task log: ``failed`` instances, ``all`` (the first ``log_instances``), or
         ``none``.
@@ -88,8 +97,8 @@ class TCBatchSubmitJobOperator(BaseOperator):
         region: str | None = None,
         wait_for_completion: bool = True,
         deferrable: bool | None = None,
-        poll_interval: float = 30.0,
-        timeout: float | None = None,
+        poll_interval: float | timedelta = 30.0,
+        timeout: float | timedelta | None = None,
         cancel_on_kill: bool = True,
         logs: str = "failed",
         log_instances: int = 10,
@@ -105,13 +114,15 @@ class TCBatchSubmitJobOperator(BaseOperator):
         self.region = region
         self.wait_for_completion = wait_for_completion
         self.deferrable = _default_deferrable() if deferrable is None else deferrable
-        self.poll_interval = poll_interval
-        self.timeout = timeout
+        self.poll_interval = _seconds("poll_interval", poll_interval, self.task_id)
+        self.timeout = None if timeout is None else _seconds("timeout", timeout, self.task_id)
         self.cancel_on_kill = cancel_on_kill
         self.logs = logs
         self.log_instances = log_instances
         self._job_id: str | None = None
-        self._secrets: dict[Any, Any] = {}
+        self._secrets: dict[Any, SecretStr] = {}
+        # Airflow knows by its identity whether a value came from another task and must not be rendered.
+        self._given = job
         self._check_early()
 
     # -- before a run --------------------------------------------------------------------------------
@@ -123,7 +134,7 @@ class TCBatchSubmitJobOperator(BaseOperator):
         taken out of the template field: it is stored with the DAG and shown in the UI.
         """
         job = self.job
-        if isinstance(job, str) and not is_jinja(job) and not job.endswith(FILE_ENDINGS):
+        if isinstance(job, str) and not is_jinja(job) and not _is_path(job):
             job = _read(job, self.task_id)
         if isinstance(job, (Job, Mapping)):
             form = to_wire_form(Job, job)
@@ -137,16 +148,27 @@ class TCBatchSubmitJobOperator(BaseOperator):
         jinja_env: jinja2.Environment | None = None,
         seen_oids: set[int] | None = None,
     ) -> Any:
-        """Render as usual, after putting the text of a template file in the place of its path."""
-        if content is self.job and isinstance(content, str) and content.endswith(FILE_ENDINGS):
-            env = jinja_env or self.get_template_env()
-            content = _source(env, content, self.task_id)
+        """Render as usual, after putting the text of a template file in the place of its path.
+
+        What another task returned is data and is left as it is, as Airflow does in :meth:`expand`.
+        """
+        if content is self.job:
+            if seen_oids is not None and id(self._given) in seen_oids:
+                return content
+            if isinstance(content, str) and _is_path(content):
+                content = _source(jinja_env or self.get_template_env(), content, self.task_id)
         return super().render_template(content, context, jinja_env, seen_oids)
 
     def _final_job(self) -> Job:
         """The job as it is sent: rendered, with its secrets, checked."""
+        self._mask_secrets()
         job = _read(self.job, self.task_id) if isinstance(self.job, str) else self.job
         return Job.parse(put_secrets_back(to_wire_form(Job, job).data, self._secrets), at="Job")
+
+    def _mask_secrets(self) -> None:
+        """Keep literal secrets of the job out of the log: its programs may print them."""
+        for secret in self._secrets.values():
+            mask_secret(secret.get_secret_value())
 
     @cached_property
     def hook(self) -> TCBatchHook:
@@ -160,9 +182,11 @@ class TCBatchSubmitJobOperator(BaseOperator):
     def execute(self, context: Context) -> str:
         """Submit the job; wait, or leave the waiting to the triggerer."""
         ti = context["ti"]
+        job = self._final_job()
+        self.hook.settings.job_url("")  # a wrong template must be found before there is a job
         submitted_at = time.time()
         job_id = self._job_id = self.hook.submit_job(
-            self._final_job(),
+            job,
             zone=self.zone,
             placement=self.placement,
             # One token per try: whatever happens to the answer, this try has one job.
@@ -173,26 +197,55 @@ class TCBatchSubmitJobOperator(BaseOperator):
         self.log.info("Submitted Batch job %s", job_id)
         if not self.wait_for_completion:
             return job_id
-        deadline = None if self.timeout is None else submitted_at + self.timeout
-        # A job may be over before a trigger could start; and a wrong id or permission shows here, not there.
-        view = self.hook.describe_job(job_id)
-        if judge(view.job_state).is_final:
-            return self._finish(context, view, {"submitted_at": submitted_at, "confirmed_at": time.time()})
         if self.deferrable:
-            ti.xcom_push(key="tcbatch_timeline", value={"submitted_at": submitted_at})
-            self.defer(
-                trigger=TCBatchJobTrigger(
-                    job_id=job_id,
-                    tencentcloud_conn_id=self.tencentcloud_conn_id,
-                    region=self.region,
-                    poll_interval=self.poll_interval,
-                    deadline=deadline,
-                ),
-                method_name="execute_complete",
-            )
-        return self._wait(context, job_id, submitted_at, deadline)
+            # A job may be over before a trigger could start.
+            view = self._look_early(job_id)
+            if view is not None and judge(view.job_state).is_final:
+                return self._finish(context, view, {"submitted_at": submitted_at, "confirmed_at": time.time()})
+            self._defer(context, job_id, submitted_at)
+        return self._wait(context, job_id, submitted_at)
 
-    def _wait(self, context: Context, job_id: str, submitted_at: float, deadline: float | None) -> str:
+    def _look_early(self, job_id: str) -> DescribeJobResult | None:
+        """Look once; ``None`` where the look fails in a way that waiting may mend."""
+        try:
+            return self.hook.describe_job(job_id)
+        except NotFound as error:
+            # Just after its submission a job may be unknown for a moment; the trigger knows how long to believe that.
+            self.log.info("Job %s can't be seen yet: %s", job_id, error)
+        except ApiError as error:
+            if not error.retryable:
+                raise
+            self.log.warning("Looking at job %s failed, waiting for it all the same: %s", job_id, error)
+        return None
+
+    def _defer(self, context: Context, job_id: str, submitted_at: float | None, errors: int = 0) -> NoReturn:
+        self.defer(
+            trigger=TCBatchJobTrigger(
+                job_id=job_id,
+                tencentcloud_conn_id=self.tencentcloud_conn_id,
+                region=self.region,
+                poll_interval=self.poll_interval,
+                deadline=self._deadline(context, submitted_at),
+                submitted_at=submitted_at,
+                errors=errors,
+            ),
+            method_name="execute_complete",
+        )
+
+    def _deadline(self, context: Context, submitted_at: float | None) -> float | None:
+        """Earliest of ``timeout`` (from submission) and ``execution_timeout`` (from the start of the try), or ``None``.
+
+        Airflow itself does not apply ``execution_timeout`` to a task that is deferred.
+        """
+        ends = []
+        if self.timeout is not None and submitted_at is not None:
+            ends.append(submitted_at + self.timeout)
+        started = context["ti"].start_date
+        if self.execution_timeout is not None and started is not None:
+            ends.append(started.timestamp() + self.execution_timeout.total_seconds())
+        return min(ends, default=None)
+
+    def _wait(self, context: Context, job_id: str, submitted_at: float) -> str:
         state = None
         for view in self.hook.wait(job_id, poll_interval=self.poll_interval):
             if str(view.job_state) != state:
@@ -200,8 +253,9 @@ class TCBatchSubmitJobOperator(BaseOperator):
                 self.log.info("Job %s is %s", job_id, state)
             if judge(view.job_state).is_final:
                 return self._finish(context, view, {"submitted_at": submitted_at, "confirmed_at": time.time()})
-            if deadline is not None and time.time() >= deadline:
-                self._give_up(job_id, state)
+            # Airflow sees to execution_timeout here.
+            if self.timeout is not None and time.time() >= submitted_at + self.timeout:
+                self._give_up(job_id, state, submitted_at)
         raise AssertionError("unreachable: waiting ends by return or by exception")
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> str:
@@ -210,48 +264,72 @@ class TCBatchSubmitJobOperator(BaseOperator):
         :param event: what :class:`~airflow_provider_tcbatch.triggers.job.TCBatchJobTrigger` yielded.
         """
         resumed_at = time.time()
-        job_id = str(event["job_id"])
-        if event["status"] == "timeout":
-            # It may have ended just now, or while nobody could look.
-            view = self.hook.describe_job(job_id)
-            if not judge(view.job_state).is_final:
-                self._give_up(job_id, str(view.job_state))
-            event = {**event, "status": "ended", "state": str(view.job_state), "source": "last look"}
+        self._mask_secrets()
+        job_id = self._job_id = str(event["job_id"])
+        submitted_at = event.get("submitted_at")
+        state, source, view = event.get("state"), event.get("source"), None
         if event["status"] != "ended":
-            raise TCBatchError(f"Waiting for job {job_id} failed: {event.get('message')}")
-        stored = context["ti"].xcom_pull(task_ids=self.task_id, key="tcbatch_timeline") or {}
+            view = self._look_again(context, event)
+            state, source = str(view.job_state), "last look"
         timeline = {
-            "submitted_at": stored.get("submitted_at") if isinstance(stored, Mapping) else None,
+            "submitted_at": submitted_at,
             "event_received_at": event.get("event_received_at"),
-            "confirmed_at": event.get("observed_at"),
+            "confirmed_at": event.get("observed_at") or resumed_at,
             "resumed_at": resumed_at,
         }
-        self.log.info("Job %s is %s (heard by %s)", job_id, event["state"], event["source"])
-        succeeded = judge(event["state"]).verdict is Verdict.SUCCESS
-        if succeeded and self.logs != "all":
+        self.log.info("Job %s is %s (heard by %s)", job_id, state, source)
+        if judge(str(state)).verdict is Verdict.SUCCESS and self.logs != "all":
             self._push_timeline(context, timeline)
             return job_id
-        return self._finish(context, self.hook.describe_job(job_id), timeline)
+        return self._finish(context, view or self.hook.describe_job(job_id), timeline)
+
+    def _look_again(self, context: Context, event: Mapping[str, Any]) -> DescribeJobResult:
+        """The trigger gave up, or could not go on: the job may have ended all the same, while nobody could look."""
+        job_id, submitted_at = str(event["job_id"]), event.get("submitted_at")
+        try:
+            view = self.hook.describe_job(job_id)
+        except TCBatchError as error:
+            why = "its time is up" if event["status"] == "timeout" else f"waiting failed ({event.get('message')})"
+            raise TCBatchError(
+                f"Job {job_id}: {why}, and it can't be looked at: {error}. It may still be running: see "
+                f"{self.hook.settings.job_url(job_id)}"
+            ) from error
+        if judge(view.job_state).is_final:
+            return view
+        if event["status"] == "timeout":
+            return self._give_up(job_id, str(view.job_state), submitted_at)
+        errors = int(event.get("errors") or 0) + 1
+        if errors > _TRIGGER_ERRORS:
+            raise TCBatchError(
+                f"Waiting for job {job_id} failed {errors} times, the last time with: {event.get('message')}. It is "
+                f"still {view.job_state}: see {self.hook.settings.job_url(job_id)}"
+            )
+        self.log.warning("Waiting failed, but the service answers; going on. It was: %s", event.get("message"))
+        return self._defer(context, job_id, submitted_at, errors)
 
     def _finish(self, context: Context, view: DescribeJobResult, timeline: dict[str, float | None]) -> str:
         self._push_timeline(context, timeline)
         failed = judge(view.job_state).verdict is not Verdict.SUCCESS
-        if failed:
-            self._fail(view)
-        if self.logs == "all":
-            for output in self.hook.instance_outputs(view, failed_only=False, limit=self.log_instances):
+        outputs = self._outputs(view, failed_only=failed) if failed or self.logs == "all" else []
+        if self.logs != "none":
+            for output in outputs:
                 self._show(output.task_name, output.view.task_instance_index, output.stdout, output.stderr)
+        if failed:
+            raise JobFailed(
+                self.hook.explain_failure(view, outputs),
+                job_id=view.job_id,
+                exit_codes=[output.view.exit_code for output in outputs],
+            )
         return view.job_id
 
-    def _fail(self, view: DescribeJobResult) -> None:
-        outputs = list(self.hook.instance_outputs(view, limit=self.log_instances)) if self.logs != "none" else []
-        for output in outputs:
-            self._show(output.task_name, output.view.task_instance_index, output.stdout, output.stderr)
-        raise JobFailed(
-            self.hook.explain_failure(view, outputs),
-            job_id=view.job_id,
-            exit_codes=[output.view.exit_code for output in outputs],
-        )
+    def _outputs(self, view: DescribeJobResult, *, failed_only: bool) -> list[InstanceOutput]:
+        """What instances printed; less, or nothing, where it can't be read: that must not hide how the job ended."""
+        outputs: list[InstanceOutput] = []
+        try:
+            outputs.extend(self.hook.instance_outputs(view, failed_only=failed_only, limit=self.log_instances))
+        except TCBatchError as error:
+            self.log.warning("Output of job %s can't be read: %s", view.job_id, error)
+        return outputs
 
     def _show(self, task: str, index: int, stdout: str, stderr: str) -> None:
         for stream, text in (("stdout", stdout), ("stderr", stderr)):
@@ -263,14 +341,19 @@ class TCBatchSubmitJobOperator(BaseOperator):
 
     # -- ending early --------------------------------------------------------------------------------
 
-    def _give_up(self, job_id: str, state: str | None) -> None:
+    def _give_up(self, job_id: str, state: str | None, submitted_at: float | None) -> NoReturn:
         try:
-            self.hook.terminate_job(job_id, attempts=3)
+            # The service refuses while the job is SUBMITTED.
+            self.hook.terminate_job(job_id, patience=30.0)
             ending = "it is being terminated"
         except TCBatchError as error:
             ending = f"and could not be terminated: {error}"
+        if self.timeout is not None and submitted_at is not None and time.time() >= submitted_at + self.timeout:
+            limit = f"timeout ({self.timeout:.0f} s from its submission)"
+        else:
+            limit = f"execution_timeout ({self.execution_timeout})"
         raise JobTimeout(
-            f"Job {job_id} did not end within {self.timeout:.0f} s of its submission (last state {state}); {ending}. "
+            f"Job {job_id} did not end within {limit}, its last state is {state}; {ending}. "
             f"Console: {self.hook.settings.job_url(job_id)}",
             job_id=job_id,
         )
@@ -286,21 +369,26 @@ class TCBatchSubmitJobOperator(BaseOperator):
         job_id, hook = self._job_id, self.hook
 
         def terminate() -> None:
-            until = time.monotonic() + _KILL_SECONDS - 0.5
-            while True:
-                try:
-                    hook.terminate_job(job_id)
-                    return
-                except TCBatchError as error:
-                    # While the job is SUBMITTED the service refuses; which code it uses is not documented.
-                    if time.monotonic() >= until:
-                        self.log.warning("Job %s could not be terminated: %s", job_id, error)
-                        return
-                    time.sleep(0.5)
+            try:
+                hook.terminate_job(job_id, patience=_KILL_SECONDS - 0.5)
+            except TCBatchError as error:
+                self.log.warning("Job %s could not be terminated: %s", job_id, error)
 
         helper = threading.Thread(target=terminate, name="tcbatch-terminate", daemon=True)
         helper.start()
         helper.join(_KILL_SECONDS)
+
+
+def _seconds(name: str, value: float | timedelta, task_id: str) -> float:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < float("inf"):
+        raise InvalidRequest(f"Task {task_id!r}: {name} is {value!r}; write seconds above 0, or a timedelta")
+    return float(seconds)
+
+
+def _is_path(text: str) -> bool:
+    """Whether a job is the path of a template file: text of several lines never is."""
+    return text.endswith(FILE_ENDINGS) and "\n" not in text
 
 
 def _known_later(value: Any) -> bool:
@@ -316,8 +404,9 @@ def _read(text: str, task_id: str) -> Any:
         raise InvalidRequest(f"Task {task_id!r}: job is neither valid JSON nor valid YAML: {error}") from None
     if not isinstance(data, Mapping):
         raise InvalidRequest(
-            f"Task {task_id!r}: job must be a mapping with Tasks in it, but the text holds {type(data).__name__}; the "
-            f"path of a template file ends in {', '.join(FILE_ENDINGS)}"
+            f"Task {task_id!r}: job must be a mapping with Tasks in it, but the text holds {type(data).__name__}. (The "
+            f"path of a template file ends in {', '.join(FILE_ENDINGS)} and must stand in the DAG file as it is, not "
+            "come from Jinja or another task.)"
         )
     return data
 

@@ -11,7 +11,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_tcbatch.policies.outcome import judge
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.client.watcher import JobSnapshot, Subscription
+    from airflow_provider_tcbatch.client.waiting import JobSnapshot, Subscription
 
 __all__ = ["TCBatchJobTrigger"]
 
@@ -23,7 +23,7 @@ class TCBatchJobTrigger(BaseTrigger):
     say why. The event is a dictionary:
 
     - ``status``: ``ended``, ``timeout`` or ``error``
-    - ``job_id``, ``state``: the job and the last state that was read
+    - ``job_id``, ``submitted_at``, ``state``: the job and the last state that was read
     - ``source``: ``event`` if an event led to the last read, else ``poll``
     - ``observed_at``, ``event_received_at``: unix seconds; the second is ``None`` without an event
     - ``message``: what went wrong, for ``error``
@@ -33,6 +33,8 @@ class TCBatchJobTrigger(BaseTrigger):
     :param region: region; default is the connection's.
     :param poll_interval: longest time in seconds between two looks while no events flow.
     :param deadline: unix seconds at which to give up; ``None`` to wait for ever.
+    :param submitted_at: unix seconds of the submission; only handed on in the event.
+    :param errors: how often waiting for this job has failed so far; only handed on.
     """
 
     def __init__(
@@ -43,6 +45,8 @@ class TCBatchJobTrigger(BaseTrigger):
         region: str | None = None,
         poll_interval: float = 30.0,
         deadline: float | None = None,
+        submitted_at: float | None = None,
+        errors: int = 0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job_id = job_id
@@ -50,6 +54,8 @@ class TCBatchJobTrigger(BaseTrigger):
         self.region = region
         self.poll_interval = poll_interval
         self.deadline = deadline
+        self.submitted_at = submitted_at
+        self.errors = errors
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again in another process."""
@@ -61,6 +67,8 @@ class TCBatchJobTrigger(BaseTrigger):
                 "region": self.region,
                 "poll_interval": self.poll_interval,
                 "deadline": self.deadline,
+                "submitted_at": self.submitted_at,
+                "errors": self.errors,
             },
         )
 
@@ -109,6 +117,8 @@ class TCBatchJobTrigger(BaseTrigger):
         return {
             "status": status,
             "job_id": self.job_id,
+            "submitted_at": self.submitted_at,
+            "errors": self.errors,
             "state": state,
             "message": message,
             "source": snapshot.source if snapshot else None,

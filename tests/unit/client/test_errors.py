@@ -22,7 +22,9 @@ from airflow_provider_tcbatch.client.errors import api_error
         ("UnsupportedOperation", e.ResourceBusy, False),
         ("UnsupportedOperation.ComputeEnvAcceptOtherRequest", e.ResourceBusy, True),
         ("InvalidParameterValue.DependenceUnfeasible", e.InvalidRequest, False),
-        ("InvalidParameterX", e.InvalidRequest, False),
+        ("InvalidParameterAtLeastOneAttribute", e.InvalidRequest, False),
+        ("FailedOperation", e.ApiError, False),
+        ("SomethingNew.Entirely", e.ApiError, False),
         ("AllowedOneAttributeInEnvIdAndComputeEnv", e.InvalidRequest, False),
     ],
 )
@@ -49,3 +51,7 @@ def test_advice_names_the_connection_and_its_field(code: str, field: str) -> Non
     text = str(api_error(code, "text", action="SubmitJob", connection="connection 'prod'"))
     assert field in text
     assert "connection 'prod'" in text
+
+
+def test_an_unreachable_service_names_the_field_of_its_own_address() -> None:
+    assert "tdmq_endpoint" in str(api_error("ClientNetworkError", "x", action="CreateCmqQueue", field="tdmq_endpoint"))

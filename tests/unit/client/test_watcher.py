@@ -15,9 +15,10 @@ from airflow_provider_tcbatch.client.cmq import CmqClient
 from airflow_provider_tcbatch.client.credentials import StaticKeys
 from airflow_provider_tcbatch.client.listener import EventListener
 from airflow_provider_tcbatch.client.registry import shared_watcher
-from airflow_provider_tcbatch.client.watcher import JobSnapshot, Subscription, Watcher, WatcherTimings
+from airflow_provider_tcbatch.client.waiting import JobSnapshot, Subscription, WatcherTimings
+from airflow_provider_tcbatch.client.watcher import Watcher
 from airflow_provider_tcbatch.emulator import Emulator
-from airflow_provider_tcbatch.exceptions import InfrastructureError, InvalidRequest, NotFound, Throttled
+from airflow_provider_tcbatch.exceptions import ApiError, InfrastructureError, InvalidRequest, NotFound, Throttled
 from airflow_provider_tcbatch.models.actions import DescribeJob, DescribeJobs, SubmitJob
 from airflow_provider_tcbatch.models.cmq import CreateCmqQueue, CreateCmqSubscribe
 from tests.unit.conftest import job
@@ -135,11 +136,11 @@ async def test_an_event_alone_never_ends_a_wait() -> None:
     async with running(watching(service)) as watcher:
         with watcher.subscribe("job-a", 1000) as subscription:
             assert (await subscription.next(2)) is not None
-            assert watcher.hint("job-a", time.time())
+            assert watcher.hint("job-a", "JOB_SUCCEED", time.time())
             assert await subscription.next(0.2) is None, "the API still says RUNNING"
             service.states["job-a"] = "SUCCEED"
             received = time.time()
-            watcher.hint("job-a", received)
+            watcher.hint("job-a", "JOB_SUCCEED", received)
             snapshot = await end_of(subscription)
             assert (snapshot.source, snapshot.event_received_at) == ("event", received)
 
@@ -151,7 +152,7 @@ async def test_an_event_during_a_look_leads_to_another_look() -> None:
 
     def fault(ids: list[str]) -> None:
         if service.calls["DescribeJobs"] == 1:
-            watcher.hint("job-a", 1.0)
+            watcher.hint("job-a", "JOB_SUCCEED", 1.0)
         else:
             looked_again.set()
 
@@ -160,7 +161,8 @@ async def test_an_event_during_a_look_leads_to_another_look() -> None:
     async with running(watcher):
         with watcher.subscribe("job-a", 1000) as subscription:
             await subscription.next(2)
-            await asyncio.wait_for(looked_again.wait(), 2)
+            # Its ordinary next look is nearly a second away.
+            await asyncio.wait_for(looked_again.wait(), 0.5)
 
 
 async def test_a_burst_of_events_is_confirmed_by_few_calls() -> None:
@@ -173,7 +175,7 @@ async def test_a_burst_of_events_is_confirmed_by_few_calls() -> None:
         before = service.calls["DescribeJobs"]
         for job_id in ids:
             service.states[job_id] = "SUCCEED"
-            watcher.hint(job_id, 1.0)
+            watcher.hint(job_id, "JOB_SUCCEED", 1.0)
         for subscription in subscriptions:
             assert (await end_of(subscription)).source == "event"
         assert service.calls["DescribeJobs"] - before <= 2
@@ -181,7 +183,7 @@ async def test_a_burst_of_events_is_confirmed_by_few_calls() -> None:
 
 async def test_events_for_jobs_that_nobody_watches_are_not_claimed() -> None:
     async with running(watching(Service())) as watcher:
-        assert not watcher.hint("job-x", 1.0)
+        assert not watcher.hint("job-x", "JOB_SUCCEED", 1.0)
 
 
 async def test_a_lost_event_costs_time_only() -> None:
@@ -195,7 +197,7 @@ async def test_a_lost_event_costs_time_only() -> None:
             watcher.subscribe("job-c", TICK) as c,
         ):
             service.states["job-a"] = "SUCCEED"
-            watcher.hint("job-a", 1.0)
+            watcher.hint("job-a", "JOB_SUCCEED", 1.0)
             assert (await end_of(a)).source == "event"
             service.states["job-b"] = "SUCCEED"  # its event never comes
             assert (await end_of(b)).source == "poll"
@@ -274,6 +276,101 @@ async def test_four_failures_in_a_row_are_survived() -> None:
     async with running(watching(service)) as watcher:
         with watcher.subscribe("job-a", TICK) as subscription:
             assert (await end_of(subscription)).state == "SUCCEED"
+
+
+async def test_a_job_that_always_fails_is_found_and_the_others_go_on() -> None:
+    """Something about one job makes every call that names it fail."""
+    ids = [f"job-{number}" for number in range(150)]
+    service = Service(*ids)
+
+    def fault(asked: list[str]) -> None:
+        if "job-77" in asked:
+            raise InfrastructureError("can't be read", code="InternalError", retryable=True)
+
+    service.fault = fault
+    async with running(watching(service)) as watcher:
+        subscriptions = {job_id: watcher.subscribe(job_id, TICK) for job_id in ids}
+        bad = await end_of(subscriptions.pop("job-77"), 20)
+        assert "can't be read" in str(bad.error)
+        for job_id in ids:
+            service.states[job_id] = "SUCCEED"
+        for subscription in subscriptions.values():
+            assert (await end_of(subscription)).state == "SUCCEED"
+
+
+async def test_an_outage_is_not_remembered_against_later_waits() -> None:
+    service = Service("job-a", "job-b", state="SUCCEED")
+    down = True
+
+    def fault(asked: list[str]) -> None:
+        if down:
+            raise InfrastructureError("down", retryable=True)
+
+    service.fault = fault
+    async with running(watching(service)) as watcher:
+        with watcher.subscribe("job-a", TICK) as subscription:
+            assert (await end_of(subscription)).error is not None
+        with watcher.subscribe("job-b", TICK) as subscription:
+            assert await subscription.next(0.02) is None, "one failed look is no reason to give up"
+            down = False
+            assert (await end_of(subscription)).state == "SUCCEED"
+
+
+async def test_an_unknown_error_code_is_tolerated_like_any_failure() -> None:
+    service = Service("job-a", "job-b", state="SUCCEED")
+    failures = iter([ApiError("what is this", code="FailedOperation")] * 3)
+
+    def fault(asked: list[str]) -> None:
+        for failure in failures:
+            raise failure
+
+    service.fault = fault
+    async with running(watching(service)) as watcher:
+        for job_id in ("job-a", "job-b"):
+            with watcher.subscribe(job_id, TICK) as subscription:
+                assert (await end_of(subscription)).state == "SUCCEED"
+
+
+async def test_a_stream_of_events_does_not_put_off_the_look() -> None:
+    service = Service("job-a")
+    timings = WatcherTimings(first=0.01, coalesce=0.1)
+    async with running(watching(service, timings=timings)) as watcher:
+        with watcher.subscribe("job-a", 1000) as subscription:
+            await subscription.next(2)
+            service.states["job-a"] = "SUCCEED"
+            ended = asyncio.create_task(end_of(subscription))
+            for _ in range(100):
+                watcher.hint("job-a", "TASK_INSTANCE_SUCCEED", 1.0)
+                await asyncio.sleep(0.02)
+                if ended.done():
+                    break
+            assert ended.done()
+            assert (await ended).source == "poll", "no event announced the end itself"
+
+
+async def test_an_event_about_something_else_is_not_taken_for_the_end() -> None:
+    service = Service("job-a")
+    async with running(watching(service)) as watcher:
+        with watcher.subscribe("job-a", TICK) as subscription:
+            await subscription.next(2)
+            watcher.hint("job-a", "JOB_RUNNING", 111.0)
+            await subscription.next(0.1)
+            service.states["job-a"] = "SUCCEED"
+            snapshot = await end_of(subscription)
+    assert (snapshot.source, snapshot.event_received_at) == ("poll", None)
+
+
+async def test_a_more_impatient_subscriber_is_heeded() -> None:
+    service = Service("job-a")
+    async with running(watching(service)) as watcher:
+        with watcher.subscribe("job-a", 1000) as patient:
+            await patient.next(2)
+            watcher._watches["job-a"].fresh -= 2000  # an old wait, looked at seldom
+            await patient.next(1.2)
+            before = service.calls["DescribeJobs"]
+            with watcher.subscribe("job-a", TICK):
+                await asyncio.sleep(0.3)
+            assert service.calls["DescribeJobs"] - before >= 3
 
 
 async def test_one_malformed_id_does_not_spoil_the_others() -> None:
@@ -463,6 +560,61 @@ async def test_without_events_polling_finds_the_end(emulator: Emulator, api: Api
     assert (snapshot.state, snapshot.source, snapshot.event_received_at) == ("SUCCEED", "poll", None)
 
 
+async def test_a_message_that_can_not_be_read_is_only_a_lost_hint(emulator: Emulator, api: ApiClient) -> None:
+    ear = listener(emulator, api)
+    cmq = CmqClient(StaticKeys(emulator.info.secret_id, emulator.info.secret_key), emulator.info.cmq_endpoint)
+    async with running(Watcher(api, ear)) as watcher:
+        await asyncio.wait_for(ear.hearing.wait(), 10)
+        for body in ("[" * 60000, "{", "\x00", '{"Events": 7}'):
+            await asyncio.to_thread(cmq.publish, emulator.info.topic, body)
+        job_id = await asyncio.to_thread(submit, api, emulator, "true")
+        with watcher.subscribe(job_id, 60) as subscription:
+            snapshot = await end_of(subscription, 15)
+        assert not watcher.crashed
+    await api.aclose()
+    assert (snapshot.state, snapshot.source) == ("SUCCEED", "event")
+
+
+async def test_keys_that_can_not_be_refreshed_do_not_end_waits(emulator: Emulator, api: ApiClient) -> None:
+    class Broken(StaticKeys):
+        async def aget(self) -> Any:
+            raise ConnectionError("no metadata service")
+
+    cmq = CmqClient(Broken("AKIDx", "y"), emulator.info.cmq_endpoint)
+    ear = EventListener(cmq, api, emulator.info.topic, f"{emulator.info.topic}-base")
+    async with running(Watcher(api, ear)) as watcher:
+        job_id = await asyncio.to_thread(submit, api, emulator, "true")
+        with watcher.subscribe(job_id, 1) as subscription:
+            assert (await end_of(subscription, 15)).state == "SUCCEED"
+        assert not watcher.crashed
+    await api.aclose()
+
+
+async def test_without_the_right_to_make_queues_waits_go_on_by_polling(emulator: Emulator, api: ApiClient) -> None:
+    info = emulator.info
+    stranger = ApiClient(StaticKeys(info.secret_id, "wrong"), api.settings)
+    ear = EventListener(CmqClient(StaticKeys(info.secret_id, "wrong"), info.cmq_endpoint), stranger, info.topic)
+    async with running(Watcher(api, ear)) as watcher:
+        job_id = await asyncio.to_thread(submit, api, emulator, "true")
+        with watcher.subscribe(job_id, 1) as subscription:
+            snapshot = await end_of(subscription, 15)
+    await stranger.aclose()
+    await api.aclose()
+    assert (snapshot.state, snapshot.source) == ("SUCCEED", "poll")
+
+
+def test_loops_that_have_ended_take_their_watchers_along() -> None:
+    from airflow_provider_tcbatch.client import registry
+
+    async def once() -> None:
+        async with shared_watcher("k", lambda: (watching(Service("job-a")), Closing())):  # type: ignore[arg-type, return-value]
+            pass
+
+    for _ in range(5):
+        asyncio.run(once())
+    assert len(registry._entries) <= 1
+
+
 async def test_a_message_that_nobody_here_waits_for_stays_in_a_shared_queue(emulator: Emulator, api: ApiClient) -> None:
     info = emulator.info
     queue = "shared-by-test"
@@ -480,7 +632,7 @@ async def test_a_message_that_nobody_here_waits_for_stays_in_a_shared_queue(emul
     ear = listener(emulator, api, queue)
     heard = asyncio.Event()
 
-    def hint(job_id: str, received_at: float) -> bool:
+    def hint(job_id: str, name: str, received_at: float) -> bool:
         heard.set()
         return job_id == "job-mine0000"
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,18 @@ def test_text_that_is_no_job_is_refused(text: str, problem: str) -> None:
 def test_an_unknown_choice_of_logs_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="failed, all or none"):
         submit(job("true"), logs="some")
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "30", float("nan"), float("inf"), True, timedelta(0)])
+@pytest.mark.parametrize("argument", ["timeout", "poll_interval"])
+def test_a_wrong_time_is_refused_at_parse(argument: str, wrong: Any) -> None:
+    with pytest.raises(InvalidRequest, match=argument):
+        submit(job("true"), **{argument: wrong})
+
+
+def test_times_may_be_timedeltas() -> None:
+    operator = submit(job("true"), timeout=timedelta(hours=1), poll_interval=timedelta(seconds=5))
+    assert (operator.timeout, operator.poll_interval) == (3600.0, 5.0)
 
 
 # -- what is stored, rendered and sent ------------------------------------------------------------------
@@ -215,6 +228,27 @@ def test_a_missing_template_file_is_named(tmp_path: Path) -> None:
 def test_a_command_that_ends_like_a_file_name_is_left_alone() -> None:
     operator = rendered(submit(job("python run.py config.yaml")))
     assert operator._final_job().tasks[0].application.command == "python run.py config.yaml"
+
+
+def test_text_that_ends_like_a_file_name_is_still_text() -> None:
+    text = "JobName: x\nTasks:\n- TaskName: a\n  Application:\n    DeliveryForm: LOCAL\n    Command: run config.yaml"
+    with pytest.raises(InvalidRequest, match="neither is given"):
+        submit(text)
+
+
+def test_what_another_task_returned_is_not_rendered() -> None:
+    """Airflow marks expanded values by identity; braces in them are data."""
+    body = job("docker inspect -f '{{.Id}}' {{ 6 * 7 }}")
+    operator = submit(body)
+    operator._do_render_template_fields(operator, operator.template_fields, {}, operator.get_template_env(), {id(body)})
+    assert operator._final_job().tasks[0].application.command == "docker inspect -f '{{.Id}}' {{ 6 * 7 }}"
+
+
+def test_literal_secrets_are_masked_in_the_log() -> None:
+    from airflow.sdk.log import redact
+
+    rendered(submit(FULL), ds="today")._final_job()
+    assert "docker-secret" not in str(redact("login failed for docker-secret"))
 
 
 def test_the_output_of_another_task_may_stand_anywhere_in_a_job() -> None:

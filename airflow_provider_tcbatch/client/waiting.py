@@ -1,0 +1,173 @@
+"""What waits are made of: snapshots, subscriptions, and the bookkeeping behind them.
+
+The scheduling itself is in :mod:`~airflow_provider_tcbatch.client.watcher`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_tcbatch.exceptions import TCBatchError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from airflow_provider_tcbatch.client.watcher import Watcher
+    from airflow_provider_tcbatch.models.actions import DescribeJobResult
+    from airflow_provider_tcbatch.models.views import JobView
+
+__all__ = ["Alarm", "JobSnapshot", "Subscription", "Watch", "WatcherTimings", "spawn"]
+
+
+@dataclass(frozen=True)
+class JobSnapshot:
+    """What is known of a job.
+
+    :param job_id: the job.
+    :param state: its state; empty if ``error`` is set.
+    :param view: the API's answer it was read from.
+    :param source: ``event`` if an event led to this read, else ``poll``.
+    :param observed_at: unix seconds when the API's answer arrived.
+    :param event_received_at: unix seconds when the event arrived, if one did.
+    :param error: why the job can't be watched any longer.
+    """
+
+    job_id: str
+    state: str = ""
+    view: JobView | DescribeJobResult | None = None
+    source: str = "poll"
+    observed_at: float = 0.0
+    event_received_at: float | None = None
+    error: TCBatchError | None = None
+
+
+@dataclass(frozen=True)
+class WatcherTimings:
+    """Paces of the watcher, in seconds.
+
+    :param first: a new wait is looked at within this time: an event may have come just before it.
+    :param coalesce: how long events are gathered before one call confirms them.
+    :param reconcile: longest time between two looks at a job while events flow, unless the wait's own
+        ``poll_interval`` is longer.
+    :param announce: an event that is later than this is taken as lost.
+    :param missing: how long a new job may be unknown to the service.
+    :param backoff: pause of a wait after its first failed look; doubled by each further one.
+    :param failures: failed looks at a job in a row before its waits are told.
+    """
+
+    first: float = 1.0
+    coalesce: float = 0.05
+    reconcile: float = 60.0
+    announce: float = 30.0
+    missing: float = 30.0
+    backoff: float = 4.0
+    failures: int = 5
+
+
+def spawn(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    """Start a background task in an empty context.
+
+    A task inherits the context of the coroutine that starts it: in a triggerer that is one task instance's
+    log file and trace, which must not receive what is done for everybody.
+    """
+    loop = asyncio.get_running_loop()
+    return contextvars.Context().run(lambda: loop.create_task(coroutine, name=name))
+
+
+class Alarm:
+    """Something to sleep on until it rings or time is up.
+
+    ``asyncio.wait_for`` would do, but on Python 3.10 and 3.11 it swallows a cancellation that meets the end of what
+    it waits for, and the task would never end.
+    """
+
+    __slots__ = ("_sleeper",)
+
+    def __init__(self) -> None:
+        self._sleeper: asyncio.Future[None] | None = None
+
+    async def sleep(self, timeout: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        self._sleeper = loop.create_future()
+        timer = None if timeout is None else loop.call_later(timeout, self.ring)
+        try:
+            await self._sleeper
+        finally:
+            self._sleeper = None
+            if timer is not None:
+                timer.cancel()
+
+    def ring(self) -> None:
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
+
+
+class Watch:
+    """One job and those who wait for it."""
+
+    __slots__ = (
+        "born",
+        "due",
+        "failed_at",
+        "failures",
+        "fresh",
+        "hinted_at",
+        "job_id",
+        "last",
+        "on_the_way",
+        "poll_interval",
+        "subscribers",
+    )
+
+    def __init__(self, job_id: str, now: float) -> None:
+        self.job_id = job_id
+        self.subscribers: list[Subscription] = []
+        self.poll_interval = 0.0
+        self.born = now
+        #: Since when it is looked at often; moved forward by an event.
+        self.fresh = now
+        self.due = float("inf")
+        self.on_the_way = False
+        #: Failed looks in a row, and when the last one was sent.
+        self.failures = 0
+        self.failed_at = float("-inf")
+        #: When an event announced its end (unix seconds).
+        self.hinted_at: float | None = None
+        self.last: JobSnapshot | None = None
+
+
+class Subscription:
+    """A wait for one job: yields a snapshot whenever its state or its counts have changed.
+
+    Only the latest snapshot is kept: a slow reader misses intermediate states, never the final one.
+    """
+
+    __slots__ = ("_alarm", "_latest", "_watch", "_watcher")
+
+    def __init__(self, watcher: Watcher, watch: Watch) -> None:
+        self._watcher = watcher
+        self._watch = watch
+        self._latest: JobSnapshot | None = watch.last
+        self._alarm = Alarm()
+
+    async def next(self, timeout: float | None = None) -> JobSnapshot | None:
+        """Return the next snapshot, or ``None`` when ``timeout`` seconds passed without one."""
+        if self._latest is None and (timeout is None or timeout > 0):
+            await self._alarm.sleep(timeout)
+        snapshot, self._latest = self._latest, None
+        return snapshot
+
+    def put(self, snapshot: JobSnapshot) -> None:
+        """Hand over a snapshot; called by the watcher."""
+        self._latest = snapshot
+        self._alarm.ring()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._watcher.unsubscribe(self, self._watch)
