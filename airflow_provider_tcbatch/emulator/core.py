@@ -147,6 +147,8 @@ class Core:
         self.batch = BatchState()
         self.client_tokens.clear()
         self.settings = self._initial_settings.model_copy()
+        # Fast clocks have run ahead of the wall's.
+        self.clock, self.queue_clock = Clock(), Clock()
         self.broker = self._new_broker()
         self.post = Post(self.broker, self.faults)
         self.capacity = Capacity(lambda: self.settings.capacity)

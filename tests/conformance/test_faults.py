@@ -1,0 +1,212 @@
+"""Trouble on demand, as official clients meet it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+from qcloud_cos import CosS3Client
+from qcloud_cos.cos_exception import CosClientError, CosServiceError
+from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
+
+from airflow_provider_tcbatch.emulator import Emulator
+from tests.conformance.conftest import Call, submission, task
+
+
+@pytest.fixture(autouse=True)
+def no_faults(emulator: Emulator) -> Iterator[None]:
+    yield
+    emulator.faults.clear()
+
+
+def code_of(call: Call, action: str, **params: Any) -> str:
+    with pytest.raises(TencentCloudSDKException) as caught:
+        call(action, **params)
+    return str(caught.value.get_code())
+
+
+def calls(emulator: Emulator, action: str) -> list[str]:
+    """How the calls of an action ended, oldest first."""
+    log = requests.get(f"{emulator.info.endpoint}/_emulator/calls", timeout=5).json()["calls"]
+    return [call["code"] for call in log if call["action"] == action]
+
+
+@pytest.mark.parametrize(
+    ("kind", "members", "code"),
+    [
+        ("throttle", {}, "RequestLimitExceeded"),
+        ("throttle", {"code": "RequestLimitExceeded.UinLimitExceeded"}, "RequestLimitExceeded.UinLimitExceeded"),
+        ("error", {}, "InternalError"),
+        ("error", {"code": "InternalError.CallCvm"}, "InternalError.CallCvm"),
+        ("http_error", {"status": 502}, "ServerNetworkError"),
+        ("drop", {}, "ClientNetworkError"),
+        ("clock_skew", {"seconds": -400}, "AuthFailure.SignatureExpire"),
+        ("clock_skew", {"seconds": 400}, "AuthFailure.SignatureExpire"),
+    ],
+)
+def test_requests_that_are_not_carried_out(
+    emulator: Emulator, batch: Call, kind: str, members: dict[str, Any], code: str
+) -> None:
+    fault = emulator.faults.add(kind, service="batch", action="SubmitJob", count=1, **members)
+    before = len(calls(emulator, "SubmitJob"))
+    jobs = emulator.on_loop(lambda core: len(core.jobs))
+    assert code_of(batch, "SubmitJob", **submission(task("true"))) == code
+    assert emulator.on_loop(lambda core: len(core.jobs)) == jobs
+    assert batch("DescribeJobs").RequestId
+    assert batch("SubmitJob", **submission(task("true"))).JobId
+    assert len(calls(emulator, "SubmitJob")) == before + 2
+    assert emulator.faults.all()[0].hits == 1
+    assert emulator.faults.remove(fault)
+
+
+@pytest.mark.parametrize(("kind", "code"), [("lose_answer", "ClientNetworkError"), ("error_after", "InternalError")])
+def test_job_exists_though_the_client_does_not_know(emulator: Emulator, batch: Call, kind: str, code: str) -> None:
+    emulator.faults.add(kind, service="batch", action="SubmitJob", count=1)
+    request = submission(task("true"), token=f"token-{time.time()}")
+    before = set(emulator.on_loop(lambda core: list(core.jobs)))
+    assert code_of(batch, "SubmitJob", **request) == code
+    made = set(emulator.on_loop(lambda core: list(core.jobs))) - before
+    assert made == {batch("SubmitJob", **request).JobId}
+
+
+def test_an_error_of_the_wrong_content_type_is_no_error_to_the_sdk(emulator: Emulator, batch: Call) -> None:
+    emulator.faults.add("content_type", action="DescribeJob")
+    assert batch("DescribeJob", JobId="job-00000000").JobState is None
+    emulator.faults.clear()
+    emulator.faults.add("content_type", action="DescribeJob", content_type="text/html")
+    assert code_of(batch, "DescribeJob", JobId="job-00000000") == "JSONDecodeError"
+
+
+@pytest.mark.parametrize("kind", ["slow", "slow_answer"])
+def test_slow(emulator: Emulator, batch: Call, kind: str) -> None:
+    emulator.faults.add(kind, action="DescribeJobs", seconds=0.3)
+    started = time.monotonic()
+    assert batch("DescribeJobs").RequestId
+    assert time.monotonic() - started >= 0.3
+
+
+def test_cmq(emulator: Emulator, tdmq: Call, cmq: Call) -> None:
+    queue = f"q{time.time_ns()}"
+    tdmq("CreateCmqQueue", QueueName=queue)
+    emulator.faults.add("throttle", service="cmq", target=queue, count=1)
+    emulator.faults.add("error", service="cmq", action="SendMessage", count=1)
+    emulator.faults.add("error", service="cmq", action="SendMessage", count=1, code="4300")
+    assert cmq("SendMessage", queueName="nowhere", msgBody="x")["code"] == 6000
+    assert [cmq("SendMessage", queueName=queue, msgBody="x")["code"] for _ in range(3)] == [4480, 4300, 0]
+    emulator.faults.add("lose_answer", service="cmq", action="ReceiveMessage", count=1)
+    with pytest.raises(requests.ConnectionError):
+        cmq("ReceiveMessage", queueName=queue)
+    assert tdmq("DescribeCmqQueueDetail", QueueName=queue).QueueDescribe.InactiveMsgNum == 1
+
+
+def test_dead_queue(emulator: Emulator, tdmq: Call, cmq: Call) -> None:
+    queue, topic = f"q{time.time_ns()}", f"t{time.time_ns()}"
+    tdmq("CreateCmqQueue", QueueName=queue)
+    tdmq("CreateCmqTopic", TopicName=topic)
+    tdmq("CreateCmqSubscribe", TopicName=topic, SubscriptionName="s", Protocol="queue", Endpoint=queue)
+    fault = emulator.faults.add("dead_queue", target=queue)
+    assert cmq("ReceiveMessage", queueName=queue)["code"] == 4440
+    assert cmq("PublishMessage", topicName=topic, msgBody="lost")["code"] == 0
+    assert code_of(tdmq, "SendCmqMsg", QueueName=queue, MsgContent="x", DelaySeconds=0) == (
+        "FailedOperation.CmqBackendError"
+    )
+    emulator.faults.remove(fault)
+    assert cmq("ReceiveMessage", queueName=queue)["code"] == 7000
+    emulator.faults.add("dead_queue", target=queue, code="6000")
+    assert cmq("ReceiveMessage", queueName=queue)["code"] == 6000
+
+
+def test_cos(emulator: Emulator, cos: CosS3Client) -> None:
+    bucket = emulator.info.bucket
+    for kind, status, code in (
+        ("throttle", 503, "SlowDown"),
+        ("error", 500, "InternalError"),
+        ("clock_skew", 403, "AccessDenied"),
+    ):
+        emulator.faults.add(kind, service="cos", action="PUT", target=bucket, count=1, seconds=100_000)
+        with pytest.raises(CosServiceError) as caught:
+            cos.put_object(Bucket=bucket, Key="fault", Body=b"x")
+        assert (caught.value.get_status_code(), caught.value.get_error_code()) == (status, code)
+        assert not cos.object_exists(bucket, "fault")
+    emulator.faults.add("error_after", service="cos", action="PUT", count=1)
+    with pytest.raises(CosServiceError):
+        cos.put_object(Bucket=bucket, Key="fault", Body=b"x")
+    assert cos.object_exists(bucket, "fault")
+    for kind in ("drop", "lose_answer"):
+        emulator.faults.add(kind, service="cos", action="DELETE", count=1)
+        with pytest.raises(CosClientError):
+            cos.delete_object(bucket, "fault")
+        assert cos.object_exists(bucket, "fault") is (kind == "drop")
+    emulator.faults.add("content_type", service="cos", action="GET", content_type="text/odd", count=1)
+    cos.put_object(Bucket=bucket, Key="fault", Body=b"x")
+    assert cos.get_object(bucket, "fault")["Content-Type"] == "text/odd"
+    emulator.faults.add("slow_answer", service="cos", action="HEAD", seconds=0.2)
+    started = time.monotonic()
+    assert cos.object_exists(bucket, "fault")
+    assert time.monotonic() - started >= 0.2
+
+
+def test_events(emulator: Emulator, batch: Call, tdmq: Call, cmq: Call) -> None:
+    queue, topic = f"q{time.time_ns()}", f"t{time.time_ns()}"
+    tdmq("CreateCmqQueue", QueueName=queue)
+    tdmq("CreateCmqTopic", TopicName=topic)
+    tdmq("CreateCmqSubscribe", TopicName=topic, SubscriptionName="s", Protocol="queue", Endpoint=queue)
+    emulator.faults.add("lose_event", action="JOB_RUNNING", target=topic)
+    emulator.faults.add("duplicate_event", action="JOB_SUCCEED", target=topic)
+    names = ("JOB_RUNNING", "JOB_SUCCEED", "TASK_SUCCEED")
+    notification = {"TopicName": topic, "EventConfigs": [{"EventName": name, "EventVars": []} for name in names]}
+    job_id = batch("SubmitJob", **submission(task("true"), Notifications=[notification])).JobId
+    emulator.wait_job(job_id)
+    messages = cmq("BatchReceiveMessage", queueName=queue, numOfMsg=16)["msgInfoList"]
+    events = [json.loads(message["msgBody"])["Events"][0]["EventName"] for message in messages]
+    assert sorted(events) == ["JOB_SUCCEED", "JOB_SUCCEED", "TASK_SUCCEED"]
+    # The timeline says what was published, not what arrived.
+    timeline = requests.get(f"{emulator.info.endpoint}/_emulator/jobs/{job_id}/timeline", timeout=5).json()
+    assert {event["event_name"] for event in timeline["events"]} == set(names)
+
+
+def test_control_api(emulator: Emulator, batch: Call) -> None:
+    url = f"{emulator.info.endpoint}/_emulator/faults"
+    added = requests.post(url, json={"kind": "throttle", "action": "DescribeJobs", "count": 1}, timeout=5)
+    assert added.status_code == 201
+    assert code_of(batch, "DescribeJobs") == "RequestLimitExceeded"
+    (listed,) = requests.get(url, timeout=5).json()["faults"]
+    assert (listed["id"], listed["hits"], listed["kind"]) == (added.json()["id"], 1, "throttle")
+    for bad in ({"kind": "earthquake"}, {"kind": "drop", "count": "many"}, {}, [], {"kind": 7}):
+        answer = requests.post(url, json=bad, timeout=5)
+        assert answer.status_code == 400
+        assert "invalid" in answer.json()["error"]
+    assert requests.delete(f"{url}/{listed['id']}", timeout=5).status_code == 200
+    assert requests.delete(f"{url}/{listed['id']}", timeout=5).status_code == 404
+    requests.post(url, json={"kind": "drop", "service": "cmq"}, timeout=5)
+    assert requests.delete(url, timeout=5).json() == {"faults": []}
+
+
+def test_clock_of_the_whole_service(emulator: Emulator, batch: Call, cmq: Call, cos: CosS3Client) -> None:
+    emulator.configure(clock_skew_seconds=-1000)
+    assert code_of(batch, "DescribeJobs") == "AuthFailure.SignatureExpire"
+    assert cmq("ReceiveMessage", queueName=emulator.info.topic)["code"] == 4100
+    with pytest.raises(CosServiceError, match="RequestTimeTooSkewed"):
+        cos.get_object(emulator.info.bucket, "x")
+
+
+def test_rate_limits(emulator: Emulator, batch: Call) -> None:
+    emulator.configure(rate_limits="intl")
+    ended = [_try(batch) for _ in range(6)]
+    assert ended.count("OK") < len(ended)
+    assert set(ended) == {"OK", "RequestLimitExceeded"}
+    assert ended[:2] == ["OK", "OK"]
+    emulator.configure(rate_limits="off")
+    assert [_try(batch) for _ in range(6)] == ["OK"] * 6
+
+
+def _try(batch: Call) -> str:
+    try:
+        batch("DescribeJobs")
+    except TencentCloudSDKException as error:
+        return str(error.get_code())
+    return "OK"

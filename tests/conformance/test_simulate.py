@@ -1,0 +1,110 @@
+"""Jobs that follow a script."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_tcbatch.emulator import Emulator
+from tests.conformance.conftest import Call, states, submission, task
+
+CN_TIME = "%Y-%m-%dT%H:%M:%SZ"
+
+
+@pytest.fixture(autouse=True)
+def simulated(emulator: Emulator) -> Iterator[None]:
+    emulator.configure(mode="simulate", speed=1000, simulated_seconds=60, job_quota=100_000, capacity=100_000)
+    yield
+    # Its clock has run ahead; jobs of other tests are not to be older than theirs.
+    emulator.reset()
+
+
+def script(seconds: str = "60", exit_code: str = "0", **members: Any) -> dict[str, Any]:
+    env = [{"Name": "EMULATOR_SECONDS", "Value": seconds}, {"Name": "EMULATOR_EXIT_CODE", "Value": exit_code}]
+    return task("this is not run", EnvVars=env, **members)
+
+
+def run(emulator: Emulator, batch: Call, *tasks: dict[str, Any], **job: Any) -> tuple[str, str]:
+    job_id = batch("SubmitJob", **submission(*tasks, **job)).JobId
+    return job_id, emulator.wait_job(job_id)
+
+
+def seconds_between(start: str, end: str) -> float:
+    return (datetime.strptime(end, CN_TIME) - datetime.strptime(start, CN_TIME)).total_seconds()
+
+
+def test_an_hour_is_played_in_seconds(emulator: Emulator, batch: Call) -> None:
+    started = time.monotonic()
+    job_id, state = run(emulator, batch, script("3600"))
+    assert time.monotonic() - started < 20
+    assert state == "SUCCEED"
+    (instance,) = batch("DescribeTask", JobId=job_id, TaskName="main").TaskInstanceSet
+    assert instance.ExitCode == 0
+    assert 3599 <= seconds_between(instance.RunningTime, instance.EndTime) < 3600 + 5000
+    assert not (Path(emulator.info.data_dir) / "jobs" / job_id).exists()
+    logs = batch("DescribeTaskLogs", JobId=job_id, TaskName="main").TaskInstanceLogSet[0]
+    assert (logs.StdoutLog, logs.StderrLog) == ("", "")
+
+
+def test_exit_codes_by_attempt(emulator: Emulator, batch: Call) -> None:
+    job_id, state = run(emulator, batch, script("1,5", "3,4,0", MaxRetryCount=2))
+    assert state == "SUCCEED"
+    assert states(emulator, job_id, "instance").count("RUNNING") == 3
+    job_id, state = run(emulator, batch, script(exit_code="7", FailedAction="INTERRUPT"))
+    assert state == "FAILED_INTERRUPTED"
+    (instance,) = batch("DescribeTask", JobId=job_id, TaskName="main").TaskInstanceSet
+    assert (instance.ExitCode, instance.StateReason) == (7, "The command ended with exit code 7")
+
+
+def test_timeout(emulator: Emulator, batch: Call) -> None:
+    job_id, state = run(emulator, batch, script("90", Timeout=30))
+    assert state == "FAILED"
+    (instance,) = batch("DescribeTask", JobId=job_id, TaskName="main").TaskInstanceSet
+    assert "Timeout" in instance.StateReason
+
+
+@pytest.mark.parametrize("env", [("soon", "0"), ("-1", "0"), ("nan", "0"), ("1", "256"), ("1", "x")])
+def test_a_script_that_makes_no_sense(emulator: Emulator, batch: Call, env: tuple[str, str]) -> None:
+    job_id, state = run(emulator, batch, script(*env))
+    assert state == "FAILED"
+    (instance,) = batch("DescribeTask", JobId=job_id, TaskName="main").TaskInstanceSet
+    assert "cannot be followed" in instance.StateReason
+
+
+def test_dependencies_and_terminations(emulator: Emulator, batch: Call) -> None:
+    emulator.configure(speed=100)
+    tasks = [script("10", name="first"), script("1000000", name="second")]
+    edges = [{"StartTask": "first", "EndTask": "second"}]
+    job_id = batch("SubmitJob", **submission(*tasks, Dependences=edges)).JobId
+    while batch("DescribeTask", JobId=job_id, TaskName="second").TaskState != "RUNNING":
+        time.sleep(0.01)
+    batch("TerminateJob", JobId=job_id)
+    assert emulator.wait_job(job_id) == "FAILED"
+    assert batch("DescribeTask", JobId=job_id, TaskName="first").TaskState == "SUCCEED"
+
+
+def test_thousands_at_once(emulator: Emulator, batch: Call) -> None:
+    """All of them run at the same time, and cost neither processes nor files."""
+    count = 2000
+    request = submission(script("1800"))
+
+    def submit(core: Any) -> list[str]:
+        from airflow_provider_tcbatch.emulator.batch.actions import HANDLERS
+        from airflow_provider_tcbatch.emulator.schema import schema
+
+        parsed = {**request, "Job": {**request["Job"], "Tasks": list(request["Job"]["Tasks"])}}
+        checked = schema("batch").check("SubmitJobRequest", parsed)
+        return [HANDLERS["SubmitJob"](core, checked)["JobId"] for _ in range(count)]
+
+    started = time.monotonic()
+    job_ids = emulator.on_loop(submit)
+    assert {emulator.wait_job(job_id) for job_id in job_ids} == {"SUCCEED"}
+    # Half an hour each; one after the other they would take 42 days.
+    assert time.monotonic() - started < 60
+    answer = batch("DescribeJobs", JobIds=job_ids[:100], Limit=100)
+    assert {job.JobState for job in answer.JobSet} == {"SUCCEED"}
