@@ -65,6 +65,17 @@ def get_provider_info() -> dict[str, Any]:
                     "region": _text("Region", "Region of jobs and buckets, such as ap-guangzhou."),
                     "zone": _text("Zone", "Availability zone for jobs that name none, such as ap-guangzhou-3."),
                     "token": _text("Session token", "Token of temporary keys (STS).", format="password"),
+                    "credentials": _text(
+                        "Credentials",
+                        "keys (Login and Password), default, environment, profile, cvm_role or tke_oidc. "
+                        "Empty: keys if Login is set, else default.",
+                    ),
+                    "profile": _text("Profile", "Profile of a credentials file."),
+                    "cvm_role": _text("CVM role", "CAM role of the CVM instance; default the one that is bound."),
+                    "role_arn": _text("Role to assume", "qcs::cam::uin/<account>:roleName/<role>"),
+                    "role_session_name": _text("Role session name", "What audit logs call this use of the role."),
+                    "role_duration": _text("Role duration", "Seconds that a role's keys hold; default 7200."),
+                    "sts_endpoint": _text("STS endpoint", "Host or URL; default sts.tencentcloudapi.com."),
                     "event_topic": _text(
                         "Event topic", "Name of the TDMQ CMQ topic that jobs publish to. Empty: waits poll only."
                     ),

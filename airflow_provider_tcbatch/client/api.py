@@ -19,7 +19,13 @@ from pydantic import ValidationError
 from airflow_provider_tcbatch.client.errors import api_error
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, RateLimiter
 from airflow_provider_tcbatch.client.retry import ATTEMPTS, retrying, retrying_async
-from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError, InfrastructureError, Throttled
+from airflow_provider_tcbatch.exceptions import (
+    ApiError,
+    ConfigurationError,
+    InfrastructureError,
+    PermissionDenied,
+    Throttled,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.credentials import CredentialSource
@@ -101,10 +107,19 @@ class ApiClient:
         return result
 
     def _call_once(self, action: Action[ResultT]) -> ResultT:
+        time.sleep(self.limiter.reserve(action.name()))
+        credential = self.credentials.get()
+        try:
+            return self._send(action, credential)
+        except PermissionDenied as error:
+            if not self._renews(error, credential):
+                raise
+        return self._send(action, self.credentials.get())
+
+    def _send(self, action: Action[ResultT], credential: Any) -> ResultT:
         name = action.name()
-        time.sleep(self.limiter.reserve(name))
         client = self._sync_client(action)
-        client.credential = self.credentials.get()
+        client.credential = credential
         self.sent[name] = self.sent.get(name, 0) + 1
         try:
             answer = client.call_json(name, action.to_wire())
@@ -135,10 +150,18 @@ class ApiClient:
         return await retrying_async(action.may_repeat, attempts)(self._acall_once, action)
 
     async def _acall_once(self, action: Action[ResultT]) -> ResultT:
-        name = action.name()
-        if delay := self.limiter.reserve(name):
+        if delay := self.limiter.reserve(action.name()):
             await asyncio.sleep(delay)
         credential = await self.credentials.aget()
+        try:
+            return await self._asend(action, credential)
+        except PermissionDenied as error:
+            if not self._renews(error, credential):
+                raise
+        return await self._asend(action, await self.credentials.aget())
+
+    async def _asend(self, action: Action[ResultT], credential: Any) -> ResultT:
+        name = action.name()
         client = await self._async_client(action)
         client.credential = credential
         self.sent[name] = self.sent.get(name, 0) + 1
@@ -216,6 +239,10 @@ class ApiClient:
             proxy=proxy,
         )
         return ClientProfile(httpProfile=http, language="en-US", request_client="airflow-provider-tcbatch")
+
+    def _renews(self, error: PermissionDenied, credential: Any) -> bool:
+        """Whether the keys were refused for their age, and others can be had. Nothing was carried out then."""
+        return error.code == "AuthFailure.TokenFailure" and self.credentials.discard(credential)
 
     def _translate(self, error: Exception, action: Action[Any]) -> ApiError | None:
         """The error in our own words; ``None`` for one that is not about this call."""

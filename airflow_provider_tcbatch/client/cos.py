@@ -40,6 +40,26 @@ class CosSettings:
     connection: str = "the connection"
 
 
+class _CurrentKeys:
+    """What the COS SDK reads before each request: keys that expire are replaced in the meantime."""
+
+    def __init__(self, source: CredentialSource) -> None:
+        self._source = source
+
+    @property
+    def secret_id(self) -> str:
+        return str(self._source.get().secret_id)
+
+    @property
+    def secret_key(self) -> str:
+        return str(self._source.get().secret_key)
+
+    @property
+    def token(self) -> str | None:
+        token: str | None = self._source.get().token
+        return token
+
+
 class CosClient:
     """Reads and writes objects.
 
@@ -85,7 +105,7 @@ class CosClient:
             options["Proxies"] = {"http": settings.proxy, "https": settings.proxy}
         config = CosConfig(
             Region=settings.region,
-            CredentialInstance=self._credentials.get(),
+            CredentialInstance=_CurrentKeys(self._credentials),
             Timeout=30,
             **options,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,16 @@ from airflow.sdk.log import mask_secret
 from airflow_provider_tcbatch.client.api import ApiClient, ApiSettings
 from airflow_provider_tcbatch.client.cmq import CmqClient, default_endpoint
 from airflow_provider_tcbatch.client.cos import CosClient, CosSettings
-from airflow_provider_tcbatch.client.credentials import CredentialSource, DefaultChain, StaticKeys
+from airflow_provider_tcbatch.client.credentials import (
+    AssumeRole,
+    CredentialSource,
+    CvmRole,
+    DefaultChain,
+    EnvironmentKeys,
+    ProfileFile,
+    StaticKeys,
+    TkeOidc,
+)
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, INTL_LIMITS
 from airflow_provider_tcbatch.exceptions import ConfigurationError
 
@@ -34,6 +43,13 @@ FIELDS = (
     "region",
     "zone",
     "token",
+    "credentials",
+    "profile",
+    "cvm_role",
+    "role_arn",
+    "role_session_name",
+    "role_duration",
+    "sts_endpoint",
     "endpoint",
     "tdmq_endpoint",
     "cmq_endpoint",
@@ -197,17 +213,64 @@ def _fields(extra: Mapping[str, Any], conn_id: str) -> dict[str, str]:
 
 
 def _credentials(connection: Connection, extra: Mapping[str, str], called: str) -> CredentialSource:
-    if not connection.login and not connection.password:
-        return DefaultChain()
+    """The source of keys that a connection chooses."""
+    source = _base_credentials(connection, extra, called)
+    source.mask = mask_secret
+    if "role_arn" not in extra:
+        return source
+    options: dict[str, Any] = {}
+    if "role_session_name" in extra:
+        options["session_name"] = extra["role_session_name"]
+    if "role_duration" in extra:
+        options["duration"] = _whole("role_duration", extra["role_duration"], called)
+    region = extra.get("region") or "ap-guangzhou"
+    role = AssumeRole(
+        source, extra["role_arn"], endpoint=_sts(extra), region=region, proxy=extra.get("proxy"), **options
+    )
+    role.mask = mask_secret
+    return role
+
+
+def _base_credentials(connection: Connection, extra: Mapping[str, str], called: str) -> CredentialSource:
+    given = bool(connection.login or connection.password)
+    kind = extra.get("credentials") or ("keys" if given else "default")
+    if kind in _SOURCES:
+        if given:
+            raise ConfigurationError(
+                f"Field credentials of {called} is {kind!r}, but Login or Password is set: clear them, or write keys"
+            )
+        return _SOURCES[kind](extra)
+    if kind != "keys":
+        known = ", ".join(("keys", *_SOURCES))
+        raise ConfigurationError(f"Field credentials of {called} is {kind!r}: write one of {known}")
     if not connection.login:
-        raise ConfigurationError(f"Field Login (the SecretId) of {called} is empty, but Password is set")
+        raise ConfigurationError(f"Field Login (the SecretId) of {called} is empty")
     if not connection.password:
-        raise ConfigurationError(f"Field Password (the SecretKey) of {called} is empty, but Login is set")
-    token = extra.get("token")
-    mask_secret(connection.password)
-    if token:
-        mask_secret(token)
-    return StaticKeys(connection.login, connection.password, token)
+        raise ConfigurationError(f"Field Password (the SecretKey) of {called} is empty")
+    return StaticKeys(
+        connection.login, connection.password, extra.get("token"), description=f"fields Login and Password of {called}"
+    )
+
+
+#: Where keys come from if not from Login and Password, by the value of field ``credentials``.
+_SOURCES: dict[str, Callable[[Mapping[str, str]], CredentialSource]] = {
+    "default": lambda extra: DefaultChain(extra.get("profile"), sts=_sts(extra)),
+    "environment": lambda extra: EnvironmentKeys(),
+    "profile": lambda extra: ProfileFile(extra.get("profile"), sts=_sts(extra)),
+    "cvm_role": lambda extra: CvmRole(extra.get("cvm_role")),
+    "tke_oidc": lambda extra: TkeOidc(endpoint=_sts(extra), proxy=extra.get("proxy")),
+}
+
+
+def _sts(extra: Mapping[str, str]) -> str:
+    return extra.get("sts_endpoint") or f"sts.{extra.get('root_domain') or 'tencentcloudapi.com'}"
+
+
+def _whole(name: str, value: str, called: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise ConfigurationError(f"Field {name} of {called} is {value!r}: write whole seconds") from None
 
 
 def _sibling(endpoint: str | None) -> str | None:
@@ -271,6 +334,8 @@ class TencentCloudHook(BaseHook):
     async def asettings(self) -> ConnectionSettings:
         """The connection, read without blocking the event loop."""
         connection = await self.aget_connection(self.tencentcloud_conn_id)
+        # Keys tell the masker of themselves when they are first used, which is in a thread: Airflow's masker talks to
+        # the supervisor, and must not do so on the event loop.
         return ConnectionSettings.read(connection, self.region)
 
     @cached_property

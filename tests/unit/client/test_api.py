@@ -168,6 +168,24 @@ async def test_wrong_keys_name_the_field(call: Any, emulator: Emulator, api: Api
         await call(unknown, DescribeJobs())
 
 
+async def test_keys_that_have_aged_are_renewed_once(call: Any) -> None:
+    class Renewing(StaticKeys):
+        discarded = 0
+
+        def discard(self, credential: Any) -> bool:
+            self.discarded += 1
+            return True
+
+    answers = iter([(200, "application/json", error("AuthFailure.TokenFailure"))])
+    good = (200, "application/json", response(JobId="job-1"))
+    with server(lambda *_: next(answers, good)) as url:
+        client = client_of(url)
+        client.credentials = keys = Renewing("AKIDx", "y")
+        # Even for a write: what was refused for its keys was not carried out.
+        assert (await call(client, SubmitJob.parse(SUBMIT))).job_id == "job-1"
+    assert keys.discarded == 1
+
+
 async def test_a_proxy_is_used(call: Any) -> None:
     """With httpx 0.28 the SDK's own way of passing a proxy raises."""
     seen: list[str] = []

@@ -2,12 +2,20 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk import Connection
 
-from airflow_provider_tcbatch.client.credentials import DefaultChain, StaticKeys
+from airflow_provider_tcbatch.client.credentials import (
+    AssumeRole,
+    CvmRole,
+    DefaultChain,
+    EnvironmentKeys,
+    ProfileFile,
+    StaticKeys,
+)
 from airflow_provider_tcbatch.client.limits import INTL_LIMITS
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.exceptions import ConfigurationError
@@ -52,6 +60,29 @@ def test_without_keys_the_machines_own_are_used() -> None:
     assert isinstance(read(login=None, password=None).credentials, DefaultChain)
 
 
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [("default", DefaultChain), ("environment", EnvironmentKeys), ("profile", ProfileFile), ("cvm_role", CvmRole)],
+)
+def test_the_source_of_keys_can_be_chosen(kind: str, source: type) -> None:
+    assert type(read(login=None, password=None, credentials=kind).credentials) is source
+
+
+def test_a_role_is_assumed_with_the_keys_of_the_connection() -> None:
+    role = "qcs::cam::uin/100000000001:roleName/batch"
+    credentials = read(role_arn=role, role_duration=3600, root_domain="intl.tencentcloudapi.com").credentials
+    assert isinstance(credentials, AssumeRole)
+    assert role in credentials.identity
+    assert "secret" not in credentials.identity
+
+
+def test_no_keys_anywhere_names_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    chain = DefaultChain(metadata="http://127.0.0.1:1")
+    with pytest.raises(ConfigurationError, match=r"No credentials.*Login.*Password"):
+        chain.get()
+
+
 def test_the_rates_can_be_chosen() -> None:
     assert read(api_limits="intl").api.limits is INTL_LIMITS
     for own in ({"DescribeJobs": 3}, '{"DescribeJobs": 3}'):
@@ -65,6 +96,10 @@ def test_the_rates_can_be_chosen() -> None:
         ({"region": ""}, "field region"),
         ({"login": None}, "Login"),
         ({"password": None}, "Password"),
+        ({"credentials": "moon"}, "credentials"),
+        ({"credentials": "environment"}, "credentials"),
+        ({"role_arn": "batch"}, "role_arn"),
+        ({"role_arn": "qcs::cam::uin/1:roleName/b", "role_duration": "long"}, "role_duration"),
         ({"api_share": "2"}, "api_share"),
         ({"api_share": "much"}, "api_share"),
         ({"api_limits": "moon"}, "api_limits"),
@@ -75,7 +110,7 @@ def test_the_rates_can_be_chosen() -> None:
 def test_a_wrong_field_is_named_with_its_connection(wrong: dict[str, Any], field: str) -> None:
     with pytest.raises(ConfigurationError, match=field) as caught:
         read(**wrong)
-    assert "'prod'" in str(caught.value)
+    assert "'prod'" in str(caught.value) or "role_arn" in str(caught.value)
 
 
 def test_a_mistyped_field_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
