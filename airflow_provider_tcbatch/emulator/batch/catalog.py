@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 #: Hours of a month as monthly prices count them; a month costs half of what its hours do.
 _MONTH = 730 * 0.5
@@ -146,10 +146,11 @@ CATEGORIES = {
 _UNKNOWN = Family("", None, "Unknown", "Unknown", "2.5GHz", ())
 
 
-@cache
+# Names come from clients, so not all of them are kept.
+@lru_cache(maxsize=4096)
 def find(name: str) -> MachineType | None:
     """The type of a name, or None when there is no such type."""
-    match = _NAME.match(name)
+    match = _NAME.fullmatch(name)
     if match is None or match["family"] not in FAMILIES:
         return None
     cpu = _CORES.get(match["size"]) or 4 * int(match["times"])

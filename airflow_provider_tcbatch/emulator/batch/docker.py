@@ -38,6 +38,8 @@ class Container:
     folder: Path
     variables: dict[str, str]
     volumes: dict[str, Path]
+    #: Whether an engine has answered.
+    reached: bool = False
     name: str = field(default_factory=lambda: f"tcbatch-{secrets.token_hex(8)}")
 
     @property
@@ -87,6 +89,7 @@ class Container:
         status, text = await self._run("version", "--format", "{{.Server.Version}}", patience=_PATIENCE)
         if status != 0:
             raise DockerError(f"no Docker engine answers on this machine: {text}")
+        self.reached = True
         image = self.spec["Image"]
         if image.startswith("-"):
             raise DockerError(f"{image!r} is no image")
@@ -109,6 +112,8 @@ class Container:
 
     async def remove(self) -> None:
         """Make sure that nothing is left of the container, nor of passwords."""
+        if not self.reached:
+            return
         with contextlib.suppress(DockerError):
             await self._run("rm", "--force", self.name, patience=_PATIENCE)
         with contextlib.suppress(OSError):

@@ -77,7 +77,7 @@ class Instance:
     machine_id: str | None = None
     #: The environment's node that it occupies.
     compute_node: Node | None = None
-    #: Whether an attempt has, or is about to get, a machine that could be lost.
+    #: Whether an attempt has a machine that could be lost.
     placed: bool = False
     #: Set by the loss of its machine just before the coroutine is cancelled.
     lost_reason: str | None = None

@@ -208,7 +208,7 @@ def _select(core: Core, params: Params, more: dict[str, Any], unknown: str) -> S
 def describe_compute_env_activities(core: Core, params: Params) -> Params:
     """DescribeComputeEnvActivities: newest first."""
     env = find_env(core, params["EnvId"])
-    found = list(reversed(env.activities))
+    found = list(reversed(env.activities.values()))
     wanted = params.get("Filters")
     if wanted is not None:
         if wanted["Name"] != "compute-node-id":

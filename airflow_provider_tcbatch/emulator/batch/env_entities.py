@@ -87,14 +87,15 @@ class ComputeEnv:
     data: dict[str, Any]
     next_action: str = ""
     nodes: dict[str, Node] = field(default_factory=dict)
-    #: Newest last.
-    activities: list[Activity] = field(default_factory=list)
+    #: By id, newest last.
+    activities: dict[str, Activity] = field(default_factory=dict)
     notifications: dict[str, list[tuple[str, list[dict[str, str]]]]] = field(default_factory=dict)
     changed_at: float = 0.0
     #: Free nodes by id, the one that has been free longest first.
     _free: dict[str, Node] = field(default_factory=dict)
     _waiting: list[tuple[int, int, asyncio.Future[Node], Instance]] = field(default_factory=list)
     _order: itertools.count[int] = field(default_factory=itertools.count)
+    _addresses: itertools.count[int] = field(default_factory=itertools.count)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -111,6 +112,11 @@ class ComputeEnv:
     def attached(self) -> int:
         """Nodes that a user put in."""
         return sum(node.origin == USER_ATTACHED for node in self.nodes.values())
+
+    def new_address(self) -> str:
+        """A private address for another machine."""
+        number = next(self._addresses) % 64_000
+        return f"10.10.{number // 250}.{number % 250 + 2}"
 
     async def take_node(self, instance: Instance, priority: int) -> Node:
         """Wait for a free node, after all who wait with a higher priority or came earlier with the same.

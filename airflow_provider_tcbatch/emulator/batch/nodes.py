@@ -43,7 +43,7 @@ def attach(core: Core, env: ComputeEnv, instance_id: str) -> None:
     """Take in a machine of the user's; its system is installed anew first."""
     node = Node(new_id("node", env.nodes), env, USER_ATTACHED, CREATED)
     node.instance_id, node.machine, node.created_at = instance_id, _any_machine(core, env), core.now()
-    node.address = _address(env)
+    node.address = env.new_address()
     env.nodes[node.node_id] = node
     _tell(core, node)
     node.worker = core.spawn(_boot(core, node), f"boot of {node.node_id}")
@@ -118,9 +118,9 @@ def _tell(core: Core, node: Node) -> None:
 
 
 def _begin(core: Core, node: Node, kind: str, cause: str) -> Activity:
-    taken = {activity.activity_id for activity in node.env.activities}
-    activity = Activity(new_id("act", taken), node.node_id, kind, cause, core.now(), instance_id=node.instance_id)
-    node.env.activities.append(activity)
+    activities = node.env.activities
+    activity = Activity(new_id("act", activities), node.node_id, kind, cause, core.now(), instance_id=node.instance_id)
+    activities[activity.activity_id] = activity
     return activity
 
 
@@ -152,7 +152,7 @@ async def _make(core: Core, node: Node, cause: str) -> None:
             cause = f"CreateComputeNode {node.node_id}"
             continue
         node.instance_id = activity.instance_id = new_id("ins")
-        node.address, node.created_at = _address(env), core.now()
+        node.address, node.created_at = env.new_address(), core.now()
         _set(core, node, CREATED)
         _end(core, activity)
         await _boot(core, node)
@@ -196,13 +196,6 @@ async def _destroy(core: Core, node: Node, cause: str) -> None:
     node.env.nodes.pop(node.node_id, None)
     _end(core, activity)
     node.worker = None
-
-
-def _address(env: ComputeEnv) -> str:
-    used = {node.address for node in env.nodes.values()}
-    return next(
-        address for number in range(65_000) if (address := f"10.10.{number // 250}.{number % 250 + 2}") not in used
-    )
 
 
 def _any_machine(core: Core, env: ComputeEnv) -> MachineType:

@@ -38,12 +38,18 @@ async def take(core: Core, instance: Instance) -> Failure | None:
 
 
 async def _take_node(core: Core, instance: Instance, env: ComputeEnv) -> Failure | None:
-    try:
-        node = await env.take_node(instance, instance.task.job.spec.get("Priority", 0))
-    except EnvironmentGone as error:
-        return Failure(str(error), was_running=False, hopeless=True)
+    while True:
+        try:
+            node = await env.take_node(instance, instance.task.job.spec.get("Priority", 0))
+        except EnvironmentGone as error:
+            return Failure(str(error), was_running=False, hopeless=True)
+        if node.state == RUNNING:
+            break
+        # It was lost between being given and being taken.
+        node.instance = None
     instance.compute_node = node
     instance.node, instance.machine = node.instance_id, node.machine
+    instance.placed = True
     _start(core, instance)
     return None
 
@@ -78,6 +84,7 @@ async def _rent(core: Core, instance: Instance) -> Failure | None:
         if job.notifications:
             instance.machine_id = new_id("node")
         instance.state_reason = instance.detailed_reason = ""
+        instance.placed = True
         _tell_machine(core, instance, CREATED)
         await core.sleep(core.settings.starting_seconds)
         _tell_machine(core, instance, RUNNING)

@@ -136,7 +136,6 @@ async def _attempt_with_slot(core: Core, instance: Instance) -> Failure | None:
     instance.attempts += 1
     lost = False
     try:
-        instance.placed = True
         failure = await placement.take(core, instance)
         if failure is None:
             try:
