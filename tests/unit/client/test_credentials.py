@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_tcbatch.client import credentials
+from airflow_provider_tcbatch.client import keys
 from airflow_provider_tcbatch.client.credentials import (
     AssumeRole,
     CredentialSource,
@@ -123,7 +123,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(credentials, "_announced", set())
+    monkeypatch.setattr(keys, "_announced", set())
     return tmp_path
 
 
@@ -137,7 +137,7 @@ class Clock:
         return self.now
 
 
-class Counting(credentials._Renewing):
+class Counting(keys.Renewing):
     """A source whose keys come from the test."""
 
     identity = description = "counting"
@@ -602,7 +602,7 @@ class TestDefaultChain:
         monkeypatch.setenv("TENCENTCLOUD_SECRET_KEY", "hush")
         assert chain().get().secret_id == "environment"
         assert chain().get().secret_id == "environment"
-        assert [record.message for record in caplog.records if record.name == credentials.__name__] == [
+        assert [record.message for record in caplog.records if record.name == keys.__name__] == [
             "Tencent Cloud keys come from this machine's CAM role",
             f"Tencent Cloud keys come from role {ROLE} of this pod's service account",
             "Tencent Cloud keys come from profile 'default' of a credentials file",

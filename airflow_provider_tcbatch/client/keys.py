@@ -1,0 +1,234 @@
+"""What all sources of keys have in common, and those whose keys are simply there."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from airflow_provider_tcbatch.exceptions import ConfigurationError, TCBatchError
+
+__all__ = ["CredentialSource", "EnvironmentKeys", "Keys", "Renewing", "StaticKeys"]
+
+log = logging.getLogger(__name__)
+
+#: Keys are renewed this many seconds before they expire, or a quarter of their life before if that is less.
+_MARGIN = 300.0
+#: After a renewal that failed, the old keys are used on for this long before the next try.
+_PAUSE = 30.0
+
+#: Identities of the sources that were logged already.
+_announced: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A key pair.
+
+    :param token: session token of temporary keys.
+    :param expires_at: unix seconds; ``None`` for keys that last.
+    :param reread_at: unix seconds when to look again, though the keys still hold.
+    """
+
+    secret_id: str
+    secret_key: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+    expires_at: float | None = None
+    reread_at: float | None = None
+
+
+class CredentialSource(ABC):
+    """Where keys come from."""
+
+    #: Short text without secrets that tells sources apart; part of the key of shared watchers.
+    identity: str
+
+    #: What people call it.
+    description: str
+
+    #: Told every secret that is about to be used, so that it can be kept out of logs.
+    mask: Callable[[str], None] | None = None
+
+    _shared: tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]] | None = None
+
+    @abstractmethod
+    def get(self) -> Any:
+        """Return a credential object of the SDK (``secret_id``, ``secret_key``, ``token``).
+
+        :raises ConfigurationError: if there are no keys to be had, naming what to set.
+        :raises ApiError: if the service that gives them can't be reached or is too busy.
+        """
+
+    def ready(self) -> Any:
+        """Return what :meth:`get` would return if that takes no time, else ``None``."""
+        return None
+
+    def discard(self, credential: Any) -> bool:
+        """Forget keys that the service refused (AuthFailure.TokenFailure), if they are still the current ones.
+
+        :param credential: what :meth:`get` returned.
+        :return: whether asking again can give others.
+        """
+        return False
+
+    async def aget(self) -> Any:
+        """Return what :meth:`get` returns without blocking the event loop."""
+        if (credential := self.ready()) is not None:
+            return credential
+        loop = asyncio.get_running_loop()
+        shared = self._shared
+        if shared is None or shared[0] is not loop or shared[1].done():
+            future = loop.run_in_executor(None, self.get)
+            # Whoever waits hears of an error; if nobody is left, asyncio must not complain.
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            shared = self._shared = (loop, future)
+        # Shielded: one caller that is cancelled must not take the keys away from the others.
+        return await asyncio.shield(shared[1])
+
+    def _credential(self, keys: Keys) -> Any:
+        from tencentcloud.common import credential
+        from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
+
+        for secret in (keys.secret_key, keys.token):
+            if secret and self.mask is not None:
+                self.mask(secret)
+        try:
+            made = credential.Credential(keys.secret_id, keys.secret_key, keys.token)
+        except TencentCloudSDKException as error:
+            # The SDK refuses keys with blanks around them.
+            raise ConfigurationError(
+                f"The SecretId or the SecretKey of {self.description} can't be used: {error.get_message()}"
+            ) from None
+        if self.identity not in _announced:
+            _announced.add(self.identity)
+            log.info("Tencent Cloud keys come from %s", self.description)
+        return made
+
+
+class StaticKeys(CredentialSource):
+    """A key pair, or a temporary key pair with its token.
+
+    :param secret_id: SecretId.
+    :param secret_key: SecretKey.
+    :param token: session token of temporary keys.
+    :param description: what people call it.
+    """
+
+    def __init__(
+        self,
+        secret_id: str,
+        secret_key: str,
+        token: str | None = None,
+        *,
+        description: str = "the connection's fields Login and Password",
+    ) -> None:
+        self.description = description
+        self._keys = Keys(secret_id, secret_key, token or None)
+        digest = hashlib.sha256("\0".join((secret_id, secret_key, token or "")).encode()).hexdigest()[:16]
+        self.identity = f"keys:{digest}"
+        self._made: Any = None
+
+    def get(self) -> Any:
+        if self._made is None:
+            self._made = self._credential(self._keys)
+        return self._made
+
+    def ready(self) -> Any:
+        # The first import of the SDK takes long enough to be felt on an event loop.
+        return self._made
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Keys in use; one object, so that a thread sees all of it or nothing."""
+
+    credential: Any
+    expires_at: float
+    renew_at: float
+
+
+class Renewing(CredentialSource):
+    """Base of the sources whose keys have to be fetched, and fetched again."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._held: _Held | None = None
+
+    @abstractmethod
+    def fetch(self) -> Keys:
+        """Get new keys; may take its time.
+
+        :raises TCBatchError: if there are none to be had.
+        """
+
+    def get(self) -> Any:
+        if (credential := self.ready()) is not None:
+            return credential
+        with self._lock:
+            # Meanwhile another thread may have fetched them.
+            if (credential := self.ready()) is None:
+                self._held = self._renewed(self._held)
+                credential = self._held.credential
+            return credential
+
+    def ready(self) -> Any:
+        held = self._held
+        return held.credential if held is not None and self._clock() < held.renew_at else None
+
+    def discard(self, credential: Any) -> bool:
+        with self._lock:
+            if self._held is not None and self._held.credential is credential:
+                self._held = None
+        return True
+
+    def _renewed(self, held: _Held | None) -> _Held:
+        try:
+            keys = self.fetch()
+            credential = self._credential(keys)
+        except TCBatchError as error:
+            now = self._clock()
+            if held is None or held.expires_at <= now:
+                raise
+            log.warning("Keys of %s could not be renewed, the old ones are used for now: %s", self.description, error)
+            return replace(held, renew_at=min(now + _PAUSE, held.expires_at))
+        expires_at = float("inf") if keys.expires_at is None else keys.expires_at
+        early = expires_at - min(_MARGIN, (expires_at - self._clock()) / 4)
+        return _Held(credential, expires_at, early if keys.reread_at is None else min(early, keys.reread_at))
+
+
+class EnvironmentKeys(CredentialSource):
+    """``TENCENTCLOUD_SECRET_ID``, ``TENCENTCLOUD_SECRET_KEY`` and, for temporary keys, ``TENCENTCLOUD_TOKEN``.
+
+    The SDK's own provider drops the token.
+    """
+
+    identity = "environment"
+    description = "environment variables TENCENTCLOUD_SECRET_ID and TENCENTCLOUD_SECRET_KEY"
+
+    _NAMES = ("TENCENTCLOUD_SECRET_ID", "TENCENTCLOUD_SECRET_KEY")
+
+    def __init__(self) -> None:
+        self._made: Any = None
+
+    def found(self) -> bool:
+        """Whether any of them is set: half a key pair is a mistake, not a reason to look elsewhere."""
+        return any(os.environ.get(name) for name in self._NAMES)
+
+    def get(self) -> Any:
+        if self._made is None:
+            missing = [name for name in self._NAMES if not os.environ.get(name)]
+            if missing:
+                raise ConfigurationError(f"No credentials in the environment: set {' and '.join(missing)}")
+            secret_id, secret_key = (os.environ[name] for name in self._NAMES)
+            self._made = self._credential(Keys(secret_id, secret_key, os.environ.get("TENCENTCLOUD_TOKEN") or None))
+        return self._made
+
+    def ready(self) -> Any:
+        return self._made
