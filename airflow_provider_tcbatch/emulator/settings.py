@@ -132,8 +132,9 @@ class Settings(BaseModel):
     )
     cvm_failures: Table = Field(
         {},
-        description="Machines that cannot be created: reason by instance type, image id, zone or `*`, as JSON. A reason "
-        "is no_stock, quota, image or a CVM error code; `no_stock*2` fails twice, then no more; `ok` never fails.",
+        description="Machines that cannot be created: reason by instance type, image id, zone or `*`, as JSON. "
+        "A reason is no_stock, quota, image or a CVM error code; `no_stock*2` fails twice, then no more; `ok` never "
+        "fails.",
     )
     sold_out_types: Names = Field(
         ["GN10X.2XLARGE40"], description="Instance types listed as SOLD_OUT, which cannot be created, as JSON."
