@@ -20,7 +20,8 @@ from airflow_provider_tcbatch.emulator.settings import Settings
 
 
 def core_with(**settings: Any) -> Any:
-    return SimpleNamespace(settings=Settings(**settings), batch=BatchState())
+    no_faults = SimpleNamespace(machine=lambda kind, names: None)
+    return SimpleNamespace(settings=Settings(**settings), batch=BatchState(), faults=no_faults)
 
 
 @pytest.mark.parametrize(
