@@ -247,7 +247,11 @@ def demo(folder: Path, *, keep: bool) -> None:
     with EmulatorProcess(folder / "emulator") as emulator:
         emulator.control("settings", method="PATCH", body={"starting_seconds": MACHINE_START})
         step(f"Starting Airflow (API server, scheduler, DAG processor, triggerer) in {folder.relative_to(ROOT)}")
-        connections: dict[str, Any] = {"tencentcloud_default": json.loads(emulator.connection)}
+        connection = json.loads(emulator.connection)
+        # The topic's durable queue: what is published before the triggerer listens waits there. A queue of the
+        # triggerer's own, the default, would on a slow machine come too late for such a short job.
+        connection["extra"]["event_queue"] = f"{emulator.info['topic']}-base"
+        connections: dict[str, Any] = {"tencentcloud_default": connection}
         with AirflowStack(folder / "airflow", dags=ROOT / "example_dags", connections=connections) as stack:
             step(f"Airflow answers at {stack.url}")
             report(stack, emulator, *run_dag(stack, emulator, step))
