@@ -17,7 +17,7 @@ from airflow_provider_tcbatch.emulator.batch.state import BatchState
 from airflow_provider_tcbatch.emulator.clock import Clock
 from airflow_provider_tcbatch.emulator.cmq.broker import Broker
 from airflow_provider_tcbatch.emulator.cos.store import ObjectStore
-from airflow_provider_tcbatch.emulator.faults import Faults
+from airflow_provider_tcbatch.emulator.faults import Fault, Faults
 from airflow_provider_tcbatch.emulator.journal import CallLog
 from airflow_provider_tcbatch.emulator.post import Post
 from airflow_provider_tcbatch.emulator.rates import RateLimiter
@@ -136,6 +136,17 @@ class Core:
         self.queue_clock.speed = self.settings.cmq_speed
         self.calls.resize(self.settings.call_log_size)
         self.capacity.serve()
+
+    def add_fault(self, kind: str, **members: Any) -> Fault:
+        """Add a fault; one that names a compute node meets it at once.
+
+        :raises pydantic.ValidationError: for an unknown kind or member, or an impossible value.
+        """
+        from airflow_provider_tcbatch.emulator.batch.accidents import hit_node
+
+        fault = self.faults.add(kind, **members)
+        hit_node(self, fault)
+        return fault
 
     async def reset(self) -> None:
         """Forget all jobs, messages, objects, calls and changed settings."""

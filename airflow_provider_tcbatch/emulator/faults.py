@@ -24,6 +24,7 @@ RequestKind = Literal[
 ]
 EventKind = Literal["lose_event", "duplicate_event", "delay_event", "reorder_event", "garble_event"]
 QueueKind = Literal["dead_queue"]
+MachineKind = Literal["lose_machine", "reclaim_machine", "fail_creation"]
 
 REQUEST_KINDS: frozenset[str] = frozenset(get_args(RequestKind))
 EVENT_KINDS: frozenset[str] = frozenset(get_args(EventKind))
@@ -39,7 +40,7 @@ class Fault(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: str = ""
-    kind: RequestKind | EventKind | QueueKind = Field(description="What happens.")
+    kind: RequestKind | EventKind | QueueKind | MachineKind = Field(description="What happens.")
     service: Literal["batch", "tdmq", "cmq", "cos", "*"] = Field("*", description="Whose calls it meets.")
     action: str = Field(
         "*",
@@ -49,16 +50,21 @@ class Fault(BaseModel):
     target: str = Field(
         "*",
         max_length=1024,
-        description="Name of the queue (CMQ, dead_queue), of the topic (events), of the bucket (COS).",
+        description="Name of the queue (CMQ, dead_queue), of the topic (events), of the bucket (COS). Machines: id or name "
+        "of a job, its task, id of an environment, node or CVM. fail_creation: instance type or zone.",
     )
     probability: float = Field(1.0, gt=0, le=1, description="How likely it strikes when it could.")
     skip: NonNegativeInt = Field(0, description="How many matching calls it lets pass first.")
     count: PositiveInt | None = Field(None, description="How often it strikes before it is used up; null: always.")
     seconds: float = Field(
-        5.0, description="How long slow, slow_answer and delay_event take; how far clock_skew is off."
+        5.0,
+        description="How long slow, slow_answer, delay_event, reorder_event take; how far clock_skew is off; how long "
+        "a machine runs before it is lost.",
     )
     code: str | None = Field(
-        None, max_length=100, description="Error code of throttle, error, error_after, dead_queue."
+        None,
+        max_length=100,
+        description="Error code of throttle, error, error_after, dead_queue, fail_creation; reason of a lost machine.",
     )
     status: int = Field(500, ge=400, le=599, description="HTTP status of http_error.")
     content_type: str = Field(
@@ -80,12 +86,12 @@ class Fault(BaseModel):
         """Whether it has struck as often as it should."""
         return self.count is not None and self.hits >= self.count
 
-    def meets(self, service: str, action: str, target: str) -> bool:
-        """Whether a call is one of those that it is for."""
+    def meets(self, service: str, action: str, targets: Collection[str]) -> bool:
+        """Whether a call, which may be about any of ``targets``, is one of those that it is for."""
         return (
             self.service in ("*", service)
             and self.action in ("*", action)
-            and self.target.lower() in ("*", target.lower())
+            and (self.target == "*" or self.target.lower() in (target.lower() for target in targets))
         )
 
 
@@ -113,6 +119,11 @@ class Faults:
         """Take a fault away; False when there is none of this id."""
         return self._faults.pop(fault_id, None) is not None
 
+    @property
+    def any(self) -> bool:
+        """Whether there are faults at all."""
+        return bool(self._faults)
+
     def clear(self) -> None:
         """Take all faults away."""
         self._faults.clear()
@@ -123,19 +134,26 @@ class Faults:
 
     def request(self, service: str, action: str, target: str = "") -> Fault | None:
         """The fault that strikes this call, if any does."""
-        return self._strike(service, action, target, REQUEST_KINDS)
+        return self._strike(service, action, (target,), REQUEST_KINDS)
 
     def event(self, event_name: str, topic: str) -> Fault | None:
         """The fault that strikes this event, if any does."""
-        return self._strike("batch", event_name, topic, EVENT_KINDS)
+        return self._strike("batch", event_name, (topic,), EVENT_KINDS)
 
     def queue(self, name: str) -> Fault | None:
         """The fault that makes this queue dead, if any does."""
-        return self._strike("cmq", "*", name, QUEUE_KINDS)
+        return self._strike("cmq", "*", (name,), QUEUE_KINDS)
 
-    def _strike(self, service: str, action: str, target: str, kinds: Collection[str]) -> Fault | None:
+    def machine(self, kind: str, names: Collection[str]) -> Fault | None:
+        """The fault of this kind that strikes a machine, if any does.
+
+        :param names: all that its ``target`` may be.
+        """
+        return self._strike("batch", "*", names, (kind,))
+
+    def _strike(self, service: str, action: str, targets: Collection[str], kinds: Collection[str]) -> Fault | None:
         for fault in self._faults.values():
-            if fault.kind not in kinds or fault.used_up or not fault.meets(service, action, target):
+            if fault.kind not in kinds or fault.used_up or not fault.meets(service, action, targets):
                 continue
             if fault.passed < fault.skip:
                 fault.passed += 1

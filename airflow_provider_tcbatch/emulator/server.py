@@ -199,7 +199,9 @@ class Service:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # Named explicitly: asyncio turns Nagle's algorithm off only for sockets that say they are TCP, and with it every
+    # answer on a kept connection would take 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
@@ -375,7 +377,7 @@ class FaultControl:
 
         :raises pydantic.ValidationError: for an unknown kind or member, or an impossible value.
         """
-        return self._emulator.on_loop(lambda core: core.faults.add(kind, **members).model_copy())
+        return self._emulator.on_loop(lambda core: core.add_fault(kind, **members).model_copy())
 
     def remove(self, fault: Fault | str) -> bool:
         """Take a fault, or the one of this id, away; False when there is none."""

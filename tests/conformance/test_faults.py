@@ -14,7 +14,7 @@ from qcloud_cos.cos_exception import CosClientError, CosServiceError
 from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
 
 from airflow_provider_tcbatch.emulator import Emulator
-from tests.conformance.conftest import Call, submission, task
+from tests.conformance.conftest import Call, states, submission, task
 
 
 @pytest.fixture(autouse=True)
@@ -210,3 +210,57 @@ def _try(batch: Call) -> str:
     except TencentCloudSDKException as error:
         return str(error.get_code())
     return "OK"
+
+
+def instances(batch: Call, job_id: str) -> list[tuple[str, str]]:
+    found = batch("DescribeTask", JobId=job_id, TaskName="main").TaskInstanceSet
+    return [(instance.TaskInstanceState, instance.StateReason) for instance in found]
+
+
+def test_machine_is_lost_under_an_instance(emulator: Emulator, batch: Call) -> None:
+    emulator.faults.add("lose_machine", target="lost", seconds=0, count=1)
+    job_id = batch("SubmitJob", **submission(task("sleep 60"), JobName="lost")).JobId
+    assert emulator.wait_job(job_id) == "FAILED"
+    assert instances(batch, job_id) == [("FAILED", "first heartbeat timeout")]
+    # Used up, and a retry is an attempt of its own.
+    emulator.faults.add("lose_machine", target="retried", seconds=0, count=1)
+    request = submission(task("test ! -e seen", MaxRetryCount=1), JobName="retried")
+    job_id = batch("SubmitJob", **request).JobId
+    assert emulator.wait_job(job_id) == "SUCCEED"
+    assert states(emulator, job_id, "instance").count("RUNNING") == 2
+
+
+def test_only_spot_machines_are_reclaimed(emulator: Emulator, batch: Call) -> None:
+    emulator.faults.add("reclaim_machine", seconds=0, code="reclaimed")
+    job_id = batch("SubmitJob", **submission(task("true"))).JobId
+    assert emulator.wait_job(job_id) == "SUCCEED"
+    spot = {"EnvData": {"InstanceType": "SA5.MEDIUM4", "InstanceChargeType": "SPOTPAID"}}
+    job_id = batch("SubmitJob", **submission(task("sleep 60", ComputeEnv=spot))).JobId
+    assert emulator.wait_job(job_id) == "FAILED"
+    assert instances(batch, job_id) == [("FAILED", "reclaimed")]
+
+
+def test_machine_cannot_be_made(emulator: Emulator, batch: Call) -> None:
+    emulator.faults.add("fail_creation", target="SA5.MEDIUM4", count=1)
+    job_id = batch("SubmitJob", **submission(task("true"))).JobId
+    assert emulator.wait_job(job_id) == "FAILED"
+    assert "ResourcesSoldOut" in instances(batch, job_id)[0][1]
+    job_id = batch("SubmitJob", **submission(task("true"))).JobId
+    assert emulator.wait_job(job_id) == "SUCCEED"
+
+
+def test_node_is_lost_at_once(emulator: Emulator, batch: Call) -> None:
+    env = {"EnvName": "e", "DesiredComputeNodeCount": 1, "EnvData": {"InstanceTypes": ["S5.MEDIUM4"]}}
+    env_id = batch("CreateComputeEnv", ComputeEnv=env, Placement={"Zone": "ap-guangzhou-3"}).EnvId
+    while not (nodes := running_nodes(batch, env_id)):
+        time.sleep(0.02)
+    fault = emulator.faults.add("lose_machine", target=nodes[0])
+    assert emulator.faults.all()[-1].hits == 1
+    emulator.faults.remove(fault)
+    assert running_nodes(batch, env_id) == []
+    batch("ModifyComputeEnv", EnvId=env_id, DesiredComputeNodeCount=0)
+
+
+def running_nodes(batch: Call, env_id: str) -> list[str]:
+    nodes = batch("DescribeComputeEnv", EnvId=env_id).ComputeNodeSet
+    return [node.ComputeNodeId for node in nodes if node.ComputeNodeState == "RUNNING"]

@@ -70,6 +70,9 @@ def rent(core: Core, data: dict[str, Any], zone: str) -> MachineType:
 
 def _refusal(core: Core, candidate: MachineType | str, data: dict[str, Any], zone: str) -> str | None:
     name = candidate if isinstance(candidate, str) else candidate.name
+    fault = core.faults.machine("fail_creation", (name, zone))
+    if fault is not None:
+        return fault.code or REASONS["no_stock"]
     for key in (name, data.get("ImageId", ""), zone, "*"):
         if key in core.settings.cvm_failures:
             scripted = _scripted(core, key, core.settings.cvm_failures[key])

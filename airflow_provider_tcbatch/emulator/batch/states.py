@@ -37,6 +37,10 @@ def set_instance(core: Core, instance: Instance, state: str) -> None:
         instance.launched_at = now
     elif state == RUNNING:
         instance.running_at = now
+        if core.faults.any:
+            from airflow_provider_tcbatch.emulator.batch import accidents
+
+            accidents.may_happen(core, instance)
     elif state in FINAL:
         instance.ended_at = now
     task.job.timeline.state(now, "instance", task.name, instance.index, state)

@@ -82,7 +82,7 @@ async def faults(core: Core, request: Request) -> JSONResponse:
             members = json.loads(await read_body(request, 65_536))
             if not isinstance(members, dict) or not isinstance(members.get("kind"), str):
                 raise ValueError("the body must be a JSON object with a kind")
-            return JSONResponse(core.faults.add(**members).model_dump(mode="json"), 201)
+            return JSONResponse(core.add_fault(**members).model_dump(mode="json"), 201)
         except ValidationError as error:
             details = [{"member": ".".join(map(str, e["loc"])), "problem": e["msg"]} for e in error.errors()]
             return JSONResponse({"error": "invalid fault", "details": details}, 400)
