@@ -55,3 +55,41 @@ def test_advice_names_the_connection_and_its_field(code: str, field: str) -> Non
 
 def test_an_unreachable_service_names_the_field_of_its_own_address() -> None:
     assert "tdmq_endpoint" in str(api_error("ClientNetworkError", "x", action="CreateCmqQueue", field="tdmq_endpoint"))
+
+
+def documented_codes() -> list[str]:
+    """Every code that the official SDK lists for Batch."""
+    from tencentcloud.batch.v20170312 import errorcodes
+
+    return sorted(value for name, value in vars(errorcodes).items() if name.isupper() and isinstance(value, str))
+
+
+FAMILIES: dict[str, tuple[type[e.ApiError], ...]] = {
+    "AllowedOneAttributeInEnvIdAndComputeEnv": (e.InvalidRequest,),
+    "InternalError": (e.InfrastructureError,),
+    "InvalidFilter": (e.InvalidRequest,),
+    "InvalidParameter": (e.InvalidRequest,),
+    "InvalidParameterAtLeastOneAttribute": (e.InvalidRequest,),
+    "InvalidParameterValue": (e.InvalidRequest,),
+    "InvalidZone": (e.InvalidRequest,),
+    "LimitExceeded": (e.QuotaExceeded,),
+    "ResourceInUse": (e.ResourceBusy,),
+    "ResourceNotFound": (e.NotFound,),
+    "UnauthorizedOperation": (e.PermissionDenied,),
+    "UnknownParameter": (e.InvalidRequest,),
+    "UnsupportedOperation": (e.ResourceBusy,),
+}
+
+
+@pytest.mark.parametrize("code", documented_codes())
+def test_every_documented_code_of_batch_has_its_class(code: str) -> None:
+    error = api_error(code, "text", action="AnAction")
+    assert type(error) in FAMILIES[code.split(".")[0]]
+    busy = code.endswith(("AcceptOtherRequest", "ComputeEnvAcceptOtherRequest"))
+    assert error.retryable == (isinstance(error, e.InfrastructureError) or busy)
+
+
+def test_the_list_of_documented_codes_is_the_real_one() -> None:
+    codes = documented_codes()
+    assert len(codes) > 60
+    assert "LimitExceeded.JobQuota" in codes
