@@ -312,19 +312,20 @@ def test_modify(batch: Call, emulator: Emulator, envs: Envs) -> None:
 
 
 def test_delete(batch: Call, emulator: Emulator, envs: Envs) -> None:
-    emulator.configure(env_deleting_seconds=0.5, node_creating_seconds=0.5)
-    env_id = envs.create(1)
-
-    def delete() -> Any:
+    def delete(env_id: str) -> Any:
         return batch("DeleteComputeEnv", EnvId=env_id)
 
-    assert code(delete) == "UnsupportedOperation.ComputeEnvOperation"
+    emulator.configure(env_deleting_seconds=60, node_creating_seconds=60)
+    young = envs.create(1)
+    assert code(lambda: delete(young)) == "UnsupportedOperation.ComputeEnvOperation"
     emulator.configure(delete_env_with_nodes="destroy")
-    assert code(delete) == "UnsupportedOperation.ComputeNodeForbidTerminate"
-    node_id = envs.until(env_id, lambda env: env.ComputeNodeMetrics.RunningCount == 1).ComputeNodeSet[0].ComputeNodeId
-    delete()
+    assert code(lambda: delete(young)) == "UnsupportedOperation.ComputeNodeForbidTerminate"
+    emulator.configure(node_creating_seconds=0.02)
+    env_id = envs.ready(1)
+    node_id = envs.show(env_id).ComputeNodeSet[0].ComputeNodeId
+    delete(env_id)
     assert envs.show(env_id).NextAction == "DELETING"
-    assert code(delete) == "UnsupportedOperation.ComputeEnvOperation"
+    assert code(lambda: delete(env_id)) == "UnsupportedOperation.ComputeEnvOperation"
     terminate = {"EnvId": env_id, "ComputeNodeId": node_id}
     assert code(lambda: batch("TerminateComputeNode", **terminate)) == "UnsupportedOperation.ComputeEnvOperation"
     for action, params, expected in (
@@ -335,9 +336,12 @@ def test_delete(batch: Call, emulator: Emulator, envs: Envs) -> None:
     ):
         assert code(lambda action=action, params=params: batch(action, EnvId=env_id, **params)) == expected
     assert code(lambda: submit(batch, bound("true", env_id))) == "ResourceNotFound.ComputeEnv"
-    while batch("DescribeComputeEnvs", EnvIds=[env_id]).TotalCount:
+    emulator.configure(env_deleting_seconds=0.02)
+    quick = envs.ready(2)
+    delete(quick)
+    while batch("DescribeComputeEnvs", EnvIds=[quick]).TotalCount:
         pass
-    assert code(lambda: envs.show(env_id)) == "ResourceNotFound.ComputeEnv"
+    assert code(lambda: envs.show(quick)) == "ResourceNotFound.ComputeEnv"
 
 
 def test_terminate_nodes(batch: Call, emulator: Emulator, envs: Envs) -> None:
