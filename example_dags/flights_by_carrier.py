@@ -88,7 +88,7 @@ def batch_task(name: str, command: str, instances: int, uploaded: Any) -> dict[s
     doc_md=__doc__,
     tags=["tencent-cloud", "batch", "example"],
     params={
-        "bucket": Param("flights-1250000000", type="string", description="COS bucket, with its APPID"),
+        "bucket": Param("airflow-1250000000", type="string", description="COS bucket, with its APPID"),
         "region": Param("ap-guangzhou", type="string", description="Region of the bucket and of the job"),
         "instance_type": Param("S5.MEDIUM4", type="string", description="Machine that runs one instance"),
         "image": Param("img-m4q71qnf", type="string", description="Image with Python 3 and the COS SDK"),

@@ -228,10 +228,14 @@ def report(stack: AirflowStack, emulator: EmulatorProcess, run_id: str, waiting:
 
 def stay(stack: AirflowStack, emulator: EmulatorProcess) -> None:
     """Leave everything running until Ctrl-C."""
-    console.print(f"Airflow's UI:  [bold]{stack.url}[/]   user [bold]{USERNAME}[/], password [bold]{stack.password}[/]")
-    console.print(f"Emulator:      [bold]{emulator.info['endpoint']}[/]   COS {emulator.info['cos_endpoint']}")
-    conf = json.dumps({"bucket": emulator.info["bucket"], "region": emulator.info["region"]})
-    console.print(f"To run the DAG again, trigger it with the configuration {conf}")
+    home = stack.home.relative_to(ROOT)
+    lines = [
+        f"Airflow's UI   [bold]{stack.url}[/]   user [bold]{USERNAME}[/]   password [bold]{stack.password}[/]",
+        f"Its commands   AIRFLOW_HOME=$PWD/{home} .venv/bin/airflow ...",
+        f"The emulator   {emulator.info['endpoint']}   COS {emulator.info['cos_endpoint']}",
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True)
     console.print("[bold]Ctrl-C[/] stops everything.")
     with contextlib.suppress(KeyboardInterrupt):
         while True:
