@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
@@ -9,13 +10,13 @@ from typing import TYPE_CHECKING
 from airflow_provider_tcbatch.client.listener import EventListener
 from airflow_provider_tcbatch.client.registry import shared_watcher
 from airflow_provider_tcbatch.client.watcher import Watcher
-from airflow_provider_tcbatch.exceptions import ConfigurationError
+from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError, ResourceBusy
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
 
-__all__ = ["job_watcher"]
+__all__ = ["job_watcher", "terminate"]
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,26 @@ def job_watcher(settings: ConnectionSettings) -> AbstractAsyncContextManager[Wat
         return Watcher(api, _listener(settings, api)), api
 
     return shared_watcher(settings.watcher_key, make)
+
+
+async def terminate(settings: ConnectionSettings, job_id: str, *, patience: float) -> None:
+    """Ask for a job's end without blocking the event loop; see :meth:`~.hooks.batch.TCBatchHook.terminate_job`."""
+    from airflow_provider_tcbatch.models.actions import TerminateJob
+
+    loop = asyncio.get_running_loop()
+    until = loop.time() + patience
+    api = settings.api_client()
+    try:
+        while True:
+            try:
+                await api.acall(TerminateJob(job_id=job_id), attempts=1)
+                return
+            except ApiError as error:
+                if loop.time() >= until or not (error.retryable or isinstance(error, ResourceBusy)):
+                    raise
+            await asyncio.sleep(0.5)
+    finally:
+        await api.aclose()
 
 
 def _listener(settings: ConnectionSettings, api: ApiClient) -> EventListener | None:

@@ -72,7 +72,8 @@ class TCBatchSubmitJobOperator(BaseOperator):
     :param poll_interval: longest time in seconds between two looks at the job while no events flow.
     :param timeout: seconds from submission after which the job is terminated and the task fails; ``None`` for ever.
         ``execution_timeout`` ends a deferred wait likewise.
-    :param cancel_on_kill: terminate the job when the task is killed while it runs on a worker.
+    :param cancel_on_kill: terminate the job when the task is killed on a worker, or marked as failed, succeeded or
+        skipped while it is deferred (the latter on Airflow 3.3 and later).
     :param logs: whose output to show in the task log: ``failed`` instances, ``all`` (the first ``log_instances``), or
         ``none``.
     :param log_instances: most instances whose output is shown.
@@ -228,6 +229,7 @@ class TCBatchSubmitJobOperator(BaseOperator):
                 deadline=self._deadline(context, submitted_at),
                 submitted_at=submitted_at,
                 errors=errors,
+                cancel_on_kill=self.cancel_on_kill,
             ),
             method_name="execute_complete",
         )

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_tcbatch.policies.killing import state_of, terminates
 from airflow_provider_tcbatch.policies.outcome import judge
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.waiting import JobSnapshot, Subscription
 
 __all__ = ["TCBatchJobTrigger"]
+
+#: Seconds that on_kill goes on asking for a job's end: a SUBMITTED job can't be ended yet.
+_KILL_SECONDS = 20.0
 
 
 class TCBatchJobTrigger(BaseTrigger):
@@ -35,6 +39,8 @@ class TCBatchJobTrigger(BaseTrigger):
     :param deadline: unix seconds at which to give up; ``None`` to wait for ever.
     :param submitted_at: unix seconds of the submission; only handed on in the event.
     :param errors: how often waiting for this job has failed so far; only handed on.
+    :param cancel_on_kill: terminate the job when the user marks the waiting task as failed, succeeded or skipped
+        (Airflow 3.3 and later tell the trigger).
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class TCBatchJobTrigger(BaseTrigger):
         deadline: float | None = None,
         submitted_at: float | None = None,
         errors: int = 0,
+        cancel_on_kill: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job_id = job_id
@@ -56,6 +63,7 @@ class TCBatchJobTrigger(BaseTrigger):
         self.deadline = deadline
         self.submitted_at = submitted_at
         self.errors = errors
+        self.cancel_on_kill = cancel_on_kill
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again in another process."""
@@ -69,6 +77,7 @@ class TCBatchJobTrigger(BaseTrigger):
                 "deadline": self.deadline,
                 "submitted_at": self.submitted_at,
                 "errors": self.errors,
+                "cancel_on_kill": self.cancel_on_kill,
             },
         )
 
@@ -80,6 +89,32 @@ class TCBatchJobTrigger(BaseTrigger):
             self.log.exception("Waiting for job %s failed", self.job_id)
             event = self._event("error", message=f"{type(error).__name__}: {error}")
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """Terminate the job if the user has put an end to the task.
+
+        Airflow 3.3.0 to 3.3.2 call this also when a trigger is merely handed to another triggerer, so what has become
+        of the task decides, see :mod:`~airflow_provider_tcbatch.policies.killing`. Airflow gives this 30 seconds.
+        """
+        ti = self.task_instance
+        if not self.cancel_on_kill or ti is None:  # under dag.test() there is none
+            return
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+        from asgiref.sync import sync_to_async
+
+        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
+        from airflow_provider_tcbatch.hooks.watching import terminate
+
+        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id]
+        )
+        state = state_of(states, ti.run_id, ti.task_id, ti.map_index)
+        if not terminates(state, worker=False):
+            self.log.info("Job %s is left alone: the task is %s", self.job_id, state or "cleared")
+            return
+        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
+        await terminate(settings, self.job_id, patience=_KILL_SECONDS)
+        self.log.info("Job %s is being terminated: the task is %s", self.job_id, state)
 
     async def _wait(self) -> dict[str, Any]:
         # Imported here: a DAG file that names this trigger should not pay for its clients.

@@ -83,6 +83,32 @@ def test_a_failing_command_is_explained(trigger: Trigger, emulator: EmulatorProc
     assert run.xcom("job") is None
 
 
+def job_state(emulator: EmulatorProcess, job_id: str) -> str:
+    states = {job["job_id"]: job["state"] for job in emulator.control("jobs")["jobs"]}
+    return str(states[job_id])
+
+
+@pytest.mark.parametrize(("dag_id", "map_index"), [("by_event", -1), ("mapped", 1)])
+def test_marking_a_deferred_task_as_failed_ends_its_job(
+    trigger: Trigger, airflow: AirflowStack, emulator: EmulatorProcess, dag_id: str, map_index: int
+) -> None:
+    run = trigger(dag_id)
+    api = airflow.api
+    api.wait_for_task(run.dag_id, run.run_id, "job", {"deferred"}, timeout=100, map_index=map_index)
+    job_id = api.xcom(run.dag_id, run.run_id, "job", "job_id", map_index=map_index)
+    wait_for("the job runs", lambda: job_state(emulator, job_id) == "RUNNING", timeout=60)
+    wait_for(
+        "the trigger runs", lambda: "RUNNING" in api.log(dag_id, run.run_id, "job", map_index=map_index), timeout=60
+    )
+    api.set_task_state(run.dag_id, run.run_id, "job", "failed", map_index=map_index)
+    wait_for("the job has ended", lambda: job_state(emulator, job_id) == "FAILED", timeout=60)
+    if map_index >= 0:
+        other = api.xcom(run.dag_id, run.run_id, "job", "job_id", map_index=1 - map_index)
+        assert job_state(emulator, other) == "RUNNING", "the task beside it is left alone"
+        api.set_task_state(run.dag_id, run.run_id, "job", "failed", map_index=1 - map_index)
+        wait_for("the other job has ended", lambda: job_state(emulator, other) == "FAILED", timeout=60)
+
+
 def test_a_job_from_a_template_file(trigger: Trigger, emulator: EmulatorProcess) -> None:
     run = trigger("templated", greeting="good day")
     run.succeed()

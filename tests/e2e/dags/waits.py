@@ -33,6 +33,12 @@ with DAG("by_event", schedule=None, params={"gate": Param("/nonexistent", type="
         poll_interval=3600,
     )
 
+# The jobs would run for an hour: their end is the user's doing.
+with DAG("mapped", schedule=None):
+    TCBatchSubmitJobOperator.partial(task_id="job", deferrable=True, poll_interval=5).expand(
+        job=[job("sleep 3600"), job("sleep 3600")]
+    )
+
 with DAG("by_polling", schedule=None):
     TCBatchSubmitJobOperator(task_id="job", job=job("sleep 3"), deferrable=True, poll_interval=2)
 
