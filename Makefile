@@ -66,7 +66,9 @@ $(DEMO): $(MADE) pyproject.toml $(CONSTRAINTS)
 	$(PIP) --editable '.[demo]'
 	@touch $@
 
+# tccli brings the SDK of every product, 600 MB that are hardly used: compiling it would take longer than all the rest.
 $(TEST): $(MADE) pyproject.toml $(CONSTRAINTS)
+	$(PIP) --no-compile tccli
 	$(PIP) --editable '.[test]'
 	@touch $(DEMO) $@
 
