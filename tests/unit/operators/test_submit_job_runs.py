@@ -146,4 +146,4 @@ def test_a_timeout_terminates_the_job(
     result = run(f"slow_{deferrable}", "sleep 120", deferrable=deferrable, timeout=3)
     assert result.state == "failed"
     assert emulator.wait_job(result.xcom("job_id")) == "FAILED"
-    assert "did not end within 3 s" in capfd.readouterr().out
+    assert "did not end within timeout (3 s from its submission)" in capfd.readouterr().out
