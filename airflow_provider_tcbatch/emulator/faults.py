@@ -50,7 +50,7 @@ class Fault(BaseModel):
     target: str = Field(
         "*",
         max_length=1024,
-        description="Name of the queue (CMQ, dead_queue), of the topic (events), of the bucket (COS). Machines: id or name "
+        description="Name of the queue (CMQ, dead_queue), topic (events), bucket (COS). Machines: id or name "
         "of a job, its task, id of an environment, node or CVM. fail_creation: instance type or zone.",
     )
     probability: float = Field(1.0, gt=0, le=1, description="How likely it strikes when it could.")
