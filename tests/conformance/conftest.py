@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,23 +19,11 @@ from tencentcloud.common.profile.http_profile import HttpProfile
 from tencentcloud.tdmq.v20200217 import models as tdmq_models
 from tencentcloud.tdmq.v20200217 import tdmq_client
 
-from airflow_provider_tcbatch.emulator import Emulator, Settings
+from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.emulator.signing import cmq as cmq_signing
+from tests.support.in_process import QUICK, emulator, running_emulator
 
-QUICK = Settings(submitted_seconds=0.05, starting_seconds=0.02, terminate_seconds=0.02, cmq_name_block_seconds=0)
-
-
-@pytest.fixture(scope="session")
-def _running() -> Iterator[Emulator]:
-    with Emulator(QUICK) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def emulator(_running: Emulator) -> Iterator[Emulator]:
-    """The session's emulator with its settings put back afterwards."""
-    yield _running
-    _running.configure(**QUICK.model_dump())
+__all__ = ["QUICK", "emulator", "running_emulator"]
 
 
 def profile(emulator: Emulator) -> ClientProfile:

@@ -1,28 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from airflow_provider_tcbatch.client.api import ApiClient, ApiSettings
 from airflow_provider_tcbatch.client.credentials import StaticKeys
-from airflow_provider_tcbatch.emulator import Emulator, Settings
+from airflow_provider_tcbatch.emulator import Emulator
+from tests.support.in_process import emulator, running_emulator
 
-QUICK = Settings(submitted_seconds=0.05, starting_seconds=0.02, terminate_seconds=0.02, cmq_name_block_seconds=0)
-
-
-@pytest.fixture(scope="session")
-def _running() -> Iterator[Emulator]:
-    with Emulator(QUICK) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def emulator(_running: Emulator) -> Iterator[Emulator]:
-    """The session's emulator with its settings put back afterwards."""
-    yield _running
-    _running.configure(**QUICK.model_dump())
+__all__ = ["emulator", "running_emulator"]
 
 
 @pytest.fixture

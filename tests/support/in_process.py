@@ -1,0 +1,26 @@
+"""The emulator in the tests' own process, one for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from airflow_provider_tcbatch.emulator import Emulator, Settings
+
+#: Nothing takes longer than it must.
+QUICK = Settings(submitted_seconds=0.05, starting_seconds=0.02, terminate_seconds=0.02, cmq_name_block_seconds=0)
+
+
+@pytest.fixture(scope="session")
+def running_emulator() -> Iterator[Emulator]:
+    """The emulator that all tests of a session share."""
+    with Emulator(QUICK) as running:
+        yield running
+
+
+@pytest.fixture
+def emulator(running_emulator: Emulator) -> Iterator[Emulator]:
+    """The session's emulator with its settings put back afterwards."""
+    yield running_emulator
+    running_emulator.configure(**QUICK.model_dump())
