@@ -65,7 +65,9 @@ QUICK: dict[str, dict[str, str]] = {
         "triggerer_health_check_threshold": "8",
         "runner_health_check_threshold": "20",
     },
-    "workers": {"min_heartbeat_interval": "2"},
+    # Also how long a worker may stay after its task has deferred. Meanwhile Airflow takes the worker's end for the end
+    # of the resumed task and fails it, if the trigger was quicker (apache/airflow#72716).
+    "workers": {"min_heartbeat_interval": "1"},
     "dag_processor": {
         # New files are found soon; what has been parsed is not parsed again and again.
         "refresh_interval": "5",

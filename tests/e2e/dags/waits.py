@@ -9,6 +9,10 @@ from airflow.sdk import DAG, Param
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 
 
+# No command ends within four seconds: a task that is resumed before the worker that deferred it has wound up is failed by
+# Airflow itself (apache/airflow#72716).
+
+
 def job(command: str, **env: str) -> dict[str, Any]:
     """A job of one task and one instance."""
     return {
@@ -40,12 +44,12 @@ with DAG("mapped", schedule=None):
     )
 
 with DAG("by_polling", schedule=None):
-    TCBatchSubmitJobOperator(task_id="job", job=job("sleep 3"), deferrable=True, poll_interval=2)
+    TCBatchSubmitJobOperator(task_id="job", job=job("sleep 4"), deferrable=True, poll_interval=2)
 
 with DAG("failing", schedule=None):
     TCBatchSubmitJobOperator(
         task_id="job",
-        job=job("echo reading part 7; echo 'part 7: no such object' >&2; exit 3"),
+        job=job("sleep 4; echo reading part 7; echo 'part 7: no such object' >&2; exit 3"),
         deferrable=True,
         poll_interval=2,
     )
