@@ -54,18 +54,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _print_settings() -> None:
-    from airflow_provider_tcbatch.emulator.settings import Settings
+    from airflow_provider_tcbatch.emulator.settings import Settings, as_text
 
     defaults = Settings()
     for name, field in Settings.model_fields.items():
-        print(f"{name} = {getattr(defaults, name)}\n    {field.description}")
+        print(f"{name} = {as_text(getattr(defaults, name))}\n    {field.description}")
 
 
 def _serve(options: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
     from airflow_provider_tcbatch.emulator.server import Launch, NotLoopback, loopback
-    from airflow_provider_tcbatch.emulator.settings import Settings
+    from airflow_provider_tcbatch.emulator.settings import Settings, problems
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("tcbatch_emulator").setLevel(options.log_level.upper())
@@ -89,8 +89,7 @@ def _serve(options: argparse.Namespace) -> int:
         loopback(launch.host)
         settings = Settings.model_validate(_pairs(options.settings))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        return _fail(problems)
+        return _fail("; ".join(f"{name}: {problem}" for name, problem in problems(error)))
     except (NotLoopback, ValueError) as error:
         return _fail(str(error))
     try:

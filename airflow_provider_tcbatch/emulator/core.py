@@ -137,10 +137,11 @@ class Core:
         self.calls.resize(self.settings.call_log_size)
         self.capacity.serve()
 
-    def add_fault(self, kind: str, **members: Any) -> Fault:
+    def add_fault(self, kind: str, /, **members: Any) -> Fault:
         """Add a fault; one that names a compute node meets it at once.
 
         :raises pydantic.ValidationError: for an unknown kind or member, or an impossible value.
+        :raises ValueError: for a member that only the emulator itself writes.
         """
         from airflow_provider_tcbatch.emulator.batch.accidents import hit_node
 

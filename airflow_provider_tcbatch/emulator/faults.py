@@ -30,6 +30,9 @@ REQUEST_KINDS: frozenset[str] = frozenset(get_args(RequestKind))
 EVENT_KINDS: frozenset[str] = frozenset(get_args(EventKind))
 QUEUE_KINDS: frozenset[str] = frozenset(get_args(QueueKind))
 
+#: What a fault says of itself; somebody who adds one has no say in it.
+_OWN_MEMBERS = frozenset({"id", "hits", "passed"})
+
 
 class Fault(BaseModel):
     """One kind of trouble, and whom it meets.
@@ -37,7 +40,7 @@ class Fault(BaseModel):
     Faults are looked through in the order in which they were added; the first that matches strikes, alone.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     id: str = ""
     kind: RequestKind | EventKind | QueueKind | MachineKind = Field(description="What happens.")
@@ -106,11 +109,15 @@ class Faults:
         self._dice = dice or random.Random()
         self._numbers = itertools.count(1)
 
-    def add(self, kind: str, **members: Any) -> Fault:
+    def add(self, kind: str, /, **members: Any) -> Fault:
         """Add a fault; :class:`Fault` says what there is.
 
         :raises pydantic.ValidationError: for an unknown kind or member, or an impossible value.
+        :raises ValueError: for a member that only the emulator itself writes.
         """
+        own = sorted(_OWN_MEMBERS & members.keys())
+        if own:
+            raise ValueError(f"{', '.join(own)}: only the emulator sets that")
         fault = Fault.model_validate({**members, "kind": kind, "id": f"fault-{next(self._numbers)}"})
         self._faults[fault.id] = fault
         return fault

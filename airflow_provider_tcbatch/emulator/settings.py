@@ -15,6 +15,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationError,
 )
 
 
@@ -32,6 +33,24 @@ def _default_capacity(settings: dict[str, Any]) -> int:
     return 1_000_000 if settings.get("mode") == "simulate" else 2 * (os.cpu_count() or 1)
 
 
+def problems(error: ValidationError) -> list[tuple[str, str]]:
+    """What is wrong with which member, for people to read."""
+    return [
+        (".".join(map(str, item["loc"])), _UNKNOWN if item["type"] == "extra_forbidden" else item["msg"])
+        for item in error.errors()
+        # A default that was not computed because something else is wrong is nobody's mistake.
+        if item["type"] != "default_factory_not_called"
+    ]
+
+
+_UNKNOWN = "there is no such setting; 'tcbatch-emulator settings' lists them"
+
+
+def as_text(value: Any) -> str:
+    """A value as ``--set`` takes it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 class Settings(BaseModel):
     """How the emulator behaves; may be changed while it runs.
 
@@ -39,7 +58,8 @@ class Settings(BaseModel):
     the most plausible reading and the setting is the switch to the other one.
     """
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    # Infinity is no JSON: the control API could neither show it nor wait for it.
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
     # -- jobs: what they do ----------------------------------------------------------------------------------
     mode: Literal["process", "simulate"] = Field(

@@ -24,6 +24,8 @@ from tencentcloud.common.credential import Credential
 from tencentcloud.common.profile.client_profile import ClientProfile
 from tencentcloud.common.profile.http_profile import HttpProfile
 
+from airflow_provider_tcbatch.emulator import Settings
+from airflow_provider_tcbatch.emulator.cli import main
 from tests.conformance.conftest import alive, request_of, submission, task
 
 COMMAND = [sys.executable, "-m", "airflow_provider_tcbatch.emulator.cli", "serve", "--port", "0", "--cos-port", "0"]
@@ -144,6 +146,26 @@ def test_bad_options(options: list[str], text: str) -> None:
     assert text in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_settings_are_listed_as_they_are_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["settings"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+    listed = dict(line.split(" = ", 1) for line in lines)
+    assert listed["sold_out_types"] == '["GN10X.2XLARGE40"]'
+    assert Settings.model_validate(listed) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("nonsense=1", "nonsense: there is no such setting; 'tcbatch-emulator settings' lists them"),
+        ("max_tasks=none", "max_tasks: Input should be a valid integer, unable to parse string as an integer"),
+    ],
+)
+def test_a_wrong_setting_is_the_only_one_named(capsys: pytest.CaptureFixture[str], wrong: str, message: str) -> None:
+    assert main(["serve", "--set", wrong]) == 2
+    assert capsys.readouterr().err == f"tcbatch-emulator: {message}\n"
 
 
 def test_taken_port(tmp_path: Path) -> None:

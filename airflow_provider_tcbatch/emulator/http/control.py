@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from starlette.responses import JSONResponse
 from airflow_provider_tcbatch.emulator.batch.entities import Job
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.http.body import TooLarge, read_body
+from airflow_provider_tcbatch.emulator.settings import problems
 
 
 def _job_view(job: Job) -> dict[str, Any]:
@@ -57,6 +59,8 @@ async def wait(core: Core, request: Request) -> JSONResponse:
         return _no_job(request)
     try:
         timeout = min(float(request.query_params.get("timeout", "30")), 3600.0)
+        if math.isnan(timeout):
+            raise ValueError("not a number")
     except ValueError:
         return JSONResponse({"error": "timeout must be a number of seconds"}, 400)
     with contextlib.suppress(asyncio.TimeoutError):
@@ -82,7 +86,8 @@ async def faults(core: Core, request: Request) -> JSONResponse:
             members = json.loads(await read_body(request, 65_536))
             if not isinstance(members, dict) or not isinstance(members.get("kind"), str):
                 raise ValueError("the body must be a JSON object with a kind")
-            return JSONResponse(core.add_fault(**members).model_dump(mode="json"), 201)
+            fault = core.add_fault(members.pop("kind"), **members)
+            return JSONResponse(fault.model_dump(mode="json"), 201)
         except ValidationError as error:
             details = [{"member": ".".join(map(str, e["loc"])), "problem": e["msg"]} for e in error.errors()]
             return JSONResponse({"error": "invalid fault", "details": details}, 400)
@@ -110,7 +115,7 @@ async def settings(core: Core, request: Request) -> JSONResponse:
                 raise ValueError("the body must be a JSON object")
             core.change_settings(changes)
         except ValidationError as error:
-            details = [{"setting": ".".join(map(str, e["loc"])), "problem": e["msg"]} for e in error.errors()]
+            details = [{"setting": name, "problem": problem} for name, problem in problems(error)]
             return JSONResponse({"error": "invalid settings", "details": details}, 400)
         except (ValueError, TooLarge, RecursionError) as error:
             return JSONResponse({"error": f"invalid body: {error}"}, 400)

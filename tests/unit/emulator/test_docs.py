@@ -6,7 +6,7 @@ from pathlib import Path
 from airflow_provider_tcbatch.emulator.batch.actions import HANDLERS as BATCH
 from airflow_provider_tcbatch.emulator.cmq.actions import HANDLERS as TDMQ
 from airflow_provider_tcbatch.emulator.cmq.dataplane import HANDLERS as CMQ
-from airflow_provider_tcbatch.emulator.settings import Settings
+from airflow_provider_tcbatch.emulator.settings import Settings, as_text
 
 TEXT = (Path(__file__).parents[3] / "docs" / "emulator.md").read_text()
 
@@ -17,7 +17,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
     defaults = Settings()
     for name, shown in rows.items():
         if name != "capacity":
-            assert shown.strip("`").lower() == str(getattr(defaults, name)).lower()
+            assert shown.strip("`") == as_text(getattr(defaults, name))
 
 
 def test_every_action_is_documented() -> None:
