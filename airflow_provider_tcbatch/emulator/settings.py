@@ -246,6 +246,14 @@ class Settings(BaseModel):
     # -- events ------------------------------------------------------------------------------------------------
     events: Literal["on", "off"] = Field("on", description="Whether events are published at all.")
     event_base64: bool = Field(False, description="Whether event bodies are Base64 encoded.")
+    event_body: Literal["wrapped", "bare", "snake", "minimal", "extended"] = Field(
+        "wrapped",
+        description="Form of an event body, of which Tencent shows one sample: as there; the event without its list "
+        "`Events`; members in snake_case; name and ids only; with members nobody knows and without times.",
+    )
+    event_vars_shape: Literal["objects", "lower", "mapping"] = Field(
+        "objects", description="EventVars in an event: objects of Name and Value, of name and value, or one mapping."
+    )
 
     # -- queues ------------------------------------------------------------------------------------------------
     cmq_name_block_seconds: NonNegativeFloat = Field(

@@ -54,6 +54,6 @@ def publish(
             log.warning("%s of %s is lost: the topic %s does not exist any more", name, subject, topic_name)
             continue
         now = core.now()
-        body = events.body(name, now, core.identity.region, members(), event_vars)
+        body = events.body(name, now, core.identity.region, members(), event_vars, core.settings)
         msg_id = core.post.deliver(topic, name, events.encode(body) if core.settings.event_base64 else body)
         yield Published(now, topic_name, msg_id, body)
