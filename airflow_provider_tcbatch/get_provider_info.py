@@ -94,6 +94,7 @@ def get_provider_info() -> dict[str, Any]:
                         "Root domain", "tencentcloudapi.com, or intl.tencentcloudapi.com for the international site."
                     ),
                     "proxy": _text("Proxy", "URL of a HTTP proxy for all requests."),
+                    "ca_file": _text("CA file", "PEM file of the authorities to trust; default the usual ones."),
                     "console_url": _text(
                         "Console address", "Template of a job's page, with {job_id}, {region} and {rid}."
                     ),

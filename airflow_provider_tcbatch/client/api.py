@@ -7,6 +7,7 @@ at the first call, never by importing this module.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -46,6 +47,7 @@ class ApiSettings:
     :param root_domain: ``tencentcloudapi.com``, or ``intl.tencentcloudapi.com`` for the international site.
     :param timeout: seconds that one HTTP request may take.
     :param proxy: proxy URL; without one the usual environment variables hold.
+    :param ca_file: certificates of the authorities to trust, as a PEM file; default is the usual ones.
     :param limits: requests per second by action.
     :param share: part of the limits that this process takes, 0 to 1.
     :param connection: how messages name the Airflow connection.
@@ -56,6 +58,7 @@ class ApiSettings:
     root_domain: str = "tencentcloudapi.com"
     timeout: float = 30.0
     proxy: str | None = None
+    ca_file: str | None = None
     limits: Mapping[str, float] = field(default_factory=lambda: CN_LIMITS)
     share: float = 0.5
     connection: str = "the connection"
@@ -139,7 +142,7 @@ class ApiClient:
                     action.version,
                     None,
                     self.settings.region,
-                    self._profile(action.service, self.settings.proxy),
+                    self._profile(action.service, blocking=True),
                 )
             return self._sync[action.service]
 
@@ -187,11 +190,12 @@ class ApiClient:
         from tencentcloud.common.common_client_async import CommonClient
 
         client = CommonClient(action.service, action.version, None, self.settings.region, self._profile(action.service))
-        # The SDK passes the proxy to httpx under a name that httpx 0.28 removed, and opens a connection
-        # per call. The client it has not used yet holds no connection and can be dropped.
+        # The SDK passes the proxy to httpx under a name that httpx 0.28 removed, takes a CA file for a client's certificate
+        # and opens a connection per call. The client it has not used yet holds no connection and can be dropped.
         client.http_client = httpx.AsyncClient(
             timeout=self.settings.timeout,
             proxy=self.settings.proxy,
+            verify=trust(self.settings.ca_file),
             limits=httpx.Limits(max_connections=16, max_keepalive_connections=8),
         )
         return client
@@ -226,7 +230,7 @@ class ApiClient:
 
     # -- shared --------------------------------------------------------------------------------------
 
-    def _profile(self, service: str, proxy: str | None = None) -> Any:
+    def _profile(self, service: str, *, blocking: bool = False) -> Any:
         from tencentcloud.common.profile.client_profile import ClientProfile
         from tencentcloud.common.profile.http_profile import HttpProfile
 
@@ -236,7 +240,9 @@ class ApiClient:
             endpoint=host,
             reqTimeout=self.settings.timeout,
             keepAlive=True,
-            proxy=proxy,
+            # The asynchronous client gets both otherwise; see _make_async_client.
+            proxy=self.settings.proxy if blocking else None,
+            certification=self.settings.ca_file if blocking else None,
         )
         return ClientProfile(httpProfile=http, language="en-US", request_client="airflow-provider-tcbatch")
 
@@ -294,6 +300,11 @@ class ApiClient:
                 request_id=request_id,
                 retryable=True,
             ) from None
+
+
+def trust(ca_file: str | None) -> ssl.SSLContext | bool:
+    """What httpx verifies servers with."""
+    return True if ca_file is None else ssl.create_default_context(cafile=ca_file)
 
 
 def _field(service: str) -> str:

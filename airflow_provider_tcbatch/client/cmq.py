@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_provider_tcbatch.client.api import trust
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
     ConfigurationError,
@@ -121,6 +122,7 @@ class CmqClient:
     :param endpoint: URL of the service (``https://cmq-gz.public.tencenttdmq.com``).
     :param connection: how messages name the Airflow connection.
     :param proxy: proxy URL, if any.
+    :param ca_file: certificates of the authorities to trust, as a PEM file; default is the usual ones.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class CmqClient:
         *,
         connection: str = "the connection",
         proxy: str | None = None,
+        ca_file: str | None = None,
     ) -> None:
         parts = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
         if parts.scheme not in ("http", "https") or not parts.netloc:
@@ -139,6 +142,7 @@ class CmqClient:
         self._credentials = credentials
         self._connection = connection
         self._proxy = proxy
+        self._ca_file = ca_file
         self._http: httpx.AsyncClient | None = None
 
     # -- actions -------------------------------------------------------------------------------------
@@ -180,7 +184,7 @@ class CmqClient:
 
         if self._http is None:
             # Making the client reads the CA bundle: not on the event loop.
-            self._http = await asyncio.to_thread(httpx.AsyncClient, proxy=self._proxy)
+            self._http = await asyncio.to_thread(self._make_http)
         form = self._form(action, params, await self._credentials.aget())
         try:
             response = await self._http.post(self._url, data=form, timeout=10 + wait)
@@ -188,12 +192,17 @@ class CmqClient:
             raise self._unreachable(action, error) from error
         return self._read(action, response)
 
+    def _make_http(self) -> httpx.AsyncClient:
+        import httpx
+
+        return httpx.AsyncClient(proxy=self._proxy, verify=trust(self._ca_file))
+
     def _send(self, action: str, params: dict[str, Any], wait: int = 0) -> dict[str, Any]:
         import httpx
 
         form = self._form(action, params, self._credentials.get())
         try:
-            with httpx.Client(proxy=self._proxy) as http:
+            with httpx.Client(proxy=self._proxy, verify=trust(self._ca_file)) as http:
                 response = http.post(self._url, data=form, timeout=10 + wait)
         except httpx.HTTPError as error:
             raise self._unreachable(action, error) from error

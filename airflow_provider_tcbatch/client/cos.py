@@ -31,12 +31,14 @@ class CosSettings:
     :param endpoint: URL of another server that speaks COS's protocol (an emulator), or a COS host name
         without the bucket (``cos-internal.ap-guangzhou.tencentcos.cn``); ``None`` for the public host.
     :param proxy: proxy URL, if any.
+    :param ca_file: certificates of the authorities to trust, as a PEM file; default is the usual ones.
     :param connection: how messages name the Airflow connection.
     """
 
     region: str
     endpoint: str | None = None
     proxy: str | None = None
+    ca_file: str | None = None
     connection: str = "the connection"
 
 
@@ -79,7 +81,7 @@ class CosClient:
             self._sdk = self._make()
         return self._sdk
 
-    def _make(self) -> Any:
+    def _make(self, **instead: Any) -> Any:
         from qcloud_cos import CosConfig, CosS3Client
 
         logger = logging.getLogger("qcloud_cos")
@@ -87,22 +89,11 @@ class CosClient:
             # The SDK reports every request at INFO: that would drown a task's own log.
             logger.setLevel(logging.WARNING)
         settings = self._settings
-        options: dict[str, Any] = {}
-        if settings.endpoint:
-            parts = urlsplit(settings.endpoint if "://" in settings.endpoint else f"https://{settings.endpoint}")
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ConfigurationError(
-                    f"{settings.endpoint!r} is not a COS address: check field cos_endpoint of {settings.connection}"
-                )
-            options["Scheme"] = parts.scheme
-            if _is_address(parts.hostname):
-                # Connect there, while the Host header (which is signed) still names bucket and region.
-                options.update(IP=parts.hostname, Port=parts.port or (443 if parts.scheme == "https" else 80))
-                options["ServiceDomain"] = parts.netloc
-            else:
-                options["Endpoint"] = parts.netloc
+        options = instead or self._options()
         if settings.proxy:
             options["Proxies"] = {"http": settings.proxy, "https": settings.proxy}
+        if settings.ca_file:
+            options["VerifySSL"] = settings.ca_file
         config = CosConfig(
             Region=settings.region,
             CredentialInstance=_CurrentKeys(self._credentials),
@@ -110,6 +101,22 @@ class CosClient:
             **options,
         )
         return CosS3Client(config)
+
+    def _options(self) -> dict[str, Any]:
+        """Where COS is, as the SDK wants to hear it."""
+        settings = self._settings
+        if not settings.endpoint:
+            return {}
+        parts = urlsplit(settings.endpoint if "://" in settings.endpoint else f"https://{settings.endpoint}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigurationError(
+                f"{settings.endpoint!r} is not a COS address: check field cos_endpoint of {settings.connection}"
+            )
+        if not _is_address(parts.hostname):
+            return {"Scheme": parts.scheme, "Endpoint": parts.netloc}
+        # Connect there, while the Host header (which is signed) still names bucket and region.
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return {"Scheme": parts.scheme, "IP": parts.hostname, "Port": port, "ServiceDomain": parts.netloc}
 
     def get(self, bucket: str, key: str) -> bytes:
         """Read a whole object.
@@ -163,8 +170,19 @@ class CosClient:
 
         :param expires: seconds that it is valid.
         """
-        url: str = self._run(self.sdk.get_presigned_url, Bucket=bucket, Key=key, Method="GET", Expired=expires)
-        return url
+        signed: str = self._run(self._signer(bucket).get_presigned_url, **self._get(bucket, key), Expired=expires)
+        return signed
+
+    @staticmethod
+    def _get(bucket: str, key: str) -> dict[str, str]:
+        return {"Bucket": bucket, "Key": key, "Method": "GET"}
+
+    def _signer(self, bucket: str) -> Any:
+        """The SDK's client that writes links: where COS is an address, the bucket must stand in the path."""
+        if "IP" not in self._options():
+            return self.sdk
+        parts = urlsplit(self._settings.endpoint or "")
+        return self._make(Domain=f"{parts.netloc}/{bucket}", Scheme=parts.scheme)
 
     def ensure_bucket(self, bucket: str) -> None:
         """Make a bucket unless it exists."""

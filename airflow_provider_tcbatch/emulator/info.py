@@ -39,6 +39,7 @@ class EmulatorInfo(BaseModel):
             "cmq_endpoint": self.cmq_endpoint,
             "cos_endpoint": self.cos_endpoint,
             "event_topic": self.topic,
+            **({"ca_file": self.ca_file} if self.ca_file else {}),
         }
 
     @computed_field  # type: ignore[prop-decorator]

@@ -138,7 +138,7 @@ class ComputeEnvMethods(BatchHookBase):
         self.api.call(DeleteComputeEnv(env_id=env_id))
 
     def terminate_compute_nodes(self, env_id: str, compute_node_ids: Sequence[str]) -> None:
-        """Destroy nodes, any number of them. The environment makes new ones unless its wanted number is lowered."""
+        """Destroy nodes, any number of them. Whether the environment replaces them is not documented."""
         if len(compute_node_ids) == 1:
             self.api.call(TerminateComputeNode(env_id=env_id, compute_node_id=compute_node_ids[0]))
             return

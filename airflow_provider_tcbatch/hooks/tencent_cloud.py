@@ -60,6 +60,7 @@ FIELDS = (
     "api_limits",
     "api_share",
     "proxy",
+    "ca_file",
     "console_url",
 )
 
@@ -128,11 +129,18 @@ class ConnectionSettings:
                 endpoints={service: address for service, address in endpoints.items() if address},
                 root_domain=extra.get("root_domain") or "tencentcloudapi.com",
                 proxy=proxy,
+                ca_file=extra.get("ca_file"),
                 limits=_limits(extra.get("api_limits"), called),
                 share=_share(extra.get("api_share"), called),
                 connection=called,
             ),
-            cos=CosSettings(region=region, endpoint=extra.get("cos_endpoint"), proxy=proxy, connection=called),
+            cos=CosSettings(
+                region=region,
+                endpoint=extra.get("cos_endpoint"),
+                proxy=proxy,
+                ca_file=extra.get("ca_file"),
+                connection=called,
+            ),
             cmq_endpoint=extra.get("cmq_endpoint") or default_endpoint(region),
             zone=extra.get("zone"),
             event_topic=extra.get("event_topic"),
@@ -149,6 +157,7 @@ class ConnectionSettings:
             self.api.endpoint("batch"),
             self.api.endpoint("tdmq"),
             self.api.proxy,
+            self.api.ca_file,
             self.api.share,
             tuple(sorted(self.api.limits.items())),
             self.cmq_endpoint,
@@ -175,7 +184,11 @@ class ConnectionSettings:
                 f"{self.conn_id!r} to the console's 'API request address'"
             )
         return CmqClient(
-            self.credentials, self.cmq_endpoint, connection=f"connection {self.conn_id!r}", proxy=self.api.proxy
+            self.credentials,
+            self.cmq_endpoint,
+            connection=f"connection {self.conn_id!r}",
+            proxy=self.api.proxy,
+            ca_file=self.api.ca_file,
         )
 
     def job_url(self, job_id: str) -> str:

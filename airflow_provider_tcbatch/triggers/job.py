@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.waiting import JobSnapshot, Subscription
 
 __all__ = ["TCBatchJobTrigger"]
+
+#: A wait that ends sooner is held back until this many seconds after its trigger started. Up to 3.3.2 the scheduler may
+#: take the end of the process that deferred the task, which its executor reports a little later, for the end of the
+#: resumed one if that has begun in the meantime, and fails a task whose job succeeded.
+_SETTLE_SECONDS = 3.0
 
 #: Seconds that on_kill goes on asking for a job's end: a SUBMITTED job can't be ended yet.
 _KILL_SECONDS = 20.0
@@ -83,11 +89,14 @@ class TCBatchJobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and say how it ended."""
+        started = time.monotonic()
         try:
             event = await self._wait()
         except Exception as error:
             self.log.exception("Waiting for job %s failed", self.job_id)
             event = self._event("error", message=f"{type(error).__name__}: {error}")
+        if self.task_instance is not None:  # there is none, and no scheduler, under dag.test()
+            await asyncio.sleep(max(0.0, started + _SETTLE_SECONDS - time.monotonic()))
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:

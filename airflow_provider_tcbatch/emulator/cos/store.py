@@ -8,6 +8,9 @@ from typing import Any
 
 from airflow_provider_tcbatch.emulator.errors import CosError
 
+#: Smallest part of a multipart upload, in bytes; the last one may be smaller.
+_SMALLEST_PART = 1024 * 1024
+
 # moto keeps its buckets in a module-level object, so emulators of one process share them. The last one out clears it.
 _open_stores = 0
 _lock = threading.Lock()
@@ -33,7 +36,11 @@ class ObjectStore:
         with _lock:
             if self._backend is None:
                 from moto.core.models import DEFAULT_ACCOUNT_ID
+                from moto.s3 import models
                 from moto.s3.models import s3_backends
+
+                # COS takes parts of 1 MB, which is what its own SDK sends; S3 wants 5 MB.
+                models.S3_UPLOAD_PART_MIN_SIZE = _SMALLEST_PART  # type: ignore[attr-defined]
 
                 self._backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
                 for bucket in self._initial:

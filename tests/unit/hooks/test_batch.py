@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import httpx
 import pytest
 
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.exceptions import ConfigurationError, InvalidRequest, NotFound
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+from airflow_provider_tcbatch.hooks.cmq import CmqHook
 from airflow_provider_tcbatch.hooks.cos import CosHook
+from airflow_provider_tcbatch.models.actions import DescribeJobs
+from tests.support.in_process import QUICK
 from tests.unit.conftest import job
 
 
@@ -86,6 +91,28 @@ def test_an_unknown_topic_names_the_field(emulator: Emulator, monkeypatch: pytes
         TCBatchHook("topicless").submit_job(job("true"))
 
 
+async def test_a_service_with_its_own_authority_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Emulator(QUICK, tls=True) as emulator:
+        assert emulator.info.endpoint.startswith("https://")
+        monkeypatch.setenv("AIRFLOW_CONN_TENCENTCLOUD_DEFAULT", emulator.info.airflow_conn_json)
+        hook = TCBatchHook()
+        assert list(hook.describe_jobs()) == []
+        assert (await hook.api.acall(DescribeJobs())).job_set == []
+        await hook.api.aclose()
+        cmq = CmqHook()
+        assert cmq.receive(f"{emulator.info.topic}-base", wait=0) == []
+        assert await cmq.cmq.areceive(f"{emulator.info.topic}-base", wait=0) == []
+        await cmq.cmq.aclose()
+
+
+def test_a_task_is_described_with_its_instances(hook: TCBatchHook) -> None:
+    job_id = hook.submit_job(job("true", instances=3))
+    end_of(hook, job_id)
+    task = hook.describe_task(job_id, "main", limit=2)
+    assert task.task_instance_total_count == 3
+    assert [view.task_instance_index for view in task.task_instance_set or ()] == [0, 1]
+
+
 def test_a_job_is_terminated(hook: TCBatchHook) -> None:
     job_id = hook.submit_job(job("sleep 60"))
     for view in hook.wait(job_id, poll_interval=0.05):
@@ -95,7 +122,7 @@ def test_a_job_is_terminated(hook: TCBatchHook) -> None:
     assert end_of(hook, job_id) == "FAILED"
 
 
-def test_objects_are_written_read_and_listed(connection: str, emulator: Emulator) -> None:
+def test_objects_are_written_read_and_listed(connection: str, emulator: Emulator, tmp_path: Path) -> None:
     cos, bucket = CosHook(connection), emulator.info.bucket
     cos.ensure_bucket(bucket)
     cos.ensure_bucket("another-1250000000")
@@ -106,5 +133,10 @@ def test_objects_are_written_read_and_listed(connection: str, emulator: Emulator
     assert cos.exists(bucket, "objects/0 ü.txt")
     assert not cos.exists(bucket, "objects/9.txt")
     assert cos.cos.tail(bucket, "objects/1 ü.txt", 1) == (b"1", False)
+    assert cos.tail(bucket, "objects/1 ü.txt", 3) == b"t 1"
+    assert httpx.get(cos.presigned_url(bucket, "objects/2 ü.txt")).content == b"text 2"
+    (tmp_path / "file").write_bytes(b"x" * 3_000_000)
+    cos.put_file(bucket, "objects/file", str(tmp_path / "file"))
+    assert len(cos.get(bucket, "objects/file")) == 3_000_000
     with pytest.raises(NotFound, match=r"objects/9\.txt"):
         cos.get(bucket, "objects/9.txt")

@@ -70,7 +70,7 @@ def test_an_environment_lives_and_dies(hook: TCBatchHook) -> None:
         hook.describe_compute_env(env_id)
 
 
-def test_nodes_are_terminated_and_instances_attached(hook: TCBatchHook) -> None:
+def test_nodes_are_terminated_and_instances_come_and_go(hook: TCBatchHook) -> None:
     env_id = hook.create_compute_env({**ENV, "EnvName": "nodes", "DesiredComputeNodeCount": 2})
     view = eventually(lambda: hook.describe_compute_env(env_id), lambda v: v.compute_node_metrics.running_count == 2)
     first = view.compute_node_set[0].compute_node_id
@@ -81,6 +81,11 @@ def test_nodes_are_terminated_and_instances_attached(hook: TCBatchHook) -> None:
 
     eventually(lambda: hook.describe_compute_env(env_id), gone)
     assert list(hook.describe_compute_env_activities(env_id, first))
+
+    hook.attach_instances(env_id, [{"InstanceId": "ins-12345678", "ImageId": "img-pyqx34y1"}])
+    eventually(lambda: hook.describe_compute_env(env_id), lambda v: v.attached_compute_node_count == 1)
+    hook.detach_instances(env_id, ["ins-12345678"])
+    eventually(lambda: hook.describe_compute_env(env_id), lambda v: v.attached_compute_node_count == 0)
     hook.modify_compute_env(env_id, desired_compute_node_count=0)
     eventually(lambda: hook.describe_compute_env(env_id), lambda now: not now.compute_node_set)
     hook.delete_compute_env(env_id)
