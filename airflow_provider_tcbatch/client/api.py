@@ -190,8 +190,8 @@ class ApiClient:
         from tencentcloud.common.common_client_async import CommonClient
 
         client = CommonClient(action.service, action.version, None, self.settings.region, self._profile(action.service))
-        # The SDK passes the proxy to httpx under a name that httpx 0.28 removed, takes a CA file for a client's certificate
-        # and opens a connection per call. The client it has not used yet holds no connection and can be dropped.
+        # The SDK passes the proxy to httpx under a name that httpx 0.28 removed, takes a CA file for a client's
+        # certificate and opens a connection per call. The client that it has not used yet can be dropped.
         client.http_client = httpx.AsyncClient(
             timeout=self.settings.timeout,
             proxy=self.settings.proxy,
