@@ -224,6 +224,19 @@ class Settings(BaseModel):
     describe_jobs_unknown: Literal["omit", "error"] = Field(
         "omit", description="Unknown ids in DescribeJobs are left out, or refused with ResourceNotFound.Job."
     )
+    retry_jobs_atomic: bool = Field(
+        True,
+        description="RetryJobs with a job that cannot be retried: none is, or those that can are and the call is "
+        "refused all the same.",
+    )
+    name_filter: Literal["exact", "contains"] = Field(
+        "exact", description="Filters job-name, env-name, task-template-name: the whole name, or any part of it."
+    )
+    empty_values: Literal["mixed", "null", "empty", "absent"] = Field(
+        "mixed",
+        description="Times that are not reached, StateReason and Tags without content: null times beside empty texts "
+        "and lists; all null; all empty; all left out.",
+    )
     lenient_numbers: bool = Field(
         False, description='Whether a number may be sent as a string ("1") as some of Tencent\'s samples do.'
     )

@@ -129,6 +129,7 @@ def describe_jobs(core: Core, params: Params) -> Params:
                 },
                 tags=lambda job: job.spec.get("Tags", ()),
                 unknown=core.settings.unknown_filter_error,
+                parts_of_names=core.settings.name_filter == "contains",
             ).select(jobs)
     shown = page(jobs, params, default=20, largest=100)
     return {"TotalCount": len(jobs), "JobSet": [views.job_row(job) for job in shown]}
@@ -230,19 +231,31 @@ def terminate_task_instance(core: Core, params: Params) -> Params:
 
 
 def retry_jobs(core: Core, params: Params) -> Params:
-    """RetryJobs: all of the jobs or, when one is not FAILED, none."""
+    """RetryJobs: all of the jobs or, when one is not FAILED, none unless ``retry_jobs_atomic`` says otherwise."""
     ids = list(dict.fromkeys(params["JobIds"]))
     if not 1 <= len(ids) <= 100:
         raise ApiError("InvalidParameterValue", "`JobIds` has 1 to 100 entries.")
-    jobs = [find_job(core, job_id) for job_id in ids]
-    for job in jobs:
-        if job.state != FAILED:
-            raise ApiError(
-                "UnsupportedOperation", f"The job {job.job_id} is {job.state}, only FAILED jobs are retried."
-            )
+    jobs: list[Job] = []
+    refusal: ApiError | None = None
+    for job_id in ids:
+        try:
+            jobs.append(_find_failed_job(core, job_id))
+        except ApiError as error:
+            if core.settings.retry_jobs_atomic:
+                raise
+            refusal = refusal or error
     for job in jobs:
         scheduler.retry_job(core, job)
+    if refusal is not None:
+        raise refusal
     return {}
+
+
+def _find_failed_job(core: Core, job_id: str) -> Job:
+    job = find_job(core, job_id)
+    if job.state != FAILED:
+        raise ApiError("UnsupportedOperation", f"The job {job.job_id} is {job.state}, only FAILED jobs are retried.")
+    return job
 
 
 def delete_job(core: Core, params: Params) -> Params:

@@ -200,7 +200,11 @@ def _select(core: Core, params: Params, more: dict[str, Any], unknown: str) -> S
         **more,
     }
     filters: Filters[ComputeEnv] = Filters(
-        params.get("Filters", ()), known, tags=lambda env: env.spec.get("Tags", ()), unknown=unknown
+        params.get("Filters", ()),
+        known,
+        tags=lambda env: env.spec.get("Tags", ()),
+        unknown=unknown,
+        parts_of_names=core.settings.name_filter == "contains",
     )
     return filters.select(newest_first)
 

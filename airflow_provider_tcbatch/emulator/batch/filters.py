@@ -12,12 +12,13 @@ T = TypeVar("T")
 
 
 class Filters(Generic[T]):
-    """Filters are joined by AND, the values of one filter by OR; values match exactly.
+    """Filters are joined by AND, the values of one filter by OR; values match exactly, names maybe in part.
 
     :param filters: ``[{"Name": …, "Values": […]}]`` of a request.
     :param known: how to read the value of a filter from an item.
     :param tags: how to read an item's tags, if it has any.
     :param unknown: error code of an unknown name.
+    :param parts_of_names: whether a part of a name suffices.
     :raises ApiError: ``unknown`` for an unknown name, InvalidParameterValue.LimitExceeded for too many values.
     """
 
@@ -27,6 +28,7 @@ class Filters(Generic[T]):
         known: Mapping[str, Callable[[T], str]],
         tags: Callable[[T], Iterable[Mapping[str, str]]] | None = None,
         unknown: str = "InvalidFilter",
+        parts_of_names: bool = False,
     ) -> None:
         self._tests: list[Callable[[T], bool]] = []
         for item in filters:
@@ -36,7 +38,8 @@ class Filters(Generic[T]):
                     "InvalidParameterValue.LimitExceeded", f"The filter {printable(name, 60)} has too many values."
                 )
             if name in known:
-                self._tests.append(_value_test(known[name], values))
+                make_test = _part_test if parts_of_names and name.endswith("-name") else _value_test
+                self._tests.append(make_test(known[name], values))
             elif tags is not None and name in ("tag-key", "tag-value"):
                 self._tests.append(_tag_test(tags, name[4:].title(), values))
             elif tags is not None and name.startswith("tag:"):
@@ -51,6 +54,10 @@ class Filters(Generic[T]):
 
 def _value_test(read: Callable[[T], str], values: frozenset[str]) -> Callable[[T], bool]:
     return lambda item: read(item) in values
+
+
+def _part_test(read: Callable[[T], str], values: frozenset[str]) -> Callable[[T], bool]:
+    return lambda item: any(value in read(item) for value in values)
 
 
 def _tag_test(

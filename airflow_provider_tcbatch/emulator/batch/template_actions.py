@@ -91,6 +91,7 @@ def describe_task_templates(core: Core, params: Params) -> Params:
             {"task-template-name": lambda template: template.name},
             tags=lambda template: template.tags,
             unknown="InvalidParameterValue",
+            parts_of_names=core.settings.name_filter == "contains",
         )
         found = filters.select(found)
     shown = page(found, params, default=20, largest=100)

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from airflow_provider_tcbatch.emulator.batch.actions import HANDLERS as BATCH
+from airflow_provider_tcbatch.emulator.batch.empty_values import with_empty_values
 from airflow_provider_tcbatch.emulator.cmq.actions import HANDLERS as TDMQ
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import ApiError
@@ -70,6 +71,8 @@ async def _answer(core: Core, request: Request, skew: float) -> Response:
         _limit_rate(core, service, action, authorization.secret_id)
         handler = SERVICES[service][1][action]
         result = schema(service).complete(f"{action}Response", {**handler(core, params), "RequestId": request_id})
+        if service == "batch":
+            result = with_empty_values(result, core.settings.empty_values)
     except ApiError as error:
         code = error.code
         result = {"Error": {"Code": error.code, "Message": error.message}, "RequestId": request_id}
