@@ -9,12 +9,12 @@ from airflow.sdk import DAG, Param
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 
 
-# No command ends within four seconds: a task that is resumed before the worker that deferred it has wound up is failed by
-# Airflow itself (apache/airflow#72716).
-
-
 def job(command: str, **env: str) -> dict[str, Any]:
-    """A job of one task and one instance."""
+    """A job of one task and one instance.
+
+    No command here ends within four seconds: a task that is resumed before the worker that deferred it has wound up is
+    failed by Airflow itself (apache/airflow#72716).
+    """
     return {
         "Tasks": [
             {
