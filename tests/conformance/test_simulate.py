@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,6 +13,7 @@ import pytest
 
 from airflow_provider_tcbatch.emulator import Emulator
 from tests.conformance.conftest import Call, states, submission, task
+from tests.conformance.test_wire import error_of, send
 
 CN_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -108,3 +110,19 @@ def test_thousands_at_once(emulator: Emulator, batch: Call) -> None:
     assert time.monotonic() - started < 60
     answer = batch("DescribeJobs", JobIds=job_ids[:100], Limit=100)
     assert {job.JobState for job in answer.JobSet} == {"SUCCEED"}
+
+
+def test_a_job_of_ten_thousand_tasks(emulator: Emulator, batch: Call) -> None:
+    """The most that Tencent documents; one more is refused."""
+    tasks = [task("this is not run", f"task-{number}") for number in range(10_001)]
+    # The processor's time of client and emulator together: a busy machine takes longer, but not more.
+    started = time.process_time()
+    job_id = batch("SubmitJob", **submission(*tasks[:-1])).JobId
+    # Not by the SDK, which takes as long to build a request as the emulator to refuse it.
+    error = error_of(send(emulator, "SubmitJob", json.dumps(submission(*tasks)).encode()))
+    assert error["Code"] == "InvalidParameterValue.LimitExceeded"
+    assert error["Message"] == "A job has at most 10000 tasks."
+    assert emulator.wait_job(job_id, timeout=60) == "SUCCEED"
+    job = batch("DescribeJob", JobId=job_id)
+    assert (len(job.TaskSet), job.TaskMetrics.SucceedCount) == (10_000, 10_000)
+    assert time.process_time() - started < 10
