@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["TCBatchJobTrigger"]
 
 #: A wait that ends sooner is held back until this many seconds after its trigger started. Up to 3.3.2 the scheduler may
-#: take the end of the process that deferred the task, which its executor reports a little later, for the end of the
-#: resumed one if that has begun in the meantime, and fails a task whose job succeeded (apache/airflow#72716).
-_SETTLE_SECONDS = 3.0
+#: take the end of the process that deferred the task for the end of the resumed one, if that has begun in the meantime,
+#: and fails a task whose job succeeded (apache/airflow#72716). That process may linger for ``[workers]
+#: min_heartbeat_interval``, 5 s by default.
+_SETTLE_SECONDS = 6.0
 
 #: Seconds that on_kill goes on asking for a job's end: a SUBMITTED job can't be ended yet.
 _KILL_SECONDS = 20.0
