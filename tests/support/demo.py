@@ -31,9 +31,8 @@ DAG_ID = "flights_by_carrier"
 TASK_ID = "aggregate"
 FLIGHTS = 336_776
 
-#: How long a machine takes to start, in seconds; on the real service a minute or two. Long enough that Airflow's
-#: triggerer, which needs some seconds before it runs its first trigger, is listening when the job ends.
-MACHINE_START = 10.0
+#: How long a machine takes to start, in seconds; on the real service a minute or two.
+MACHINE_START = 4.0
 
 #: A worker takes a moment to wind up its process after it has handed the task over; these seconds, or on a slow
 #: machine half of the wait, are granted to it.
