@@ -108,6 +108,12 @@ class Settings(BaseModel):
         False, description="Whether a FAILED_INTERRUPTED instance keeps its slot of the capacity until terminated."
     )
     job_quota: PositiveInt = Field(1000, description="Job records an account may hold (LimitExceeded.JobQuota).")
+    job_quota_counts_ended: bool = Field(
+        True, description="Whether jobs that have ended, and were not deleted, count against job_quota."
+    )
+    task_name_length: PositiveInt = Field(60, description="Characters of a TaskName.")
+    env_name_length: PositiveInt = Field(60, description="Characters of an EnvName.")
+    env_description_length: PositiveInt = Field(200, description="Characters of an EnvDescription.")
     max_tasks: PositiveInt = Field(10_000, description="Tasks in one job.")
     max_task_instances: PositiveInt = Field(10_000, description="Instances of one task.")
     max_retry_count: PositiveInt = Field(100, description="Largest MaxRetryCount accepted.")

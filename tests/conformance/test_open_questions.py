@@ -79,3 +79,34 @@ def test_empty_values(emulator: Emulator, batch: Call, setting: str, time_value:
     # What has content is there in any case.
     assert job["CreateTime"]
     assert instance["TaskInstanceIndex"] == 0
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_ended_jobs_and_the_quota(emulator: Emulator, batch: Call, counts: bool) -> None:
+    ended(emulator, batch, "true")
+    held = batch("DescribeJobs").TotalCount
+    emulator.configure(job_quota=held, job_quota_counts_ended=counts)
+    if counts:
+        with pytest.raises(TencentCloudSDKException) as caught:
+            batch("SubmitJob", **submission(task("true")))
+        assert caught.value.get_code() == "LimitExceeded.JobQuota"
+    else:
+        assert batch("SubmitJob", **submission(task("true"))).JobId
+
+
+def test_lengths_of_names(emulator: Emulator, batch: Call) -> None:
+    env = {"EnvName": "e" * 12, "DesiredComputeNodeCount": 0, "EnvData": {"InstanceTypes": ["S5.MEDIUM4"]}}
+    emulator.configure(task_name_length=10, env_name_length=11)
+    for action, params, code in (
+        ("SubmitJob", submission({**task("true"), "TaskName": "t" * 11}), "InvalidParameter.TaskNameTooLong"),
+        (
+            "CreateComputeEnv",
+            {"ComputeEnv": env, "Placement": {"Zone": "ap-guangzhou-3"}},
+            "InvalidParameter.EnvNameTooLong",
+        ),
+    ):
+        with pytest.raises(TencentCloudSDKException) as caught:
+            batch(action, **params)
+        assert caught.value.get_code() == code
+    emulator.configure(task_name_length=11)
+    assert batch("SubmitJob", **submission({**task("true"), "TaskName": "t" * 11})).JobId

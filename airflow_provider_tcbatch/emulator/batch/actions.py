@@ -44,10 +44,13 @@ def submit_job(core: Core, params: Params) -> Params:
         if known is not None:
             return {"JobId": known}
     check_submission(core, params)
-    if len(core.jobs) >= core.settings.job_quota:
+    held = len(core.jobs)
+    if held >= core.settings.job_quota and not core.settings.job_quota_counts_ended:
+        held = sum(job.state not in FINISHED for job in core.jobs.values())
+    if held >= core.settings.job_quota:
         raise ApiError(
             "LimitExceeded.JobQuota",
-            f"There are {len(core.jobs)} job records and the quota is {core.settings.job_quota}; delete some.",
+            f"There are {held} job records and the quota is {core.settings.job_quota}; delete some.",
         )
     job = _make_job(core, params)
     core.jobs[job.job_id] = job

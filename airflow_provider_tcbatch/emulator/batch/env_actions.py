@@ -82,7 +82,7 @@ def create_compute_env(core: Core, params: Params) -> Params:
 def modify_compute_env(core: Core, params: Params) -> Params:
     """ModifyComputeEnv."""
     env = find_env(core, params["EnvId"])
-    check_names(params, "")
+    check_names(core, params, "")
     check_not_negative(params, "DesiredComputeNodeCount", "DesiredComputeNodeCount")
     desired = params.get("DesiredComputeNodeCount", env.desired)
     if desired > core.settings.max_nodes:

@@ -27,8 +27,6 @@ from airflow_provider_tcbatch.emulator.schema import printable
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.emulator.core import Core
 
-ENV_NAME_LENGTH = 60
-ENV_DESCRIPTION_LENGTH = 200
 
 _IMAGE_ID = re.compile(r"^img-[0-9a-z]{8}$")
 _DISK_PATH = re.compile(r"^(/[^\0]*|[A-Za-z]:\\{0,2}[^\0]*)$")
@@ -44,7 +42,7 @@ def check_creation(core: Core, request: dict[str, Any]) -> None:
     check_zone(core, request["Placement"]["Zone"], "Placement.Zone")
     check_client_token(request)
     env = request["ComputeEnv"]
-    check_names(env, "ComputeEnv.")
+    check_names(core, env, "ComputeEnv.")
     desired = env["DesiredComputeNodeCount"]
     check_not_negative(env, "DesiredComputeNodeCount", "ComputeEnv.DesiredComputeNodeCount")
     if desired > core.settings.max_nodes:
@@ -71,10 +69,11 @@ def check_creation(core: Core, request: dict[str, Any]) -> None:
     check_notifications(core, env.get("Notifications", ()), ENV_EVENTS | NODE_EVENTS, "ComputeEnv.Notifications")
 
 
-def check_names(source: Mapping[str, Any], where: str) -> None:
+def check_names(core: Core, source: Mapping[str, Any], where: str) -> None:
     """Name and description of an environment."""
-    check_length(source, "EnvName", ENV_NAME_LENGTH, "InvalidParameter.EnvNameTooLong", where)
-    check_length(source, "EnvDescription", ENV_DESCRIPTION_LENGTH, "InvalidParameter.EnvDescriptionTooLong", where)
+    check_length(source, "EnvName", core.settings.env_name_length, "InvalidParameter.EnvNameTooLong", where)
+    longest = core.settings.env_description_length
+    check_length(source, "EnvDescription", longest, "InvalidParameter.EnvDescriptionTooLong", where)
 
 
 def check_anonymous(core: Core, env: dict[str, Any], where: str) -> None:

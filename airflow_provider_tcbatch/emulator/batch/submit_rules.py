@@ -75,8 +75,10 @@ def check_submission(core: Core, request: dict[str, Any]) -> None:
 def check_task(core: Core, task: dict[str, Any], where: str, index: int = 0, *, env_must_exist: bool = True) -> None:
     """One Task of a job or a template."""
     name = task.setdefault("TaskName", f"task-{index}")
-    if len(name) > 60:
-        raise ApiError("InvalidParameter.TaskNameTooLong", f"The parameter `{where}.TaskName` is longer than 60.")
+    if len(name) > (longest := core.settings.task_name_length):
+        raise ApiError(
+            "InvalidParameter.TaskNameTooLong", f"The parameter `{where}.TaskName` is longer than {longest}."
+        )
     if not _TASK_NAME.fullmatch(name):
         raise ApiError(
             "InvalidParameter.TaskName",
