@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,6 +24,14 @@ from pydantic import (
 def _from_json(value: Any) -> Any:
     # On the command line a table or a list can only be written as text.
     return json.loads(value) if isinstance(value, str) else value
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from None
+    return value
 
 
 Table = Annotated[dict[str, str], BeforeValidator(_from_json)]
@@ -112,6 +122,10 @@ class Settings(BaseModel):
         True, description="Whether jobs that have ended, and were not deleted, count against job_quota."
     )
     task_name_length: PositiveInt = Field(60, description="Characters of a TaskName.")
+    task_name_pattern: Annotated[str, AfterValidator(_pattern)] = Field(
+        "[A-Za-z0-9][A-Za-z0-9_-]*",
+        description="Regular expression that the whole of a TaskName matches; `/`, `.` and `..` are refused always.",
+    )
     env_name_length: PositiveInt = Field(60, description="Characters of an EnvName.")
     env_description_length: PositiveInt = Field(200, description="Characters of an EnvDescription.")
     max_tasks: PositiveInt = Field(10_000, description="Tasks in one job.")
@@ -219,6 +233,28 @@ class Settings(BaseModel):
     )
 
     # -- jobs: behaviour the documentation leaves open ---------------------------------------------------------
+    task_failure: Literal["at_end", "at_once", "stop_others"] = Field(
+        "at_end",
+        description="When a task shows that an instance failed for good: once all instances have ended; at once, while "
+        "others go on; or its other instances are stopped.",
+    )
+    job_failure: Literal["at_end", "at_once", "stop_others"] = Field(
+        "at_end",
+        description="When a job shows that a task failed: once no task goes on; at once, while others go on; or its "
+        "other tasks are stopped.",
+    )
+    failed_and_interrupted: Literal["FAILED_INTERRUPTED", "FAILED"] = Field(
+        "FAILED_INTERRUPTED", description="State of a task or job of which some parts are FAILED and some interrupted."
+    )
+    unmet_tasks: Literal["fail", "stay"] = Field(
+        "fail",
+        description="A task whose dependencies cannot be met any more: FAILED, or it stays as it is in the failed job.",
+    )
+    fast_interrupt: Literal["same", "no_retry", "whole_task"] = Field(
+        "same",
+        description="FailedAction FAST_INTERRUPT: as INTERRUPT; without the retries of MaxRetryCount; or the task's "
+        "other instances are interrupted too.",
+    )
     client_token_window_seconds: NonNegativeFloat = Field(86_400.0, description="How long a ClientToken is remembered.")
     client_token_mismatch: Literal["same_job", "error", "new_job"] = Field(
         "same_job",

@@ -258,14 +258,18 @@ def _find_failed_job(core: Core, job_id: str) -> Job:
     job = find_job(core, job_id)
     if job.state != FAILED:
         raise ApiError("UnsupportedOperation", f"The job {job.job_id} is {job.state}, only FAILED jobs are retried.")
+    if any(not task.over and not task.stranded for task in job.tasks.values()):
+        raise ApiError("UnsupportedOperation", f"Instances of the job {job.job_id} are still running.")
     return job
 
 
 def delete_job(core: Core, params: Params) -> Params:
     """DeleteJob: the job and all its instances must be finished."""
     job = find_job(core, params["JobId"])
-    if job.state not in FINISHED:
-        raise ApiError("ResourceInUse.Job", f"The job {job.job_id} is {job.state}; terminate it before deleting it.")
+    if not job.finished:
+        raise ApiError(
+            "ResourceInUse.Job", f"The job {job.job_id} or a part of it has not ended; terminate it before deleting it."
+        )
     scheduler.forget_job(core, job)
     return {}
 

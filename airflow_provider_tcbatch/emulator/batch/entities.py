@@ -79,6 +79,8 @@ class Instance:
     compute_node: Node | None = None
     #: Whether an attempt has a machine that could be lost.
     placed: bool = False
+    #: Set with stop_reason: it ends FAILED_INTERRUPTED and keeps its machine.
+    interrupted: bool = False
     #: Set by the loss of its machine just before the coroutine is cancelled.
     lost_reason: str | None = None
     #: Measurements, one series for each attempt; made when there are any.
@@ -103,13 +105,23 @@ class Task:
     instances: list[Instance] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     predecessors: list[str] = field(default_factory=list)
+    #: Set once all instances are final; the state may say FAILED before.
     ended: Latch = field(default_factory=Latch)
     concurrency: asyncio.Semaphore | None = None
+    #: Whether a failure has stopped the others, which happens once.
+    stopped: bool = False
+    #: Whether it waits for what cannot come any more.
+    stranded: bool = False
 
     @property
     def final(self) -> bool:
-        """Whether nothing more happens by itself."""
+        """Whether its state is final; with some settings instances may go on nevertheless."""
         return self.state in FINAL
+
+    @property
+    def over(self) -> bool:
+        """Whether no instance goes on."""
+        return not any(count > 0 and state not in FINAL for state, count in self.counts.items())
 
 
 @dataclass(eq=False)
@@ -131,13 +143,25 @@ class Job:
     timeline: Timeline = field(default_factory=Timeline)
     #: Event configurations by event name: (topic, EventVars).
     notifications: dict[str, list[tuple[str, list[dict[str, str]]]]] = field(default_factory=dict)
+    #: Set once the state is final.
     ended: Latch = field(default_factory=Latch)
     terminator: asyncio.Task[None] | None = None
+    #: Whether a failure has stopped the others, which happens once.
+    stopped: bool = False
+    #: Stranded tasks by state; nothing more happens to them by itself.
+    stranded: Counter[str] = field(default_factory=Counter)
 
     @property
     def final(self) -> bool:
         """Whether nothing more happens by itself."""
         return self.state in FINAL
+
+    @property
+    def finished(self) -> bool:
+        """Whether it and all its instances are SUCCEED or FAILED, as DeleteJob wants it."""
+        return self.state in FINISHED and not any(
+            count > 0 and state not in FINISHED for task in self.tasks.values() for state, count in task.counts.items()
+        )
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -156,21 +180,24 @@ class Job:
         return self.request.get("ClientToken")
 
 
-def aggregate(counts: Counter[str], current: str) -> str:
+def aggregate(counts: Counter[str], current: str, *, at_end: bool = True, worst: str = FAILED_INTERRUPTED) -> str:
     """State of a task or a job from the states of its parts.
 
-    The documentation does not say how; this is the reading that its words allow: a parent goes on until no part can,
-    then FAILED_INTERRUPTED counts before FAILED before SUCCEED. Before that it has the furthest state any part has
-    reached and never steps back, so that a retried instance does not make a running task runnable again.
+    The documentation does not say how. Either a failure shows once no part goes on, or at once. Until then the parent
+    has the furthest state any part has reached and never steps back, so that a retried instance does not make a running
+    task runnable again.
 
     :param counts: number of parts by state.
     :param current: the parent's state so far.
+    :param at_end: whether a failure shows only when no part goes on.
+    :param worst: the failure that counts where there are parts of both kinds.
     """
     live = [state for state, count in counts.items() if count > 0 and state not in FINAL]
-    if not live:
-        for state in (FAILED_INTERRUPTED, FAILED):
+    if not (live and at_end):
+        for state in (worst, FAILED_INTERRUPTED, FAILED):
             if counts[state] > 0:
                 return state
+    if not live:
         return SUCCEED
     furthest = max(live, key=RANK.__getitem__)
     return furthest if current in FINAL or RANK[furthest] > RANK[current] else current

@@ -11,6 +11,7 @@ from airflow_provider_tcbatch.emulator.batch import placement
 from airflow_provider_tcbatch.emulator.batch.entities import (
     FAILED,
     FAILED_INTERRUPTED,
+    FINISHED,
     PENDING,
     RANK,
     RUNNABLE,
@@ -24,7 +25,7 @@ from airflow_provider_tcbatch.emulator.batch.entities import (
     Task,
 )
 from airflow_provider_tcbatch.emulator.batch.execution import execute, upload_logs
-from airflow_provider_tcbatch.emulator.batch.states import set_instance
+from airflow_provider_tcbatch.emulator.batch.states import set_instance, settle
 from airflow_provider_tcbatch.emulator.core import Core
 
 log = logging.getLogger("tcbatch_emulator.jobs")
@@ -64,6 +65,12 @@ async def _run_task(core: Core, task: Task) -> None:
         await task.job.tasks[name].ended.wait()
     unmet = [name for name in task.predecessors if not _satisfied(task.job, task.job.tasks[name])]
     waiting = [instance for instance in task.instances if not instance.final]
+    if unmet and waiting and core.settings.unmet_tasks == "stay":
+        task.stranded = True
+        task.job.stranded[task.state] += 1
+        task.ended.set()
+        settle(core, task)
+        return
     if unmet:
         for instance in waiting:
             instance.state_reason = f"The task {unmet[0]} before this one ended {task.job.tasks[unmet[0]].state}"
@@ -103,7 +110,7 @@ async def _run_instance(core: Core, instance: Instance) -> None:
                 set_instance(core, instance, SUCCEED)
                 return
             instance.state_reason = instance.detailed_reason = failure.reason
-            if failure.hopeless or instance.attempts > spec.get("MaxRetryCount", 0):
+            if not _may_retry(core, instance, failure):
                 break
             set_instance(core, instance, RUNNABLE)
         keep = spec.get("FailedAction", "TERMINATE") in ("INTERRUPT", "FAST_INTERRUPT") and failure.was_running
@@ -112,7 +119,7 @@ async def _run_instance(core: Core, instance: Instance) -> None:
         if instance.stop_reason is None:
             raise
         instance.state_reason = instance.detailed_reason = instance.stop_reason
-        set_instance(core, instance, FAILED)
+        set_instance(core, instance, FAILED_INTERRUPTED if instance.interrupted else FAILED)
     except Exception as error:
         # A full disk, say. The job must end all the same, and say why.
         log.exception("instance %s of %s/%s failed inside the emulator", instance.index, task.job.job_id, task.name)
@@ -122,6 +129,35 @@ async def _run_instance(core: Core, instance: Instance) -> None:
         # An ended coroutine is not much, but a hundred thousand of them are.
         instance.runner = None
         placement.release_at_end(core, instance)
+        _stop_others(core, instance)
+
+
+def _may_retry(core: Core, instance: Instance, failure: Failure) -> bool:
+    spec = instance.task.spec
+    if core.settings.fast_interrupt == "no_retry" and spec.get("FailedAction") == "FAST_INTERRUPT":
+        return False
+    return not failure.hopeless and instance.attempts <= spec.get("MaxRetryCount", 0)
+
+
+def _stop_others(core: Core, instance: Instance) -> None:
+    """Let a failure take others with it, where the settings say so."""
+    task, job, settings = instance.task, instance.task.job, core.settings
+    fast = settings.fast_interrupt == "whole_task" and task.spec.get("FailedAction") == "FAST_INTERRUPT"
+    # What was stopped by somebody is no failure of its own.
+    failed = instance.state in (FAILED, FAILED_INTERRUPTED) and instance.stop_reason is None
+    if failed and not task.stopped and (fast or settings.task_failure == "stop_others"):
+        task.stopped = True
+        for other in task.instances:
+            if not other.final:
+                other.interrupted = fast and other.state == RUNNING and other.stop_reason is None
+                terminate_instance(core, other, f"Instance {instance.index} of the task failed")
+    if task.state in (FAILED, FAILED_INTERRUPTED) and not job.stopped and settings.job_failure == "stop_others":
+        job.stopped = True
+        # Later tasks first, so that none starts because an earlier one just ended.
+        for later in reversed(job.tasks.values()):
+            for other in later.instances:
+                if not other.final:
+                    terminate_instance(core, other, f"The task {task.name} failed")
 
 
 async def _attempt(core: Core, instance: Instance) -> Failure | None:
@@ -155,7 +191,7 @@ async def _attempt_with_slot(core: Core, instance: Instance) -> Failure | None:
         instance.placed = False
     if lost or instance.lost_reason is not None:
         lost, failure = True, placement.recover(instance, asyncio.current_task())
-    if lost or (failure is not None and instance.attempts <= instance.task.spec.get("MaxRetryCount", 0)):
+    if lost or (failure is not None and _may_retry(core, instance, failure)):
         # The machine of a failed attempt is gone; the next one queues again.
         placement.release(core, instance, lost=lost)
     return failure
@@ -197,7 +233,7 @@ def terminate_instance(core: Core, instance: Instance, reason: str) -> None:
 
 def terminate_job(core: Core, job: Job) -> None:
     """Begin to terminate a job that is past SUBMITTED; returns at once."""
-    if job.state in (SUCCEED, FAILED) or (job.terminator is not None and not job.terminator.done()):
+    if job.finished or (job.terminator is not None and not job.terminator.done()):
         return
     job.next_action = "TERMINATING"
     job.terminator = core.spawn(_terminate_job(core, job), f"termination of {job.job_id}")
@@ -205,28 +241,38 @@ def terminate_job(core: Core, job: Job) -> None:
 
 async def _terminate_job(core: Core, job: Job) -> None:
     await core.sleep(core.settings.terminate_seconds)
-    if job.state in (SUCCEED, FAILED):
-        return
-    job.state_reason = "TerminateJob: the job was terminated by its user"
+    shown = job.state in FINISHED
+    if not shown:
+        job.state_reason = "TerminateJob: the job was terminated by its user"
     # Later tasks first, so that none starts because an earlier one just ended.
     for task in reversed(job.tasks.values()):
         for instance in task.instances:
             terminate_instance(core, instance, "TerminateJob: terminated by the user")
+    # Where the job is FAILED before all of it has ended, its state does not tell when that is.
+    if shown:
+        for task in job.tasks.values():
+            await task.ended.wait()
+        job.next_action = ""
 
 
 def retry_job(core: Core, job: Job) -> None:
     """Run the failed instances of a FAILED job again, as if for the first time."""
     job.state_reason, job.next_action, job.ended_at = "", "", None
     job.ended.clear()
+    job.stopped = False
+    job.stranded.clear()
     again = [task for task in job.tasks.values() if task.state != SUCCEED]
     for task in again:
         task.ended.clear()
+        task.stopped = task.stranded = False
     now = core.now()
     for task in again:
         for instance in task.instances:
             if instance.state == SUCCEED:
                 continue
-            fresh = Instance(task, instance.index, FAILED, created_at=now, folders=instance.folders)
+            # A failed job may still keep the machine of an interrupted instance.
+            placement.release(core, instance)
+            fresh = Instance(task, instance.index, instance.state, created_at=now, folders=instance.folders)
             task.instances[instance.index] = fresh
             set_instance(core, fresh, PENDING)
     core.spawn(_run_tasks(core, job, again), f"retry of {job.job_id}")

@@ -45,24 +45,30 @@ def set_instance(core: Core, instance: Instance, state: str) -> None:
         instance.ended_at = now
     task.job.timeline.state(now, "instance", task.name, instance.index, state)
     _emit(core, task.job, f"TASK_INSTANCE_{state}", state, lambda: events.instance_members(instance))
-    _settle(core, task)
+    settle(core, task)
 
 
-def _settle(core: Core, task: Task) -> None:
+def settle(core: Core, task: Task) -> None:
     """Bring task and job up to date with their parts."""
     now = core.now()
     job = task.job
-    state = aggregate(task.counts, task.state)
+    settings = core.settings
+    worst = settings.failed_and_interrupted
+    state = aggregate(task.counts, task.state, at_end=settings.task_failure != "at_once", worst=worst)
     if state != task.state:
+        if task.stranded:
+            task.stranded = False
+            job.stranded[task.state] -= 1
         job.counts[task.state] -= 1
         job.counts[state] += 1
         task.state = state
         task.ended_at = now if task.final else None
         job.timeline.state(now, "task", task.name, None, state)
         _emit(core, job, f"TASK_{state}", state, lambda: events.task_members(task))
-        if task.final:
-            task.ended.set()
-    state = aggregate(job.counts, job.state)
+    if not task.ended.is_set() and task.final and task.over:
+        task.ended.set()
+    parts = job.counts - job.stranded if job.stranded else job.counts
+    state = aggregate(parts, job.state, at_end=settings.job_failure != "at_once", worst=worst)
     if state != job.state:
         _set_job(core, job, state)
 

@@ -23,7 +23,7 @@ from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.schema import printable
 
-_TASK_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+_TASK_NAME = re.compile(r"(?!\.{1,2}$)[^/\0]+", re.DOTALL)
 _ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _ENV_ID = re.compile(r"^env-[0-9a-z]+$")
 
@@ -79,10 +79,12 @@ def check_task(core: Core, task: dict[str, Any], where: str, index: int = 0, *, 
         raise ApiError(
             "InvalidParameter.TaskNameTooLong", f"The parameter `{where}.TaskName` is longer than {longest}."
         )
-    if not _TASK_NAME.fullmatch(name):
+    # The emulator makes folders of them.
+    pattern = core.settings.task_name_pattern
+    if not re.fullmatch(pattern, name) or not _TASK_NAME.fullmatch(name):
         raise ApiError(
             "InvalidParameter.TaskName",
-            f"The parameter `{where}.TaskName` may hold letters, digits, _ and -, not {printable(name, 60)!r}.",
+            f"The parameter `{where}.TaskName` must match {printable(pattern, 60)}, not {printable(name, 60)!r}.",
         )
     for number in _UNSIGNED:
         if task.get(number, 0) < 0:

@@ -53,6 +53,21 @@ def test_aggregate_is_final_only_when_all_parts_are_and_never_steps_back(parts: 
     assert RANK[result] >= RANK[current]
 
 
+@pytest.mark.parametrize(
+    ("counts", "at_end", "worst", "expected"),
+    [
+        ({"FAILED": 1, "RUNNING": 1}, False, "FAILED_INTERRUPTED", "FAILED"),
+        ({"FAILED_INTERRUPTED": 1, "PENDING": 1}, False, "FAILED", "FAILED_INTERRUPTED"),
+        ({"FAILED": 1, "FAILED_INTERRUPTED": 1, "PENDING": 1}, False, "FAILED_INTERRUPTED", "FAILED_INTERRUPTED"),
+        ({"FAILED": 1, "FAILED_INTERRUPTED": 1, "PENDING": 1}, True, "FAILED_INTERRUPTED", "RUNNING"),
+        ({"FAILED": 1, "FAILED_INTERRUPTED": 1}, True, "FAILED", "FAILED"),
+        ({"SUCCEED": 1, "RUNNING": 1}, False, "FAILED", "RUNNING"),
+    ],
+)
+def test_aggregate_in_its_other_ways(counts: dict[str, int], at_end: bool, worst: str, expected: str) -> None:
+    assert aggregate(Counter(counts), "RUNNING", at_end=at_end, worst=worst) == expected
+
+
 def test_cos_paths() -> None:
     path = parse_cos("cos://b-1250000000.cos.ap-guangzhou.myqcloud.com/a/b/", "p", folder=True)
     assert (path.bucket, path.key) == ("b-1250000000", "a/b/")
