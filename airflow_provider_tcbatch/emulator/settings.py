@@ -130,6 +130,9 @@ class Settings(BaseModel):
     env_description_length: PositiveInt = Field(200, description="Characters of an EnvDescription.")
     max_tasks: PositiveInt = Field(10_000, description="Tasks in one job.")
     max_task_instances: PositiveInt = Field(10_000, description="Instances of one task.")
+    max_job_ids: PositiveInt = Field(100, description="JobIds in one call of DescribeJobs.")
+    max_notifications: PositiveInt = Field(100, description="Notifications of a job or compute environment.")
+    max_event_vars: PositiveInt = Field(100, description="EventVars of one event.")
     max_retry_count: PositiveInt = Field(100, description="Largest MaxRetryCount accepted.")
     max_open_log_bytes: PositiveInt = Field(
         256 * 1024 * 1024, description="Largest part of stdout and of stderr that is uploaded for an instance."
@@ -250,6 +253,17 @@ class Settings(BaseModel):
         "fail",
         description="A task whose dependencies cannot be met any more: FAILED, or it stays as it is in the failed job.",
     )
+    skipped_states: Annotated[list[Literal["PENDING", "RUNNABLE", "STARTING"]], BeforeValidator(_from_json)] = Field(
+        [], description="States that are never shown, as JSON; what would be in one shows the state before it."
+    )
+    state_reasons: Literal["words", "none"] = Field(
+        "words",
+        description="StateReason and StateDetailedReason of jobs and instances: the emulator's words, or empty.",
+    )
+    terminate_events: bool = Field(True, description="Whether what TerminateJob ends is told by events.")
+    job_retention_seconds: NonNegativeFloat = Field(
+        0.0, description="How long after its end a job is forgotten as if deleted. 0: never."
+    )
     fast_interrupt: Literal["same", "no_retry", "whole_task"] = Field(
         "same",
         description="FailedAction FAST_INTERRUPT: as INTERRUPT; without the retries of MaxRetryCount; or the task's "
@@ -259,6 +273,9 @@ class Settings(BaseModel):
     client_token_mismatch: Literal["same_job", "error", "new_job"] = Field(
         "same_job",
         description="A known ClientToken with another body: answer the first job, refuse, or make a new job.",
+    )
+    client_token_repeat: Literal["same_job", "error"] = Field(
+        "same_job", description="A known ClientToken with the same body: answer the first job, or refuse."
     )
     terminate_submitted_error: Literal["UnsupportedOperation", "ResourceInUse.Job"] = Field(
         "UnsupportedOperation", description="Error code of TerminateJob while the job is SUBMITTED."
@@ -271,6 +288,7 @@ class Settings(BaseModel):
         description="RetryJobs with a job that cannot be retried: none is, or those that can are and the call is "
         "refused all the same.",
     )
+    listing_order: Literal["newest", "oldest"] = Field("newest", description="What listings begin with.")
     name_filter: Literal["exact", "contains"] = Field(
         "exact", description="Filters job-name, env-name, task-template-name: the whole name, or any part of it."
     )
@@ -293,6 +311,21 @@ class Settings(BaseModel):
     )
     log_data_uri_prefix: bool = Field(
         False, description="Whether DescribeTaskLogs prefixes values with data:text/plain;charset=utf-8;base64,."
+    )
+    log_base64_padding: bool = Field(
+        True, description="Whether DescribeTaskLogs pads Base64 with =; one of Tencent's samples has none."
+    )
+    logs_after_end: bool = Field(
+        True, description="Whether DescribeTaskLogs knows logs of an instance whose machine is gone."
+    )
+    missing_logs: Literal["empty", "omit", "error"] = Field(
+        "empty",
+        description="DescribeTaskLogs of an instance without logs (not RUNNING yet, or logs_after_end): empty texts; "
+        "left out; or ResourceNotFound.TaskInstance.",
+    )
+    log_names: Literal["same", "per_attempt"] = Field(
+        "same",
+        description="Names of a retried instance's logs in COS: the same, or with the attempt's number appended.",
     )
     log_upload_lag_seconds: NonNegativeFloat = Field(
         0.0, description="How long after an instance's end its logs appear in COS. 0: before the end is visible."
@@ -320,11 +353,20 @@ class Settings(BaseModel):
         le=1_000_000,
         description="How many times faster the clock of queues runs; long polls stay as they are.",
     )
+    cmq_timestamp_window_seconds: NonNegativeFloat = Field(
+        300.0, description="The same as timestamp_window_seconds, of message requests."
+    )
+    cmq_sign_at_values: Literal["either", "signed", "left_out"] = Field(
+        "either",
+        description="Values that begin with @ in a POST signature of message requests: signed, left out of it as the "
+        "vendor's SDK does, or either.",
+    )
     cmq_max_poll_seconds: PositiveInt = Field(30, description="Longest pollingWaitSeconds accepted by a receive call.")
 
     # -- API ---------------------------------------------------------------------------------------------------
     timestamp_window_seconds: NonNegativeFloat = Field(
-        300.0, description="Largest accepted difference between a request's timestamp and the emulator's clock."
+        300.0,
+        description="Largest accepted difference between an API 3.0 request's timestamp and the emulator's clock.",
     )
     clock_skew_seconds: float = Field(
         0.0,
@@ -334,6 +376,10 @@ class Settings(BaseModel):
     )
     rate_limits: Literal["off", "cn", "intl"] = Field(
         "off", description="Limits of requests per second and action: none, or those of either of Tencent's sites."
+    )
+    rate_limit_unlisted: NonNegativeInt = Field(
+        0,
+        description="rate_limits intl: requests per second of the four actions that its table lacks. 0: as in China.",
     )
     max_request_bytes: PositiveInt = Field(10 * 1024 * 1024, description="Largest API 3.0 request body.")
     call_log_size: NonNegativeInt = Field(2000, description="Calls remembered for GET /_emulator/calls.")

@@ -15,7 +15,7 @@ from airflow_provider_tcbatch.emulator.batch import (
     views,
 )
 from airflow_provider_tcbatch.emulator.batch.entities import FAILED, FINISHED, SUBMITTED, Instance, Job, Task
-from airflow_provider_tcbatch.emulator.batch.filters import Filters, page
+from airflow_provider_tcbatch.emulator.batch.filters import Filters, in_order, page
 from airflow_provider_tcbatch.emulator.batch.publish import subscribers
 from airflow_provider_tcbatch.emulator.batch.rules import (
     check_not_both,
@@ -102,13 +102,13 @@ def _find_task(job: Job, name: str) -> Task:
 
 def describe_job(core: Core, params: Params) -> Params:
     """DescribeJob."""
-    return views.job_detail(find_job(core, params["JobId"]))
+    return views.job_detail(find_job(core, params["JobId"]), core.settings)
 
 
 def describe_jobs(core: Core, params: Params) -> Params:
-    """DescribeJobs: newest first."""
+    """DescribeJobs: newest first, unless ``listing_order`` says otherwise."""
     ids, filters = params.get("JobIds"), params.get("Filters")
-    check_not_both(params, "JobIds")
+    check_not_both(params, "JobIds", core.settings.max_job_ids)
     jobs: Sequence[Job]
     if ids:
         for job_id in ids:
@@ -117,9 +117,9 @@ def describe_jobs(core: Core, params: Params) -> Params:
                 raise ApiError("ResourceNotFound.Job", f"The job {job_id} does not exist.")
         wanted = dict.fromkeys(ids)
         jobs = [core.jobs[job_id] for job_id in wanted if job_id in core.jobs]
-        jobs.sort(key=lambda job: job.created_at, reverse=True)
+        jobs.sort(key=lambda job: job.created_at, reverse=core.settings.listing_order == "newest")
     else:
-        jobs = list(reversed(core.jobs.values()))
+        jobs = in_order(core.settings, core.jobs.values())
         if filters:
             check_zone_filter(core, filters)
             jobs = Filters(
@@ -153,7 +153,7 @@ def describe_task(core: Core, params: Params) -> Params:
             params["Filters"], {"task-instance-state": by_state, "task-instance-type": by_state}
         ).select(instances)
     shown = page(instances, params, default=100, largest=1000)
-    return views.task_detail(task, list(shown), len(instances))
+    return views.task_detail(task, list(shown), len(instances), core.settings)
 
 
 def describe_task_logs(core: Core, params: Params) -> Params:
@@ -173,6 +173,11 @@ def describe_task_logs(core: Core, params: Params) -> Params:
         shown: Sequence[Instance] = [task.instances[index] for index in indexes]
     else:
         shown = page(task.instances, params, default=5, largest=10)
+    if core.settings.missing_logs != "empty":
+        known = [instance for instance in shown if views.has_logs(instance, core.settings)]
+        if core.settings.missing_logs == "error" and len(known) < len(shown):
+            raise ApiError("ResourceNotFound.TaskInstance", f"The task {task.name} has instances without logs.")
+        shown = known
     return {
         "TotalCount": len(task.instances),
         "TaskInstanceLogSet": [views.instance_log(instance, core.settings) for instance in shown],

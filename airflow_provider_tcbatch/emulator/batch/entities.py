@@ -146,6 +146,8 @@ class Job:
     #: Set once the state is final.
     ended: Latch = field(default_factory=Latch)
     terminator: asyncio.Task[None] | None = None
+    #: Whether TerminateJob has taken effect.
+    terminated: bool = False
     #: Whether a failure has stopped the others, which happens once.
     stopped: bool = False
     #: Stranded tasks by state; nothing more happens to them by itself.

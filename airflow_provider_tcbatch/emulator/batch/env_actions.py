@@ -23,7 +23,7 @@ from airflow_provider_tcbatch.emulator.batch.env_rules import (
     check_names,
     check_types,
 )
-from airflow_provider_tcbatch.emulator.batch.filters import Filters, page
+from airflow_provider_tcbatch.emulator.batch.filters import Filters, in_order, page
 from airflow_provider_tcbatch.emulator.batch.publish import publish, subscribers
 from airflow_provider_tcbatch.emulator.batch.rules import (
     check_not_both,
@@ -189,9 +189,9 @@ def _select(core: Core, params: Params, more: dict[str, Any], unknown: str) -> S
     ids = params.get("EnvIds")
     for env_id in ids or ():
         check_env_id(env_id, "EnvIds")
-    newest_first = list(reversed(core.batch.envs.values()))
+    envs = in_order(core.settings, core.batch.envs.values())
     if ids:
-        return [env for env in newest_first if env.env_id in ids]
+        return [env for env in envs if env.env_id in ids]
     check_zone_filter(core, params.get("Filters", ()))
     known: dict[str, Any] = {
         "zone": lambda env: env.zone,
@@ -206,13 +206,13 @@ def _select(core: Core, params: Params, more: dict[str, Any], unknown: str) -> S
         unknown=unknown,
         parts_of_names=core.settings.name_filter == "contains",
     )
-    return filters.select(newest_first)
+    return filters.select(envs)
 
 
 def describe_compute_env_activities(core: Core, params: Params) -> Params:
     """DescribeComputeEnvActivities: newest first."""
     env = find_env(core, params["EnvId"])
-    found = list(reversed(env.activities.values()))
+    found = in_order(core.settings, env.activities.values())
     wanted = params.get("Filters")
     if wanted is not None:
         if wanted["Name"] != "compute-node-id":

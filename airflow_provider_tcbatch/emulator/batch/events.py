@@ -122,6 +122,8 @@ def body(
     settings: Settings,
 ) -> str:
     """The JSON text of a message with one event, in the form of ``event_body`` and ``event_vars_shape``."""
+    if settings.state_reasons == "none" and "StateReason" in members:
+        members = {**members, "StateReason": ""}
     event = {
         "EventVersion": "1.0",
         "EventTime": iso(time),

@@ -18,6 +18,7 @@ from airflow_provider_tcbatch.emulator.batch.package import PackageError, fetch_
 from airflow_provider_tcbatch.emulator.batch.paths import fill_placeholders, parse_cos, relative_local
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import CosError
+from airflow_provider_tcbatch.emulator.settings import Settings
 
 log = logging.getLogger("tcbatch_emulator.jobs")
 
@@ -191,7 +192,7 @@ def variables_of(core: Core, instance: Instance) -> dict[str, str]:
     return env
 
 
-def redirect_info(instance: Instance) -> dict[str, Any]:
+def redirect_info(instance: Instance, settings: Settings) -> dict[str, Any]:
     """Where an instance's logs go, with the file names made out: RedirectInfo of DescribeTask."""
     task = instance.task
     wanted = task.spec.get("RedirectInfo") or {}
@@ -202,7 +203,9 @@ def redirect_info(instance: Instance) -> dict[str, Any]:
             f"{stream}.${{BATCH_JOB_ID}}.${{BATCH_TASK_NAME}}.${{BATCH_TASK_INSTANCE_INDEX}}.log" if path else ""
         )
         info[f"{title}RedirectPath"] = path
-        info[f"{title}RedirectFileName"] = fill_placeholders(template, task.job.job_id, task.name, instance.index)
+        name = fill_placeholders(template, task.job.job_id, task.name, instance.index)
+        again = name and settings.log_names == "per_attempt" and instance.folders > 1
+        info[f"{title}RedirectFileName"] = f"{name}.{instance.folders}" if again else name
     return info
 
 
@@ -213,7 +216,7 @@ async def upload_logs(core: Core, instance: Instance) -> None:
 
 
 def _upload(core: Core, instance: Instance, folder: Path) -> None:
-    info = redirect_info(instance)
+    info = redirect_info(instance, core.settings)
     local = instance.task.spec.get("RedirectLocalInfo") or {}
     for stream, title in (("stdout", "Stdout"), ("stderr", "Stderr")):
         try:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.schema import printable
+from airflow_provider_tcbatch.emulator.settings import Settings
 
 T = TypeVar("T")
 
@@ -70,6 +71,14 @@ def _pair_test(
     tags: Callable[[T], Iterable[Mapping[str, str]]], key: str, values: frozenset[str]
 ) -> Callable[[T], bool]:
     return lambda item: any(tag["Key"] == key and tag["Value"] in values for tag in tags(item))
+
+
+def in_order(settings: Settings, oldest_first: Collection[T]) -> list[T]:
+    """What there is in the order in which it is listed."""
+    found = list(oldest_first)
+    if settings.listing_order == "newest":
+        found.reverse()
+    return found
 
 
 def page(items: Sequence[T], params: Mapping[str, Any], *, default: int, largest: int) -> Sequence[T]:

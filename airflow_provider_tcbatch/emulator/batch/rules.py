@@ -99,29 +99,33 @@ def known_by_token(core: Core, tokens: Mapping[str, tuple[str, str, float]], tok
     known = tokens.get(token)
     if known is None or core.now() - known[2] > core.settings.client_token_window_seconds:
         return None
-    if known[1] != digest:
-        if core.settings.client_token_mismatch == "error":
-            raise ApiError("InvalidParameterValue", "The ClientToken was used before, with other parameters.")
-        if core.settings.client_token_mismatch == "new_job":
-            return None
+    if known[1] == digest:
+        if core.settings.client_token_repeat == "error":
+            raise ApiError("InvalidParameterValue", "The ClientToken was used before.")
+    elif core.settings.client_token_mismatch == "error":
+        raise ApiError("InvalidParameterValue", "The ClientToken was used before, with other parameters.")
+    elif core.settings.client_token_mismatch == "new_job":
+        return None
     return known[0]
 
 
-def check_not_both(params: Mapping[str, Any], ids: str) -> None:
-    """Ids and filters exclude each other."""
+def check_not_both(params: Mapping[str, Any], ids: str, largest: int = 100) -> None:
+    """Ids and filters exclude each other, and there are not too many ids."""
     if params.get(ids) and params.get("Filters"):
         raise ApiError("InvalidParameter.InvalidParameterCombination", f"`{ids}` and `Filters` exclude each other.")
-    if len(params.get(ids) or ()) > 100:
-        raise ApiError("InvalidParameterValue", f"`{ids}` has at most 100 entries.")
+    if len(params.get(ids) or ()) > largest:
+        raise ApiError("InvalidParameterValue", f"`{ids}` has at most {largest} entries.")
 
 
 def check_notifications(
-    core: Core, notifications: Iterable[Mapping[str, Any]], events: frozenset[str], where: str
+    core: Core, notifications: Sequence[Mapping[str, Any]], events: frozenset[str], where: str
 ) -> None:
     """Topics must exist and have a subscription; events must be known and named once each.
 
     :param events: events that the entity has.
     """
+    if len(notifications) > (most := core.settings.max_notifications):
+        raise ApiError("InvalidParameterValue.LimitExceeded", f"`{where}` has at most {most} entries.")
     for index, notification in enumerate(notifications):
         path = f"{where}.{index}"
         topic_name = notification["TopicName"]
@@ -150,3 +154,8 @@ def check_notifications(
                     f"`{path}.EventConfigs` names the event {name} twice.",
                 )
             seen.add(name)
+            if len(event["EventVars"]) > (most := core.settings.max_event_vars):
+                raise ApiError(
+                    "InvalidParameterValue.LimitExceeded",
+                    f"`{path}.EventConfigs.{position}.EventVars` has at most {most} entries.",
+                )

@@ -241,6 +241,9 @@ def terminate_job(core: Core, job: Job) -> None:
 
 async def _terminate_job(core: Core, job: Job) -> None:
     await core.sleep(core.settings.terminate_seconds)
+    if job.finished:
+        return
+    job.terminated = True
     shown = job.state in FINISHED
     if not shown:
         job.state_reason = "TerminateJob: the job was terminated by its user"
@@ -259,7 +262,7 @@ def retry_job(core: Core, job: Job) -> None:
     """Run the failed instances of a FAILED job again, as if for the first time."""
     job.state_reason, job.next_action, job.ended_at = "", "", None
     job.ended.clear()
-    job.stopped = False
+    job.stopped = job.terminated = False
     job.stranded.clear()
     again = [task for task in job.tasks.values() if task.state != SUCCEED]
     for task in again:
@@ -276,6 +279,14 @@ def retry_job(core: Core, job: Job) -> None:
             task.instances[instance.index] = fresh
             set_instance(core, fresh, PENDING)
     core.spawn(_run_tasks(core, job, again), f"retry of {job.job_id}")
+
+
+def forget_old_jobs(core: Core) -> None:
+    """Remove jobs that ended longer ago than records are kept."""
+    latest = core.now() - core.settings.job_retention_seconds
+    for job in list(core.jobs.values()):
+        if job.ended_at is not None and job.ended_at < latest and job.finished:
+            forget_job(core, job)
 
 
 def forget_job(core: Core, job: Job) -> None:

@@ -10,8 +10,11 @@ from airflow_provider_tcbatch.emulator.batch.entities import (
     FAILED,
     FAILED_INTERRUPTED,
     FINAL,
+    PENDING,
+    RUNNABLE,
     RUNNING,
     STARTING,
+    SUBMITTED,
     SUCCEED,
     Instance,
     Job,
@@ -23,19 +26,24 @@ from airflow_provider_tcbatch.emulator.batch.publish import publish
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.emulator.core import Core
 
+#: What an instance seems to be instead of being in a state that is never shown.
+_BEFORE = {STARTING: RUNNABLE, RUNNABLE: PENDING, PENDING: SUBMITTED}
+
 
 def set_instance(core: Core, instance: Instance, state: str) -> None:
-    """Move an instance, and with it its task and job, to a new state."""
+    """Move an instance, and with it its task and job, to a new state, or to what is shown in its place."""
+    now = core.now()
+    if state == STARTING and instance.state != STARTING:
+        instance.launched_at = now
+    while state in core.settings.skipped_states:
+        state = _BEFORE[state]
     if instance.state == state:
         return
     task = instance.task
     task.counts[instance.state] -= 1
     task.counts[state] += 1
     instance.state = state
-    now = core.now()
-    if state == STARTING:
-        instance.launched_at = now
-    elif state == RUNNING:
+    if state == RUNNING:
         instance.running_at = now
         if core.faults.any:
             from airflow_provider_tcbatch.emulator.batch import accidents
@@ -91,7 +99,7 @@ def _set_job(core: Core, job: Job, state: str) -> None:
 
 
 def _emit(core: Core, job: Job, name: str, state: str, members: Callable[[], dict[str, Any]]) -> None:
-    if state in events.NOTABLE:
+    if state in events.NOTABLE and (core.settings.terminate_events or not job.terminated):
         tell(core, job, name, members)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.emulator.batch.filters import Filters, page
+from airflow_provider_tcbatch.emulator.batch.filters import Filters, in_order, page
 from airflow_provider_tcbatch.emulator.batch.rules import check_length, check_not_both, check_tags
 from airflow_provider_tcbatch.emulator.batch.state import Template
 from airflow_provider_tcbatch.emulator.batch.submit_rules import check_task
@@ -82,7 +82,7 @@ def describe_task_templates(core: Core, params: Params) -> Params:
         _check_id(template_id)
     if params.get("Limit", 20) == 0:
         raise ApiError("InvalidParameterValue", "The parameter `Limit` must be 1 to 100.")
-    found = list(reversed(core.batch.templates.values()))
+    found = in_order(core.settings, core.batch.templates.values())
     if ids:
         found = [template for template in found if template.template_id in ids]
     else:

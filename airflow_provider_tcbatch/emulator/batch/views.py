@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_tcbatch.emulator.batch.entities import STATES, Instance, Job, Task
+from airflow_provider_tcbatch.emulator.batch.entities import FINISHED, STATES, Instance, Job, Task
 from airflow_provider_tcbatch.emulator.batch.execution import redirect_info
 from airflow_provider_tcbatch.emulator.ids import iso
 from airflow_provider_tcbatch.emulator.settings import Settings
@@ -29,7 +29,11 @@ def counts_of_instances(job: Job) -> Counter[str]:
     return total
 
 
-def job_detail(job: Job) -> dict[str, Any]:
+def _reason(text: str, settings: Settings) -> str:
+    return text if settings.state_reasons == "words" else ""
+
+
+def job_detail(job: Job, settings: Settings) -> dict[str, Any]:
     """DescribeJob."""
     return {
         "JobId": job.job_id,
@@ -51,7 +55,7 @@ def job_detail(job: Job) -> dict[str, Any]:
         "DependenceSet": job.spec.get("Dependences", []),
         "TaskMetrics": metrics(job.counts),
         "TaskInstanceMetrics": metrics(counts_of_instances(job)),
-        "StateReason": job.state_reason,
+        "StateReason": _reason(job.state_reason, settings),
         "Tags": job.spec.get("Tags", []),
         "NextAction": job.next_action,
     }
@@ -72,7 +76,7 @@ def job_row(job: Job) -> dict[str, Any]:
     }
 
 
-def task_detail(task: Task, instances: list[Instance], total: int) -> dict[str, Any]:
+def task_detail(task: Task, instances: list[Instance], total: int, settings: Settings) -> dict[str, Any]:
     """DescribeTask, with one page of instances."""
     return {
         "JobId": task.job.job_id,
@@ -81,35 +85,42 @@ def task_detail(task: Task, instances: list[Instance], total: int) -> dict[str, 
         "CreateTime": iso(task.created_at),
         "EndTime": iso(task.ended_at),
         "TaskInstanceTotalCount": total,
-        "TaskInstanceSet": [instance_row(instance) for instance in instances],
+        "TaskInstanceSet": [instance_row(instance, settings) for instance in instances],
         "TaskInstanceMetrics": metrics(task.counts),
     }
 
 
-def instance_row(instance: Instance) -> dict[str, Any]:
+def instance_row(instance: Instance, settings: Settings) -> dict[str, Any]:
     """One TaskInstanceView."""
     return {
         "TaskInstanceIndex": instance.index,
         "TaskInstanceState": instance.state,
         "ExitCode": instance.exit_code,
-        "StateReason": instance.state_reason,
+        "StateReason": _reason(instance.state_reason, settings),
         "ComputeNodeInstanceId": instance.node,
         "CreateTime": iso(instance.created_at),
         "LaunchTime": iso(instance.launched_at),
         "RunningTime": iso(instance.running_at),
         "EndTime": iso(instance.ended_at),
-        "RedirectInfo": redirect_info(instance),
-        "StateDetailedReason": instance.detailed_reason,
+        "RedirectInfo": redirect_info(instance, settings),
+        "StateDetailedReason": _reason(instance.detailed_reason, settings),
     }
+
+
+def has_logs(instance: Instance, settings: Settings) -> bool:
+    """Whether DescribeTaskLogs can know anything of an instance."""
+    began = instance.folder is not None or instance.running_at is not None
+    return began and (settings.logs_after_end or instance.state not in FINISHED)
 
 
 def instance_log(instance: Instance, settings: Settings) -> dict[str, Any]:
     """One TaskInstanceLog: the newest attempt's last bytes, also while it runs."""
+    folder = instance.folder if has_logs(instance, settings) else None
     return {
         "TaskInstanceIndex": instance.index,
-        "StdoutLog": _excerpt(instance.folder, "stdout", settings),
-        "StderrLog": _excerpt(instance.folder, "stderr", settings),
-        **redirect_info(instance),
+        "StdoutLog": _excerpt(folder, "stdout", settings),
+        "StderrLog": _excerpt(folder, "stderr", settings),
+        **redirect_info(instance, settings),
     }
 
 
@@ -125,4 +136,5 @@ def _excerpt(folder: Path | None, name: str, settings: Settings) -> str:
             # The instance's next attempt may be about to make its files.
             data = b""
     prefix = "data:text/plain;charset=utf-8;base64," if settings.log_data_uri_prefix else ""
-    return prefix + base64.b64encode(data).decode()
+    text = base64.b64encode(data).decode()
+    return prefix + (text if settings.log_base64_padding else text.rstrip("="))

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from airflow_provider_tcbatch.emulator.batch.actions import HANDLERS as BATCH
 from airflow_provider_tcbatch.emulator.batch.empty_values import with_empty_values
+from airflow_provider_tcbatch.emulator.batch.scheduler import forget_old_jobs
 from airflow_provider_tcbatch.emulator.cmq.actions import HANDLERS as TDMQ
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import ApiError
@@ -69,6 +70,8 @@ async def _answer(core: Core, request: Request, skew: float) -> Response:
         service = authorization.service
         action, params = await _parse(core, request, service)
         _limit_rate(core, service, action, authorization.secret_id)
+        if core.settings.job_retention_seconds:
+            forget_old_jobs(core)
         handler = SERVICES[service][1][action]
         result = schema(service).complete(f"{action}Response", {**handler(core, params), "RequestId": request_id})
         if service == "batch":
@@ -96,7 +99,9 @@ def _response(result: dict[str, Any]) -> Response:
 
 def _limit_rate(core: Core, service: str, action: str, secret_id: str) -> None:
     if core.settings.rate_limits != "off":
-        limit = core.rates.admit(core.settings.rate_limits, service, action, secret_id)
+        limit = core.rates.admit(
+            core.settings.rate_limits, service, action, secret_id, core.settings.rate_limit_unlisted
+        )
         if limit is not None:
             raise ApiError(
                 "RequestLimitExceeded",

@@ -81,7 +81,8 @@ async def _answer(
             params,
             keys=core.access.keys,
             now=core.server_time() + skew,
-            window=core.settings.timestamp_window_seconds,
+            window=core.settings.cmq_timestamp_window_seconds,
+            at_values=core.settings.cmq_sign_at_values,
         )
         _check_token(core, params)
         handler = HANDLERS.get(action)

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 from airflow_provider_tcbatch.emulator.errors import CmqError
 
@@ -34,10 +35,18 @@ def signature(secret_key: str, text: str, *, sha256: bool) -> str:
 
 
 def verify(
-    method: str, host: str, params: Mapping[str, str], *, keys: Mapping[str, str], now: float, window: float
+    method: str,
+    host: str,
+    params: Mapping[str, str],
+    *,
+    keys: Mapping[str, str],
+    now: float,
+    window: float,
+    at_values: Literal["either", "signed", "left_out"] = "either",
 ) -> None:
     """Check identity, time and signature of a request.
 
+    :param at_values: how values that begin with ``@`` are expected to be treated in a POST signature.
     :raises CmqError: 4000 for missing or malformed parameters, 4100 for failed authentication.
     """
     for name in ("SecretId", "Timestamp", "Nonce", "Signature"):
@@ -55,7 +64,8 @@ def verify(
     if abs(now - int(params["Timestamp"])) > window:
         raise CmqError(4100, 10030, "authentication failed: the request has expired")
     sha256 = params.get("SignatureMethod") == "HmacSHA256"
-    for leave_out_at in (False, True) if method == "POST" else (False,):
+    ways = {"either": (False, True), "signed": (False,), "left_out": (True,)}[at_values]
+    for leave_out_at in ways if method == "POST" else (False,):
         expected = signature(secret_key, source(method, host, params, leave_out_at=leave_out_at), sha256=sha256)
         if hmac.compare_digest(expected.encode(), params["Signature"].encode()):
             return

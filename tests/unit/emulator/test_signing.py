@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from airflow_provider_tcbatch.emulator.cos.app import locate
@@ -67,7 +69,11 @@ def test_cmq_values_that_begin_with_at() -> None:
     for leave_out in (False, True):
         text = cmq.source("POST", "h", params, leave_out_at=leave_out)
         signed = {**params, "Signature": cmq.signature(KEY, text, sha256=False)}
-        cmq.verify("POST", "h", signed, keys={KEY_ID: KEY}, now=1767225600, window=1)
+        verify = partial(cmq.verify, "POST", "h", signed, keys={KEY_ID: KEY}, now=1767225600, window=1)
+        verify()
+        verify(at_values="left_out" if leave_out else "signed")
+        with pytest.raises(CmqError, match="authentication failed"):
+            verify(at_values="signed" if leave_out else "left_out")
 
 
 def test_tc3_example_of_the_documentation() -> None:
