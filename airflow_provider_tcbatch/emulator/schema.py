@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -182,6 +183,10 @@ def _number(kind: str, value: Any, where: str, lenient: bool) -> Any:
             raise _wrong_type(where, wanted, value) from None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _wrong_type(where, wanted, value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ApiError(
+            "InvalidParameter", f"The parameter `{printable(where)}` must be {wanted} and finite, not {value}."
+        )
     if kind == "integer":
         if isinstance(value, float) and not value.is_integer():
             raise _wrong_type(where, wanted, value)

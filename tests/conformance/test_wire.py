@@ -82,6 +82,38 @@ def test_bad_bodies(emulator: Emulator, body: bytes, code: str, text: str) -> No
     assert text in error["Message"]
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "Infinity", "-Infinity", "NaN"])
+@pytest.mark.parametrize(
+    ("action", "body", "where"),
+    [
+        ("SubmitJob", {"Placement": {"Zone": "z"}, "Job": {"Priority": "#"}}, "Job.Priority"),
+        ("SubmitJob", {"Placement": {"Zone": "z"}, "Job": {"Tasks": [{"Timeout": "#"}]}}, "Job.Tasks.0.Timeout"),
+        ("SubmitJob", {"Placement": {"Zone": "z", "HostIds": ["a", "#"]}}, "Placement.HostIds.1"),
+        ("DescribeJobs", {"Limit": "#"}, "Limit"),
+        ("DescribeTaskLogs", {"TaskInstanceIndexes": [0, "#"]}, "TaskInstanceIndexes.1"),
+        ("DescribeJob", {"JobId": "#"}, "JobId"),
+        ("DescribeJob", {"Job": "#"}, "Job"),
+    ],
+)
+@pytest.mark.parametrize("lenient", [False, True])
+def test_numbers_without_end(
+    emulator: Emulator, number: str, action: str, body: dict[str, Any], where: str, lenient: bool
+) -> None:
+    emulator.configure(lenient_numbers=lenient)
+    error = error_of(send(emulator, action, json.dumps(body).replace('"#"', number).encode()))
+    assert error["Code"] == ("UnknownParameter" if where == "Job" else "InvalidParameter")
+    assert f"`{where}`" in error["Message"]
+
+
+@pytest.mark.parametrize("price", ["inf", "-Infinity", "nan", "1e999", "1_0", "", "0x1"])
+def test_prices_that_are_no_numbers(emulator: Emulator, price: str) -> None:
+    market = {"SpotOptions": {"MaxPrice": price}}
+    rented = task("true", ComputeEnv={"EnvData": {"InstanceType": "SA5.MEDIUM4", "InstanceMarketOptions": market}})
+    error = error_of(send(emulator, "SubmitJob", json.dumps(submission(rented)).encode()))
+    assert error["Code"] == "InvalidParameterValue.NotFloat"
+    assert "`Job.Tasks.0.ComputeEnv.EnvData.InstanceMarketOptions.SpotOptions.MaxPrice`" in error["Message"]
+
+
 def test_nested_path_is_named(emulator: Emulator) -> None:
     request = submission(task("true"), task("true", "b"))
     request["Job"]["Tasks"][1]["Application"]["Comand"] = "x"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _IMAGE_ID = re.compile(r"^img-[0-9a-z]{8}$")
 _DISK_PATH = re.compile(r"^(/[^\0]*|[A-Za-z]:\\{0,2}[^\0]*)$")
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _CATEGORIES = ("ALL", "GENERAL", "GENERAL_2", "GENERAL_3", "COMPUTE", "COMPUTE_2", "COMPUTE_3")
 
 
@@ -136,13 +138,12 @@ def _check_data(core: Core, data: dict[str, Any], where: str) -> None:
 
 def _check_market(options: dict[str, Any], where: str) -> None:
     price = options["SpotOptions"]["MaxPrice"]
-    try:
-        number = float(price)
-    except ValueError:
+    # Python's float() takes "inf", "nan" and "1_0" too.
+    if not _DECIMAL.fullmatch(price) or not math.isfinite(float(price)):
         raise ApiError(
             "InvalidParameterValue.NotFloat", f"The parameter `{where}.SpotOptions.MaxPrice` is not a number."
-        ) from None
-    if not number >= 0:
+        )
+    if float(price) < 0:
         raise ApiError("InvalidParameterValue.Negative", f"The parameter `{where}.SpotOptions.MaxPrice` is negative.")
     check_choice(options, "MarketType", ("spot",), f"{where}.MarketType")
     check_choice(options["SpotOptions"], "SpotInstanceType", ("one-time",), f"{where}.SpotOptions.SpotInstanceType")

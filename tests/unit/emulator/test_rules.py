@@ -236,3 +236,13 @@ async def test_capacity_serves_priority_then_order() -> None:
     capacity.serve()
     await second
     assert capacity.used == 2
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), "inf", "1e999"])
+def test_numbers_are_finite(value: object) -> None:
+    # No action that is played takes a float.
+    request = {"InstanceId": "i", "SendReceiveRatio": value}
+    with pytest.raises(ApiError, match=r"`SendReceiveRatio`.*finite") as caught:
+        schema("tdmq").check("ModifyRocketMQInstanceRequest", request, lenient_numbers=True)
+    assert caught.value.code == "InvalidParameter"
+    assert schema("tdmq").check("ModifyRocketMQInstanceRequest", {**request, "SendReceiveRatio": 0.5})
