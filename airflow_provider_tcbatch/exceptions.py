@@ -17,8 +17,10 @@ and what to do::
     │   └── InfrastructureError   the service failed or could not be reached
     └── JobError                  the job was accepted and did not end well
         ├── JobFailed
-        ├── JobTimeout
-        └── QueueTimeout
+        │   └── JobMachinesFailed its programs are not to blame
+        ├── JobTimeout            a limit was reached
+        │   └── ExecutionTimeout
+        └── QueueTimeout          nothing of it ever started
 """
 
 from __future__ import annotations
@@ -28,10 +30,12 @@ from collections.abc import Sequence
 __all__ = [
     "ApiError",
     "ConfigurationError",
+    "ExecutionTimeout",
     "InfrastructureError",
     "InvalidRequest",
     "JobError",
     "JobFailed",
+    "JobMachinesFailed",
     "JobTimeout",
     "NotFound",
     "PermissionDenied",
@@ -145,8 +149,16 @@ class JobFailed(JobError):
         self.exit_codes = tuple(exit_codes)
 
 
+class JobMachinesFailed(JobFailed):
+    """The job failed, but none of its programs ended with an error: machines could not be made, or were lost."""
+
+
 class JobTimeout(JobError):
     """The job did not end within ``timeout``."""
+
+
+class ExecutionTimeout(JobTimeout):
+    """The job did not end within the ``execution_timeout`` of the try that waited for it."""
 
 
 class QueueTimeout(JobError):

@@ -11,16 +11,14 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
-__all__ = ["TCBatchJobLink"]
+__all__ = ["TCBatchComputeEnvLink", "TCBatchJobLink", "TCBatchLogsLink", "TCBatchTaskTemplateLink"]
 
 
-class TCBatchJobLink(BaseOperatorLink):
-    """The job's page in the console. The operator stores its address before it begins to wait."""
-
-    name = "Batch job"
+class _ConsoleLink(BaseOperatorLink):
+    """A page of the console. The operator stores its address as soon as it is known."""
 
     #: XCom key that holds the address.
-    key = "tcbatch_job_url"
+    key: str
 
     @property
     def xcom_key(self) -> str:
@@ -28,5 +26,33 @@ class TCBatchJobLink(BaseOperatorLink):
         return self.key
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the stored address, or an empty string while there is no job yet."""
+        """Return the stored address, or an empty string while there is none."""
         return XCom.get_value(ti_key=ti_key, key=self.key) or ""
+
+
+class TCBatchJobLink(_ConsoleLink):
+    """The job's page."""
+
+    name = "Batch job"
+    key = "tcbatch_job_url"
+
+
+class TCBatchComputeEnvLink(_ConsoleLink):
+    """The page of the compute environment that the job runs in, or that the task manages."""
+
+    name = "Compute environment"
+    key = "tcbatch_env_url"
+
+
+class TCBatchTaskTemplateLink(_ConsoleLink):
+    """The page of the task template that the task uses or manages."""
+
+    name = "Task template"
+    key = "tcbatch_template_url"
+
+
+class TCBatchLogsLink(_ConsoleLink):
+    """The folder in COS that the job's output goes to."""
+
+    name = "Logs in COS"
+    key = "tcbatch_logs_url"

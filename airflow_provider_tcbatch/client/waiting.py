@@ -146,20 +146,27 @@ class Subscription:
     Only the latest snapshot is kept: a slow reader misses intermediate states, never the final one.
     """
 
-    __slots__ = ("_alarm", "_latest", "_watch", "_watcher")
+    __slots__ = ("_alarm", "_latest", "_nudged", "_watch", "_watcher")
 
     def __init__(self, watcher: Watcher, watch: Watch) -> None:
         self._watcher = watcher
         self._watch = watch
         self._latest: JobSnapshot | None = watch.last
+        self._nudged = False
         self._alarm = Alarm()
 
     async def next(self, timeout: float | None = None) -> JobSnapshot | None:
-        """Return the next snapshot, or ``None`` when ``timeout`` seconds passed without one."""
-        if self._latest is None and (timeout is None or timeout > 0):
+        """Return the next snapshot; ``None`` when ``timeout`` seconds passed without one, or after a nudge."""
+        if self._latest is None and not self._nudged and (timeout is None or timeout > 0):
             await self._alarm.sleep(timeout)
         snapshot, self._latest = self._latest, None
+        self._nudged = False
         return snapshot
+
+    def nudge(self) -> None:
+        """Something happened to the job that its state may not show; called by the watcher."""
+        self._nudged = True
+        self._alarm.ring()
 
     def put(self, snapshot: JobSnapshot) -> None:
         """Hand over a snapshot; called by the watcher."""

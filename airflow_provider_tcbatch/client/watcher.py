@@ -72,6 +72,16 @@ class Watcher:
     # -- for those who wait --------------------------------------------------------------------------
 
     @property
+    def api(self) -> ApiClient:
+        """The client that it asks."""
+        return self._api
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs are being waited for."""
+        return len(self._watches)
+
+    @property
     def crashed(self) -> bool:
         """Whether a bug has stopped it; it must be replaced."""
         return self._crash is not None
@@ -128,6 +138,9 @@ class Watcher:
         if final:
             self._trust = True
             watch.hinted_at = received_at
+        else:
+            for subscription in watch.subscribers:
+                subscription.nudge()
         # If the API lags behind its own event, the next looks must follow soon.
         watch.fresh = now
         self._plan(watch, now + self._timings.coalesce)

@@ -29,8 +29,10 @@ from airflow_provider_tcbatch.models.actions import (
     TerminateTaskInstance,
 )
 from airflow_provider_tcbatch.models.job import Job
-from airflow_provider_tcbatch.models.views import JobView
-from airflow_provider_tcbatch.policies.notifying import with_notification
+from airflow_provider_tcbatch.models.states import State
+from airflow_provider_tcbatch.models.views import JobView, TaskInstanceView
+from airflow_provider_tcbatch.policies.notifying import FINAL_JOB_EVENTS, with_notification
+from airflow_provider_tcbatch.policies.outcome import judge
 from airflow_provider_tcbatch.policies.pacing import pace
 from airflow_provider_tcbatch.policies.report import SHOWN, FailedInstance, failure_report
 
@@ -38,6 +40,8 @@ __all__ = ["TCBatchHook"]
 
 #: A job that was just submitted may be unknown to the Describe actions for a moment.
 UNKNOWN_SECONDS = 30.0
+
+_UNFINISHED = tuple(state.value for state in State if not state.is_terminal)
 
 
 class TCBatchHook(ComputeEnvMethods, TaskTemplateMethods):
@@ -67,11 +71,27 @@ class TCBatchHook(ComputeEnvMethods, TaskTemplateMethods):
         :param notify: let the job publish its end to the connection's ``event_topic``, if it has one.
         :raises InvalidRequest: if the job is wrong, before anything is sent.
         """
+        request = self.submission(job, zone=zone, placement=placement, client_token=client_token, notify=notify)
+        return self.api.call(request).job_id
+
+    def submission(
+        self,
+        job: Job | Mapping[str, Any],
+        *,
+        zone: str | None = None,
+        placement: Mapping[str, Any] | None = None,
+        client_token: str | None = None,
+        notify: bool = True,
+        events: Sequence[str] = FINAL_JOB_EVENTS,
+    ) -> SubmitJob:
+        """The request that :meth:`submit_job` sends, checked and not sent.
+
+        :param events: events that the job publishes, if it publishes any.
+        """
         model = job if isinstance(job, Job) else Job.parse(job, at="Job")
         if notify and self.settings.event_topic:
-            model = Job.parse(with_notification(model.to_wire(), self.settings.event_topic), at="Job")
-        request = SubmitJob(placement=self.placement(zone, placement), job=model, client_token=client_token)
-        return self.api.call(request).job_id
+            model = Job.parse(with_notification(model.to_wire(), self.settings.event_topic, events), at="Job")
+        return SubmitJob(placement=self.placement(zone, placement), job=model, client_token=client_token)
 
     def describe_job(self, job_id: str) -> DescribeJobResult:
         """One job with its tasks, counts, reason and next action."""
@@ -113,6 +133,38 @@ class TCBatchHook(ComputeEnvMethods, TaskTemplateMethods):
                 if time.monotonic() >= until or not (error.retryable or isinstance(error, ResourceBusy)):
                     raise
             time.sleep(0.5)
+
+    def end_job(self, job_id: str, *, patience: float = 120.0) -> DescribeJobResult | None:
+        """Terminate a job and wait until it has ended and given its machines back.
+
+        :param patience: for how many seconds to go on: asking again while the service refuses (SUBMITTED) or can't be
+            reached, then looking.
+        :returns: the job as it was last seen, which may still be ending when ``patience`` is over; ``None`` if it does
+            not exist (any more).
+        :raises ApiError: if the service refuses for good, or can't be reached within ``patience``.
+        """
+        begun = time.monotonic()
+        asked = False
+        while True:
+            late = time.monotonic() - begun >= patience
+            try:
+                view = self.describe_job(job_id)
+                outcome = judge(view.job_state)
+                if outcome.is_final and (outcome.state != State.FAILED_INTERRUPTED or (asked and late)):
+                    return view
+                if not asked or not (view.next_action or late):
+                    self.api.call(TerminateJob(job_id=job_id), attempts=1)
+                    asked = True
+                if late:
+                    return view
+            except NotFound:
+                # A job that was just submitted may be unknown for a moment.
+                if asked or time.monotonic() - begun >= min(patience, 10.0):
+                    return None
+            except ApiError as error:
+                if late or not (error.retryable or isinstance(error, ResourceBusy)):
+                    raise
+            time.sleep(min(2.0, max(0.25, (time.monotonic() - begun) / 4)))
 
     def terminate_task_instance(self, job_id: str, task_name: str, task_instance_index: int) -> None:
         """End one instance; it becomes FAILED. Without effect on one that has ended."""
@@ -173,6 +225,30 @@ class TCBatchHook(ComputeEnvMethods, TaskTemplateMethods):
                 continue
             left -= len(views)
             yield from self.log_reader.outputs(job.job_id, task.task_name, views)
+
+    def failed_instances(self, job: DescribeJobResult) -> Iterator[TaskInstanceView]:
+        """All instances of a job that ended badly, up to 1000 a call.
+
+        :param job: the job as :meth:`describe_job` returned it.
+        """
+        for task in job.task_set or ():
+            if task.task_name is not None and str(task.task_state) in FAILED_STATES:
+                yield from self.log_reader.instances(job.job_id, task.task_name, FAILED_STATES, limit=10**6)
+
+    def unfinished_instances(self, job: DescribeJobResult, *, limit: int = SHOWN) -> list[str]:
+        """The first instances of a job that have not ended, each in a few words.
+
+        :param job: the job as :meth:`describe_job` returned it.
+        """
+        found: list[str] = []
+        for task in job.task_set or ():
+            if task.task_name is None or judge(str(task.task_state)).is_final or len(found) >= limit:
+                continue
+            for view in self.log_reader.instances(job.job_id, task.task_name, _UNFINISHED, limit - len(found)):
+                found.append(
+                    f"task {task.task_name!r} instance {view.task_instance_index} ({view.task_instance_state})"
+                )
+        return found
 
     def explain_failure(self, job: DescribeJobResult, outputs: Sequence[InstanceOutput]) -> str:
         """Say why a job failed, with exit codes and the last lines of stderr.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
@@ -28,6 +29,7 @@ from airflow_provider_tcbatch.client.credentials import (
 )
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, INTL_LIMITS
 from airflow_provider_tcbatch.exceptions import ConfigurationError
+from airflow_provider_tcbatch.policies.marking import Mark
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -62,6 +64,10 @@ FIELDS = (
     "proxy",
     "ca_file",
     "console_url",
+    "console_env_url",
+    "console_template_url",
+    "console_cos_url",
+    "ownership_mark",
 )
 
 #: Where the region selector of Tencent's console stands, by region (``rid`` in its addresses).
@@ -74,6 +80,24 @@ _CONSOLE_REGIONS = {
     "ap-chengdu": 16,
     "ap-chongqing": 19,
     "ap-nanjing": 33,
+}
+
+_CONSOLE = "https://console.cloud.tencent.com/"
+
+#: Where the console's pages are, and what is added where the number of the region is known.
+_PAGES = {
+    "job": ("batch/job", "?rid={rid}"),
+    "env": ("batch/env", "?rid={rid}"),
+    "template": ("batch/template", "?rid={rid}"),
+    "cos": ("cos/bucket?bucket={bucket}&region={region}&path={path}", ""),
+}
+
+#: Fields of the connection that hold other addresses.
+_PAGE_FIELDS = {
+    "job": "console_url",
+    "env": "console_env_url",
+    "template": "console_template_url",
+    "cos": "console_cos_url",
 }
 
 
@@ -89,7 +113,8 @@ class ConnectionSettings:
     :param zone: availability zone for jobs that name none.
     :param event_topic: topic that jobs publish to; ``None`` to wait by polling alone.
     :param event_queue: name of a shared event queue; ``None`` for a queue of each process' own.
-    :param console_url: template of a job's console page.
+    :param pages: templates of console pages, by kind: job, env, template, cos.
+    :param mark: where jobs say whose they are.
     """
 
     conn_id: str
@@ -100,7 +125,8 @@ class ConnectionSettings:
     zone: str | None
     event_topic: str | None
     event_queue: str | None
-    console_url: str | None
+    pages: Mapping[str, str]
+    mark: Mark = Mark.TAG
 
     @classmethod
     def read(cls, connection: Connection, region: str | None = None) -> ConnectionSettings:
@@ -145,7 +171,8 @@ class ConnectionSettings:
             zone=extra.get("zone"),
             event_topic=extra.get("event_topic"),
             event_queue=extra.get("event_queue"),
-            console_url=extra.get("console_url"),
+            pages={kind: extra[name] for kind, name in _PAGE_FIELDS.items() if name in extra},
+            mark=_mark(extra.get("ownership_mark"), called),
         )
 
     @property
@@ -194,19 +221,42 @@ class ConnectionSettings:
     def job_url(self, job_id: str) -> str:
         """Console page of a job.
 
-        The address of a job's own page is not documented, so the default is the list of jobs in its region. Field
-        ``console_url`` holds another template with ``{job_id}``, ``{region}`` and ``{rid}``.
+        The address of a job's own page is not documented, so the default is the list of jobs in its region.
         """
+        return self._page("job", job_id=job_id)
+
+    def env_url(self, env_id: str) -> str:
+        """Console page of a compute environment; by default the list of environments."""
+        return self._page("env", env_id=env_id)
+
+    def template_url(self, task_template_id: str) -> str:
+        """Console page of a task template; by default the list of templates."""
+        return self._page("template", task_template_id=task_template_id)
+
+    def cos_url(self, bucket: str, key: str) -> str:
+        """Console page of a folder in COS."""
+        return self._page("cos", bucket=bucket, path=quote(key, safe=""))
+
+    def check_pages(self) -> None:
+        """Find a wrong address now, while there is no job yet.
+
+        :raises ConfigurationError: naming the field.
+        """
+        self.job_url("")
+        self.env_url("")
+        self.template_url("")
+        self.cos_url("", "")
+
+    def _page(self, kind: str, **values: str) -> str:
         rid = _CONSOLE_REGIONS.get(self.api.region, "")
-        template = self.console_url or (
-            "https://console.cloud.tencent.com/batch/job" + ("?rid={rid}" if rid != "" else "")
-        )
-        values = {"job_id": job_id, "region": self.api.region, "rid": rid}
+        template = self.pages.get(kind) or _CONSOLE + _PAGES[kind][0] + ("" if rid == "" else _PAGES[kind][1])
+        values |= {"region": self.api.region, "rid": str(rid)}
         try:
             return template.format(**values)
         except (KeyError, IndexError, ValueError) as error:
+            known = ", ".join(f"{{{name}}}" for name in values)
             raise ConfigurationError(
-                f"Field console_url of connection {self.conn_id!r} may hold {{job_id}}, {{region}} and {{rid}} only "
+                f"Field {_PAGE_FIELDS[kind]} of connection {self.conn_id!r} may hold {known} only "
                 f"({type(error).__name__}: {error})"
             ) from None
 
@@ -310,6 +360,14 @@ def _limits(value: str | None, called: str) -> Mapping[str, float]:
             '{"DescribeJobs": 5}'
         ) from None
     return {**CN_LIMITS, **own}
+
+
+def _mark(value: str | None, called: str) -> Mark:
+    try:
+        return Mark(value or Mark.TAG)
+    except ValueError:
+        known = ", ".join(mark.value for mark in Mark)
+        raise ConfigurationError(f"Field ownership_mark of {called} is {value!r}: write one of {known}") from None
 
 
 def _share(value: str | None, called: str) -> float:

@@ -14,9 +14,10 @@ from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError, Re
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
+    from airflow_provider_tcbatch.hooks.job_wait import JobWait, WaitEnd
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
 
-__all__ = ["job_watcher", "terminate"]
+__all__ = ["job_watcher", "terminate", "wait_here"]
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,22 @@ def job_watcher(settings: ConnectionSettings) -> AbstractAsyncContextManager[Wat
         return Watcher(api, _listener(settings, api)), api
 
     return shared_watcher(settings.watcher_key, make)
+
+
+def wait_here(settings: ConnectionSettings, wait: JobWait) -> WaitEnd:
+    """Wait for a job and block: by polling alone, since a queue of events is not worth its making for one job."""
+
+    async def run() -> WaitEnd:
+        api = settings.api_client()
+        watcher = Watcher(api)
+        watcher.start()
+        try:
+            return await wait.run(watcher, settings)
+        finally:
+            await watcher.aclose()
+            await api.aclose()
+
+    return asyncio.run(run())
 
 
 async def terminate(settings: ConnectionSettings, job_id: str, *, patience: float) -> None:

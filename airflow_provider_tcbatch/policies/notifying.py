@@ -7,10 +7,13 @@ from typing import Any
 
 from airflow_provider_tcbatch.models.notification import NotificationTarget
 
-__all__ = ["FINAL_JOB_EVENTS", "with_notification"]
+__all__ = ["FAIL_FAST_EVENTS", "FINAL_JOB_EVENTS", "with_notification"]
 
 #: One event for each final state of a job.
 FINAL_JOB_EVENTS = ("JOB_SUCCEED", "JOB_FAILED", "JOB_FAILED_INTERRUPTED")
+
+#: What a waiter that ends its job at the first failed instance wants to hear, too.
+FAIL_FAST_EVENTS = ("TASK_INSTANCE_FAILED", "TASK_INSTANCE_FAILED_INTERRUPTED")
 
 
 def with_notification(job: dict[str, Any], topic: str, events: Sequence[str] = FINAL_JOB_EVENTS) -> dict[str, Any]:

@@ -5,12 +5,13 @@ Operator, trigger and sensor all ask here; nobody else compares states.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
 from airflow_provider_tcbatch.models.states import State
 
-__all__ = ["Outcome", "Verdict", "judge"]
+__all__ = ["Counts", "Outcome", "SuccessPolicy", "Verdict", "judge"]
 
 
 class Verdict(Enum):
@@ -22,15 +23,75 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True)
+class Counts:
+    """How far the instances of a job are.
+
+    :param total: all instances.
+    :param succeeded: those that ended well.
+    :param failed: those that ended badly.
+    :param started: those that have begun to run, the ended ones included.
+    """
+
+    total: int
+    succeeded: int
+    failed: int
+    started: int
+
+    @property
+    def done(self) -> int:
+        """Those that have ended."""
+        return self.succeeded + self.failed
+
+
+@dataclass(frozen=True)
+class SuccessPolicy:
+    """What counts as success.
+
+    :param min_success: instances of the job that must succeed: a number, or a share above 0 and at most 1 as a float;
+        ``None`` for what the service itself calls a success.
+    :param fail_fast: whether a job is a failure as soon as it can't succeed any more, although it still runs.
+    """
+
+    min_success: int | float | None = None
+    fail_fast: bool = False
+
+    def __post_init__(self) -> None:
+        wanted = self.min_success
+        if wanted is None:
+            return
+        if isinstance(wanted, bool) or not isinstance(wanted, (int, float)):
+            raise ValueError(f"min_success is {wanted!r}: write a number of instances, or a share such as 0.95")
+        if isinstance(wanted, float) and not 0 < wanted <= 1:
+            raise ValueError(f"min_success is {wanted!r}: a share is above 0 and at most 1; write a count as an int")
+        if wanted < 1 and isinstance(wanted, int):
+            raise ValueError(f"min_success is {wanted!r}: at least one instance must succeed")
+
+    def needed(self, total: int) -> int:
+        """How many of ``total`` instances must succeed."""
+        if self.min_success is None:
+            return total
+        if isinstance(self.min_success, float):
+            # 0.07 * 100 is a little above 7 in binary: that must not ask for an eighth instance.
+            return math.ceil(round(self.min_success * total, 6))
+        return self.min_success
+
+
+#: What the service itself calls a success.
+DEFAULT = SuccessPolicy()
+
+
+@dataclass(frozen=True)
 class Outcome:
     """Verdict on a job.
 
     :param verdict: what to do.
     :param state: the state it was judged by.
+    :param early: the verdict is there although the job still runs: it has to be ended.
     """
 
     verdict: Verdict
     state: str
+    early: bool = False
 
     @property
     def is_final(self) -> bool:
@@ -38,18 +99,38 @@ class Outcome:
         return self.verdict is not Verdict.ACTIVE
 
 
-def judge(state: State | str) -> Outcome:
-    """Judge a job by its state.
+def judge(state: State | str, counts: Counts | None = None, policy: SuccessPolicy = DEFAULT) -> Outcome:
+    """Judge a job.
 
     A state that this version does not know is taken as "still active": no documented final state is
     unknown, and a deadline ends the wait if it never moves on.
 
     :param state: ``JobState`` as the API returned it.
+    :param counts: how far its instances are; without them only the state is judged.
+    :param policy: what counts as success.
     """
     try:
         known = State(state)
     except ValueError:
-        return Outcome(Verdict.ACTIVE, str(state))
+        return _running(str(state), counts, policy)
     if not known.is_terminal:
-        return Outcome(Verdict.ACTIVE, known.value)
-    return Outcome(Verdict.SUCCESS if known.is_success else Verdict.FAILURE, known.value)
+        return _running(known.value, counts, policy)
+    if known.is_success:
+        success = True
+        if counts is not None and isinstance(policy.min_success, int):
+            # A count may ask for more than the job has: that is a mistake to be told, not to be hidden.
+            success = counts.succeeded >= policy.min_success
+    else:
+        success = policy.min_success is not None and counts is not None and _enough(counts, policy)
+    return Outcome(Verdict.SUCCESS if success else Verdict.FAILURE, known.value)
+
+
+def _enough(counts: Counts, policy: SuccessPolicy) -> bool:
+    return counts.total > 0 and counts.succeeded >= policy.needed(counts.total)
+
+
+def _running(state: str, counts: Counts | None, policy: SuccessPolicy) -> Outcome:
+    hopeless = counts is not None and counts.failed and counts.total - counts.failed < policy.needed(counts.total)
+    if policy.fail_fast and hopeless:
+        return Outcome(Verdict.FAILURE, state, early=True)
+    return Outcome(Verdict.ACTIVE, state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["pace"]
+__all__ = ["pace", "quota_pause"]
 
 
 def pace(age: float, slowest: float) -> float:
@@ -14,3 +14,13 @@ def pace(age: float, slowest: float) -> float:
     :param slowest: longest time between two looks, in seconds.
     """
     return min(slowest, max(1.0, age / 2))
+
+
+def quota_pause(attempts: int, spread: float) -> float:
+    """Seconds until the next try to submit what a quota did not allow: 8 to 15 at first, 5 to 10 minutes at last.
+
+    :param attempts: how often the quota has been in the way so far, at least 1.
+    :param spread: a random number from 0 to 1, so that many tasks do not come back all at once.
+    """
+    longest: float = min(600.0, 15.0 * 2.0 ** min(attempts - 1, 10))
+    return longest * (0.5 + spread / 2)

@@ -71,10 +71,11 @@ class Record:
     """What is known of a task's job, kept across tries.
 
     :param owner: the try that wrote it last.
-    :param token: ClientToken that is, or was, sent.
+    :param token: ClientToken that is, or was, sent; empty where nothing was, or where the service refused for certain.
     :param token_sent_at: unix seconds of the first sending.
     :param context: values that went into the job's body and must be the same when it is sent again.
     :param spec_digest: digest of the body.
+    :param job_name: JobName in the body: what the job is looked for by.
     :param job_id: set as soon as it is known.
     :param submitted_at: unix seconds when the job was accepted.
     :param ending: set before the job's end is asked for.
@@ -87,6 +88,7 @@ class Record:
     token_sent_at: float
     context: Mapping[str, Any] = field(default_factory=dict)
     spec_digest: str = ""
+    job_name: str = ""
     job_id: str | None = None
     submitted_at: float | None = None
     ending: Ending | None = None
@@ -129,12 +131,13 @@ class JobNow:
 
     :param verdict: judged by ``outcome.py``; ``None`` if the job does not exist any more.
     :param terminating: whether the service is already ending it (``NextAction``).
-    :param keeps_machines: FAILED_INTERRUPTED: machines and quota are held until it is terminated.
+    :param must_be_ended: judged, but it still has machines: FAILED_INTERRUPTED keeps them until it is terminated, and a
+        job that can't succeed any more (``fail_fast``) still runs.
     """
 
     verdict: Verdict | None
     terminating: bool = False
-    keeps_machines: bool = False
+    must_be_ended: bool = False
 
 
 class Step(Enum):
@@ -190,7 +193,7 @@ def decide(
     =========================== ================================ ===================================
     record and job              same generation (retry, crash)   new generation (cleared)
     =========================== ================================ ===================================
-    no record                   submit                           submit
+    no record, nothing sent     submit                           submit
     done                        done                             submit
     token, no job id            resend (old token: find)         resolve the old token, end, submit
     active                      attach                           end, submit
@@ -213,6 +216,8 @@ def decide(
     same = record.owner.max_tries == this.max_tries
     if record.done:
         return Decision(Step.DONE if same else Step.SUBMIT)
+    if record.job_id is None and not record.token:
+        return Decision(Step.SUBMIT)
     if record.job_id is None:
         find = Step.RESEND if now - record.token_sent_at <= token_window else Step.FIND
         if same:
@@ -225,12 +230,12 @@ def decide(
     if job.verdict is Verdict.ACTIVE:
         return _active(record, job, same=same, end_superseded=end_superseded)
     if not same:
-        return Decision(Step.SUBMIT, terminate=job.keeps_machines and end_superseded)
+        return Decision(Step.SUBMIT, terminate=job.must_be_ended and end_superseded)
     if job.verdict is Verdict.SUCCESS:
         return Decision(Step.DONE)
     # A repair needs the job itself; one that keeps its machines has to be ended, and RetryJobs takes it from there.
     step = Step.REPAIR if on_retry is OnRetry.REPAIR else Step.SUBMIT
-    return Decision(step, terminate=job.keeps_machines, report=True)
+    return Decision(step, terminate=job.must_be_ended, report=True)
 
 
 def _active(record: Record, job: JobNow, *, same: bool, end_superseded: bool) -> Decision:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
+from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_tcbatch.policies.killing import state_of, terminates
-from airflow_provider_tcbatch.policies.outcome import judge
 
-if TYPE_CHECKING:
-    from airflow_provider_tcbatch.client.waiting import JobSnapshot, Subscription
-
-__all__ = ["TCBatchJobTrigger"]
+__all__ = ["TCBatchJobTrigger", "TCBatchQuotaTrigger", "settled"]
 
 #: A wait that ends sooner is held back until this many seconds after its trigger started. Up to 3.3.2 the scheduler may
 #: take the end of the process that deferred the task for the end of the resumed one, if that has begun in the meantime,
@@ -27,25 +24,41 @@ _SETTLE_SECONDS = 6.0
 _KILL_SECONDS = 20.0
 
 
+async def settled(trigger: BaseTrigger, started: float) -> None:
+    """Hold a quick end back until the worker that deferred the task has surely wound up.
+
+    :param started: ``time.monotonic()`` when the trigger started.
+    """
+    if trigger.task_instance is not None:  # there is none, and no scheduler, under dag.test()
+        await asyncio.sleep(max(0.0, started + _SETTLE_SECONDS - time.monotonic()))
+
+
 class TCBatchJobTrigger(BaseTrigger):
     """Wait until a job has ended; all triggers of a triggerer that use one account share one watcher.
 
     It yields exactly one event, for errors too: a trigger that raised would fail its task before the operator could
     say why. The event is a dictionary:
 
-    - ``status``: ``ended``, ``timeout`` or ``error``
+    - ``status``: ``ended``; ``failing`` (with ``fail_fast``: the job runs but can't succeed any more); ``timeout``;
+      ``error``
     - ``job_id``, ``submitted_at``, ``state``: the job and the last state that was read
+    - ``limit``: ``timeout``, ``queue_timeout`` or ``execution_timeout``, whichever was reached
     - ``source``: ``event`` if an event led to the last read, else ``poll``
     - ``observed_at``, ``event_received_at``: unix seconds; the second is ``None`` without an event
+    - ``streamed``: whether the output of the instances has been shown
     - ``message``: what went wrong, for ``error``
 
     :param job_id: the job.
     :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``.
     :param region: region; default is the connection's.
     :param poll_interval: longest time in seconds between two looks while no events flow.
-    :param deadline: unix seconds at which to give up; ``None`` to wait for ever.
+    :param deadlines: unix seconds at which to give up, by limit; see :class:`~.policies.deadline.Deadlines`.
     :param submitted_at: unix seconds of the submission; only handed on in the event.
     :param errors: how often waiting for this job has failed so far; only handed on.
+    :param min_success: instances that must succeed, see :class:`~.policies.outcome.SuccessPolicy`.
+    :param fail_fast: end the wait as soon as the job can't succeed any more.
+    :param progress: log how many instances have ended.
+    :param stream: show the output of so many running instances at a time.
     :param cancel_on_kill: terminate the job when the user marks the waiting task as failed, succeeded or skipped
         (Airflow 3.3 and later tell the trigger).
     """
@@ -57,9 +70,13 @@ class TCBatchJobTrigger(BaseTrigger):
         tencentcloud_conn_id: str = "tencentcloud_default",
         region: str | None = None,
         poll_interval: float = 30.0,
-        deadline: float | None = None,
+        deadlines: Mapping[str, float] | None = None,
         submitted_at: float | None = None,
         errors: int = 0,
+        min_success: int | float | None = None,
+        fail_fast: bool = False,
+        progress: bool = False,
+        stream: int = 0,
         cancel_on_kill: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -67,9 +84,13 @@ class TCBatchJobTrigger(BaseTrigger):
         self.tencentcloud_conn_id = tencentcloud_conn_id
         self.region = region
         self.poll_interval = poll_interval
-        self.deadline = deadline
+        self.deadlines = dict(deadlines or {})
         self.submitted_at = submitted_at
         self.errors = errors
+        self.min_success = min_success
+        self.fail_fast = fail_fast
+        self.progress = progress
+        self.stream = stream
         self.cancel_on_kill = cancel_on_kill
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -81,9 +102,13 @@ class TCBatchJobTrigger(BaseTrigger):
                 "tencentcloud_conn_id": self.tencentcloud_conn_id,
                 "region": self.region,
                 "poll_interval": self.poll_interval,
-                "deadline": self.deadline,
+                "deadlines": self.deadlines,
                 "submitted_at": self.submitted_at,
                 "errors": self.errors,
+                "min_success": self.min_success,
+                "fail_fast": self.fail_fast,
+                "progress": self.progress,
+                "stream": self.stream,
                 "cancel_on_kill": self.cancel_on_kill,
             },
         )
@@ -95,10 +120,10 @@ class TCBatchJobTrigger(BaseTrigger):
             event = await self._wait()
         except Exception as error:
             self.log.exception("Waiting for job %s failed", self.job_id)
-            event = self._event("error", message=f"{type(error).__name__}: {error}")
-        if self.task_instance is not None:  # there is none, and no scheduler, under dag.test()
-            await asyncio.sleep(max(0.0, started + _SETTLE_SECONDS - time.monotonic()))
-        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+            event = {"status": "error", "message": f"{type(error).__name__}: {error}"}
+        await settled(self, started)
+        carried = {"job_id": self.job_id, "submitted_at": self.submitted_at, "errors": self.errors}
+        yield TriggerEvent({**event, **carried})  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Terminate the job if the user has put an end to the task.
@@ -128,45 +153,52 @@ class TCBatchJobTrigger(BaseTrigger):
 
     async def _wait(self) -> dict[str, Any]:
         # Imported here: a DAG file that names this trigger should not pay for its clients.
+        from airflow_provider_tcbatch.hooks.job_wait import JobWait
         from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
         from airflow_provider_tcbatch.hooks.watching import job_watcher
+        from airflow_provider_tcbatch.policies.deadline import Deadlines
+        from airflow_provider_tcbatch.policies.outcome import SuccessPolicy
 
         settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
+        wait = JobWait(
+            self.job_id,
+            poll_interval=self.poll_interval,
+            deadlines=Deadlines.from_json(self.deadlines),
+            policy=SuccessPolicy(self.min_success, self.fail_fast),
+            progress=self.progress,
+            stream=self.stream,
+            say=self.log.info,
+        )
         async with job_watcher(settings) as watcher:
-            with watcher.subscribe(self.job_id, self.poll_interval) as subscription:
-                return await self._follow(subscription)
+            end = await wait.run(watcher, settings)
+        return {**asdict(end), "limit": end.limit and end.limit.value}
 
-    async def _follow(self, subscription: Subscription) -> dict[str, Any]:
-        state: str | None = None
-        while True:
-            left = None if self.deadline is None else max(0.0, self.deadline - time.time())
-            snapshot = await subscription.next(left)
-            if snapshot is None:
-                return self._event("timeout", state=state)
-            if snapshot.error is not None:
-                return self._event("error", state=state, message=str(snapshot.error))
-            if snapshot.state != state:
-                state = snapshot.state
-                self.log.info("Job %s is %s", self.job_id, state)
-            if judge(state).is_final:
-                return self._event("ended", state=state, snapshot=snapshot)
 
-    def _event(
-        self,
-        status: str,
-        *,
-        state: str | None = None,
-        message: str | None = None,
-        snapshot: JobSnapshot | None = None,
-    ) -> dict[str, Any]:
-        return {
-            "status": status,
-            "job_id": self.job_id,
-            "submitted_at": self.submitted_at,
-            "errors": self.errors,
-            "state": state,
-            "message": message,
-            "source": snapshot.source if snapshot else None,
-            "observed_at": snapshot.observed_at if snapshot else None,
-            "event_received_at": snapshot.event_received_at if snapshot else None,
-        }
+class TCBatchQuotaTrigger(BaseTrigger):
+    """Wait until it is time to submit again what a quota of the account did not allow.
+
+    :param until: unix seconds.
+    :param waiting_since: unix seconds when the quota was first in the way; handed on.
+    :param attempts: how often the quota has been in the way so far; handed on.
+    """
+
+    def __init__(self, *, until: float, waiting_since: float, attempts: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.until = until
+        self.waiting_since = waiting_since
+        self.attempts = attempts
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what makes this trigger again in another process."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {"until": self.until, "waiting_since": self.waiting_since, "attempts": self.attempts},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait; the event is ``{"status": "quota", "waiting_since": ..., "attempts": ...}``."""
+        started = time.monotonic()
+        await asyncio.sleep(max(0.0, self.until - time.time()))
+        await settled(self, started)
+        event = {"status": "quota", "waiting_since": self.waiting_since, "attempts": self.attempts}
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]

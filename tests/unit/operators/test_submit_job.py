@@ -156,7 +156,7 @@ def test_a_model_survives_operator_storage_and_rendering() -> None:
     as_stored = json.dumps(stored(operator))
     assert "docker-secret" not in as_stored
     assert "login-secret" not in as_stored
-    sent = rendered(operator, ds="2026-01-31")._final_job()
+    sent = rendered(operator, ds="2026-01-31").final_job()
     wire = FULL.to_wire()
     wire["Tasks"][0]["EnvVars"][0]["Value"] = "2026-01-31"
     assert sent == Job.parse(wire)
@@ -194,14 +194,14 @@ def test_all_spellings_mean_the_same(spelling: str) -> None:
             "  ComputeEnv: {EnvData: {InstanceType: S1.SMALL1}}\n"
         ),
     }
-    sent = rendered(submit(forms[spelling]), ds="today")._final_job()
+    sent = rendered(submit(forms[spelling]), ds="today").final_job()
     assert sent == Job.parse(job("echo today", instances=2))
 
 
 def test_rendering_a_wrong_value_is_refused_before_sending() -> None:
     operator = rendered(submit(change("Tasks.0.TaskInstanceNum", "{{ n }}")), n="many")
     with pytest.raises(InvalidRequest, match=r"Job\.Tasks\[0\]\.TaskInstanceNum"):
-        operator._final_job()
+        operator.final_job()
 
 
 def test_a_template_file_is_found_beside_the_dag_and_rendered(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_template_file_is_found_beside_the_dag_and_rendered(tmp_path: Path) ->
         operator = submit("etl.yaml")
     assert stored(operator)["job"] == "etl.yaml", "what a file holds is not stored with the DAG"
     operator.render_template_fields({"ds": "today"}, operator.dag.get_template_env())  # type: ignore[typeddict-item]
-    sent = operator._final_job()
+    sent = operator.final_job()
     assert [(t.task_name, t.application.command) for t in sent.tasks] == [("a", "run a"), ("b", "run b")]
     assert sent.job_name == "etl-today"
 
@@ -227,7 +227,7 @@ def test_a_missing_template_file_is_named(tmp_path: Path) -> None:
 
 def test_a_command_that_ends_like_a_file_name_is_left_alone() -> None:
     operator = rendered(submit(job("python run.py config.yaml")))
-    assert operator._final_job().tasks[0].application.command == "python run.py config.yaml"
+    assert operator.final_job().tasks[0].application.command == "python run.py config.yaml"
 
 
 def test_text_that_ends_like_a_file_name_is_still_text() -> None:
@@ -241,13 +241,13 @@ def test_what_another_task_returned_is_not_rendered() -> None:
     body = job("docker inspect -f '{{.Id}}' {{ 6 * 7 }}")
     operator = submit(body)
     operator._do_render_template_fields(operator, operator.template_fields, {}, operator.get_template_env(), {id(body)})
-    assert operator._final_job().tasks[0].application.command == "docker inspect -f '{{.Id}}' {{ 6 * 7 }}"
+    assert operator.final_job().tasks[0].application.command == "docker inspect -f '{{.Id}}' {{ 6 * 7 }}"
 
 
 def test_literal_secrets_are_masked_in_the_log() -> None:
     from airflow.sdk.log import redact
 
-    rendered(submit(FULL), ds="today")._final_job()
+    rendered(submit(FULL), ds="today").final_job()
     assert "docker-secret" not in str(redact("login failed for docker-secret"))
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,25 +14,13 @@ from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
+from tests.support.task_context import Task
 from tests.unit.conftest import job
-
-
-class TaskInstance:
-    """As much of Airflow's as an operator sees."""
-
-    def __init__(self) -> None:
-        self.id = uuid.uuid4()
-        self.start_date = datetime.now(timezone.utc)
-        self.map_index = -1
-        self.xcoms: dict[str, Any] = {}
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = value
 
 
 @pytest.fixture
 def context(connection: str) -> Any:
-    return {"ti": TaskInstance()}
+    return Task().next_try()
 
 
 def submit(command: str = "true", **options: Any) -> TCBatchSubmitJobOperator:
@@ -59,37 +46,6 @@ def refusing(monkeypatch: pytest.MonkeyPatch, *actions: str, error: Exception, t
 
     monkeypatch.setattr(ApiClient, "call", call)
     return calls
-
-
-def test_every_try_sends_its_own_token(context: Any, emulator: Emulator) -> None:
-    """A lost answer is asked for again under the same token, and brings the same job."""
-    operator = submit(wait_for_completion=False)
-    first = operator.execute(context)
-    assert operator.execute(context) == first
-    assert submit(wait_for_completion=False).execute({"ti": TaskInstance()}) != first
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        e.NotFound("not yet", code="ResourceNotFound.Job"),
-        e.Throttled("slow down", code="RequestLimitExceeded", retryable=True),
-        e.InfrastructureError("down", code="InternalError", retryable=True),
-    ],
-)
-def test_a_failed_early_look_does_not_fail_the_try(
-    context: Any, monkeypatch: pytest.MonkeyPatch, error: e.ApiError
-) -> None:
-    refusing(monkeypatch, "DescribeJob", error=error)
-    with pytest.raises(TaskDeferred) as deferred:
-        submit("sleep 1", deferrable=True).execute(context)
-    assert deferred.value.trigger.job_id == context["ti"].xcoms["job_id"]
-
-
-@pytest.mark.parametrize("error", [e.NotFound("not yet"), e.Throttled("slow down", retryable=True)])
-def test_a_blocking_wait_survives_them_too(context: Any, monkeypatch: pytest.MonkeyPatch, error: e.ApiError) -> None:
-    refusing(monkeypatch, "DescribeJob", error=error, times=3)
-    assert submit(deferrable=False).execute(context)
 
 
 def test_a_wrong_console_template_is_found_before_there_is_a_job(
@@ -145,17 +101,20 @@ def test_a_failure_names_exit_code_and_stderr_even_without_logs(context: Any) ->
 def test_a_job_that_ended_while_nobody_looked_counts(context: Any, status: str) -> None:
     job_id = ended("true")
     operator = submit(timeout=1)
-    assert operator.execute_complete(context, event(job_id, status, submitted_at=time.time() - 5)) == job_id
+    seen = event(job_id, status, limit="timeout", submitted_at=time.time() - 5)
+    assert operator.execute_complete(context, seen) == job_id
 
 
 def test_a_wait_that_failed_goes_on_if_the_service_answers(context: Any) -> None:
     job_id = TCBatchHook().submit_job(job("sleep 30"))
     with pytest.raises(TaskDeferred) as deferred:
-        submit().execute_complete(context, event(job_id, "error", message="five looks failed", submitted_at=5.0))
+        submit(deferrable=True).execute_complete(
+            context, event(job_id, "error", message="five looks failed", submitted_at=5.0)
+        )
     assert (deferred.value.trigger.submitted_at, deferred.value.trigger.errors) == (5.0, 1)
-    with pytest.raises(e.TCBatchError, match=r"five looks failed.*still"):
+    with pytest.raises(e.TCBatchError, match=r"five looks failed.*it was terminated"):
         submit().execute_complete(context, event(job_id, "error", message="five looks failed", errors=3))
-    TCBatchHook().terminate_job(job_id, patience=5)
+    assert TCBatchHook().describe_job(job_id).job_state == "FAILED"
 
 
 def test_a_wait_that_failed_says_where_to_look_if_the_service_does_not_answer(
@@ -169,8 +128,10 @@ def test_a_wait_that_failed_says_where_to_look_if_the_service_does_not_answer(
 def test_a_timeout_terminates_a_job_that_is_still_submitted(context: Any, emulator: Emulator) -> None:
     emulator.configure(submitted_seconds=3.0)
     job_id = TCBatchHook().submit_job(job("sleep 60"))
-    with pytest.raises(e.JobTimeout, match=r"timeout \(1 s.*is being terminated"):
-        submit(timeout=1).execute_complete(context, event(job_id, "timeout", submitted_at=time.time() - 2))
+    with pytest.raises(e.JobTimeout, match=r"timeout \(1 s.*it was terminated"):
+        submit(timeout=1).execute_complete(
+            context, event(job_id, "timeout", limit="timeout", submitted_at=time.time() - 2)
+        )
     assert emulator.wait_job(job_id) == "FAILED"
 
 
@@ -178,11 +139,11 @@ def test_execution_timeout_is_a_deadline_of_the_deferred_wait(context: Any) -> N
     with pytest.raises(TaskDeferred) as deferred:
         submit("sleep 60", deferrable=True, execution_timeout=timedelta(seconds=90), timeout=3600).execute(context)
     started = context["ti"].start_date.timestamp()
-    assert deferred.value.trigger.deadline == pytest.approx(started + 90)
+    assert deferred.value.trigger.deadlines["execution_timeout"] == pytest.approx(started + 90)
     job_id = context["ti"].xcoms["job_id"]
-    with pytest.raises(e.JobTimeout, match="execution_timeout"):
+    with pytest.raises(e.ExecutionTimeout, match="execution_timeout"):
         submit(execution_timeout=timedelta(seconds=90)).execute_complete(
-            context, event(job_id, "timeout", submitted_at=time.time())
+            context, event(job_id, "timeout", limit="execution_timeout", submitted_at=time.time())
         )
 
 

@@ -18,7 +18,7 @@ async def only_event(trigger: TCBatchJobTrigger) -> dict[str, Any]:
 
 
 def test_it_survives_the_way_to_another_process() -> None:
-    trigger = TCBatchJobTrigger(job_id="job-1", region="ap-beijing", poll_interval=5, deadline=12.5)
+    trigger = TCBatchJobTrigger(job_id="job-1", region="ap-beijing", poll_interval=5, deadlines={"timeout": 12.5})
     path, arguments = trigger.serialize()
     assert path == "airflow_provider_tcbatch.triggers.job.TCBatchJobTrigger"
     assert TCBatchJobTrigger(**arguments).serialize() == (path, arguments)
@@ -34,8 +34,8 @@ async def test_it_says_how_a_job_ended(connection: str, command: str, state: str
 
 async def test_it_gives_up_at_its_deadline(connection: str) -> None:
     job_id = TCBatchHook(connection).submit_job(job("sleep 30"))
-    event = await only_event(TCBatchJobTrigger(job_id=job_id, poll_interval=0.1, deadline=time.time() + 2.5))
-    assert event["status"] == "timeout"
+    event = await only_event(TCBatchJobTrigger(job_id=job_id, poll_interval=0.1, deadlines={"timeout": time.time() + 2.5}))
+    assert (event["status"], event["limit"]) == ("timeout", "timeout")
     assert event["state"] in ("SUBMITTED", "RUNNABLE", "STARTING", "RUNNING")
     TCBatchHook(connection).terminate_job(job_id)
 

@@ -1,0 +1,204 @@
+"""Waiting for a job: the one way to do it, for a trigger in its triggerer and for a worker that waits itself."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from airflow_provider_tcbatch.exceptions import ApiError, NotFound, TCBatchError
+from airflow_provider_tcbatch.models.states import State
+from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
+from airflow_provider_tcbatch.policies.outcome import Counts, SuccessPolicy, judge
+from airflow_provider_tcbatch.policies.pacing import pace
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.client.log_stream import LogStream
+    from airflow_provider_tcbatch.client.waiting import JobSnapshot, Subscription
+    from airflow_provider_tcbatch.client.watcher import Watcher
+    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+    from airflow_provider_tcbatch.models.actions import DescribeJobResult
+
+__all__ = ["JobWait", "WaitEnd", "counts_of"]
+
+#: A job's instances are counted no more often than this, in seconds, and so that all waits of a process together cause
+#: about one such call a second: progress is shown with what the API's limit leaves over.
+_PROGRESS_SECONDS = 30.0
+
+#: Time in seconds between two looks at the output of a job's instances.
+_STREAM_SECONDS = 10.0
+
+
+def counts_of(view: DescribeJobResult) -> Counts | None:
+    """How far a job's instances are, ``None`` if the service does not say."""
+    metrics = view.task_instance_metrics
+    if metrics is None or not metrics.total:
+        return None
+    ended = metrics.succeed_count + metrics.failed
+    return Counts(metrics.total, metrics.succeed_count, metrics.failed, metrics.running_count + ended)
+
+
+@dataclass(frozen=True)
+class WaitEnd:
+    """How a wait ended.
+
+    :param status: ``ended``; ``failing``, if the job runs but can't succeed any more; ``timeout``; ``error``.
+    :param state: state of the job that was read last.
+    :param limit: the limit that was reached, for ``timeout``.
+    :param message: what went wrong, for ``error``.
+    :param source: ``event`` if an event led to the last look, else ``poll``.
+    :param observed_at: unix seconds of that look.
+    :param event_received_at: unix seconds when the event arrived, if one did.
+    :param streamed: whether the output of the instances has been shown.
+    """
+
+    status: str
+    state: str | None = None
+    limit: Limit | None = None
+    message: str | None = None
+    source: str | None = None
+    observed_at: float | None = None
+    event_received_at: float | None = None
+    streamed: bool = False
+
+
+@dataclass
+class JobWait:
+    """A wait for the end of one job.
+
+    :param job_id: the job.
+    :param poll_interval: longest time in seconds between two looks at its state while no events flow.
+    :param deadlines: when to give up.
+    :param policy: what counts as success; matters here with ``fail_fast`` only.
+    :param progress: log how many instances have ended, when that has changed.
+    :param stream: follow the output of this many instances at a time; 0 for none.
+    :param say: takes what the task's log shows: a format and its arguments.
+    """
+
+    job_id: str
+    poll_interval: float = 30.0
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    policy: SuccessPolicy = field(default_factory=SuccessPolicy)
+    progress: bool = False
+    stream: int = 0
+    say: Callable[..., None] = lambda *_: None
+
+    def __post_init__(self) -> None:
+        self._state: str | None = None
+        self._started = False
+        self._shown: tuple[int, int] | None = None
+        self._begun = time.time()
+
+    async def run(self, watcher: Watcher, settings: ConnectionSettings) -> WaitEnd:
+        """Wait for the end.
+
+        :param watcher: a started watcher for the job's account and region.
+        :param settings: the connection, for the address of COS.
+        """
+        stream = await self._stream(watcher, settings) if self.stream else None
+        with watcher.subscribe(self.job_id, self.poll_interval) as subscription:
+            end = await self._follow(watcher, subscription, stream)
+        if stream is not None and end.status in ("ended", "failing"):
+            await stream.finish()
+        return end
+
+    async def _stream(self, watcher: Watcher, settings: ConnectionSettings) -> LogStream:
+        from airflow_provider_tcbatch.client.log_stream import LogStream
+
+        def show(task: str, index: int, stream: str, line: str) -> None:
+            self.say("[%s %d %s] %s", task, index, stream, line)
+
+        # A client for COS reads its keys and imports its SDK: not on the event loop.
+        cos = await asyncio.to_thread(settings.cos_client)
+        return LogStream(watcher.api, cos, self.job_id, show, instances=self.stream)
+
+    async def _follow(self, watcher: Watcher, subscription: Subscription, stream: LogStream | None) -> WaitEnd:
+        detail_at = self._next_detail(watcher)
+        stream_at = time.time() + _STREAM_SECONDS / 2
+        while True:
+            now = time.time()
+            limit = self.deadlines.next(started=self._started)
+            alarms = [detail_at, None if limit is None else limit[0], stream_at if stream is not None else None]
+            first = min((at for at in alarms if at is not None), default=None)
+            snapshot = await subscription.next(None if first is None else max(0.0, first - now))
+            if snapshot is not None and (end := self._heed(snapshot)) is not None:
+                return end
+            now = time.time()
+            hinted = snapshot is None and self.policy.fail_fast and (first is None or now < first)
+            if hinted or (detail_at is not None and now >= detail_at):
+                if (end := await self._look_closer(watcher)) is not None:
+                    return end
+                detail_at = self._next_detail(watcher)
+            if stream is not None and now >= stream_at:
+                await stream.turn()
+                stream_at = time.time() + _STREAM_SECONDS
+            reached = self.deadlines.reached(time.time(), started=self._started)
+            if reached is Limit.QUEUE_TIMEOUT:
+                # An instance may have run between two looks at the job.
+                if (end := await self._look_closer(watcher)) is not None:
+                    return end
+                reached = self.deadlines.reached(time.time(), started=self._started)
+            if reached is not None:
+                return WaitEnd("timeout", self._state, limit=reached, streamed=stream is not None)
+
+    def _heed(self, snapshot: JobSnapshot) -> WaitEnd | None:
+        """Take a snapshot in; the end of the wait, if it is one."""
+        if snapshot.error is not None:
+            return WaitEnd("error", self._state, message=str(snapshot.error))
+        self._note_state(snapshot.state)
+        if not judge(snapshot.state).is_final:
+            return None
+        return WaitEnd(
+            "ended",
+            self._state,
+            source=snapshot.source,
+            observed_at=snapshot.observed_at,
+            event_received_at=snapshot.event_received_at,
+            streamed=self.stream > 0,
+        )
+
+    def _note_state(self, state: str) -> None:
+        if state != self._state:
+            self._state = state
+            self.say("Job %s is %s", self.job_id, state)
+        if state == State.RUNNING or judge(state).is_final:
+            self._started = True
+
+    def _next_detail(self, watcher: Watcher) -> float | None:
+        """When to count the instances next, unix seconds; ``None`` if nobody needs to know."""
+        now = time.time()
+        if self.policy.fail_fast:
+            return now + pace(now - self._begun, self.poll_interval)
+        if self.progress:
+            return now + max(_PROGRESS_SECONDS, watcher.jobs) * random.uniform(0.9, 1.1)
+        return None
+
+    async def _look_closer(self, watcher: Watcher) -> WaitEnd | None:
+        """Count the instances: show progress, and see whether the job can still succeed."""
+        from airflow_provider_tcbatch.models.actions import DescribeJob
+
+        try:
+            view = await watcher.api.acall(DescribeJob(job_id=self.job_id), attempts=1)
+        except TCBatchError as error:
+            # The watcher looks at the job's state all the while: it tells when the service can't be reached.
+            if isinstance(error, ApiError) and not isinstance(error, NotFound) and not error.retryable:
+                self.say("The instances of job %s can't be counted: %s", self.job_id, error)
+                self.progress = False
+            return None
+        counts = counts_of(view)
+        if counts is None:
+            return None
+        self._started = self._started or counts.started > 0
+        self.progress = self.progress and counts.total > 1
+        if counts.total > 1 and self._shown != (counts.done, counts.failed) and (self._shown or counts.done):
+            self.say(
+                "Job %s: %d of %d instances done, %d failed", self.job_id, counts.done, counts.total, counts.failed
+            )
+        self._shown = (counts.done, counts.failed)
+        outcome = judge(view.job_state, counts, self.policy)
+        if outcome.early:
+            return WaitEnd("failing", outcome.state, observed_at=time.time(), source="poll", streamed=self.stream > 0)
+        return None

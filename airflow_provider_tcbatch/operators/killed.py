@@ -1,0 +1,116 @@
+"""Ending a job when its task is killed on a worker, in the five seconds that Airflow gives for it."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from airflow_provider_tcbatch.exceptions import TCBatchError
+from airflow_provider_tcbatch.policies.killing import state_of, terminates
+from airflow_provider_tcbatch.policies.marking import Owner
+from airflow_provider_tcbatch.policies.submission import Ending
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+    from airflow_provider_tcbatch.operators.records import Records
+
+__all__ = ["KillSwitch"]
+
+log = logging.getLogger(__name__)
+
+#: Seconds for all of it: Airflow kills the process 5 s after it asked it to end.
+_SECONDS = 4.0
+
+#: Seconds to wait for Airflow's answer about the task.
+_GUARD_SECONDS = 1.5
+
+
+class KillSwitch:
+    """Ends a job if its task is really over.
+
+    It is made before the wait, with everything it needs: the signal handler that uses it runs on the thread that may
+    hold Airflow's own lock, so it does nothing but start threads and wait for them. One asks Airflow what has become of
+    the task; if the lock is held, that one hangs and costs nothing but the answer.
+
+    :param hook: with its client and keys already there.
+    :param job_id: the job.
+    :param owner: the task instance.
+    :param ti_id: id of this try's task instance.
+    :param records: where the job's record is kept.
+    """
+
+    def __init__(self, hook: TCBatchHook, job_id: str, owner: Owner, ti_id: str, records: Records) -> None:
+        self._hook = hook
+        self._job_id = job_id
+        self._owner = owner
+        self._ti_id = ti_id
+        self._records = records
+
+    def pull(self) -> None:
+        """End the job, unless somebody else needs it; returns within about four seconds."""
+        until = time.monotonic() + _SECONDS
+        answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._start(lambda: answers.put(self._may()), "tcbatch-guard")
+        helper = self._start(lambda: self._end(answers, until), "tcbatch-terminate")
+        helper.join(_SECONDS)
+
+    @staticmethod
+    def _start(work: Callable[[], None], name: str) -> threading.Thread:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _end(self, answers: queue.SimpleQueue[bool], until: float) -> None:
+        try:
+            if not answers.get(timeout=_GUARD_SECONDS):
+                log.info("Job %s is left alone: its task goes on elsewhere", self._job_id)
+                return
+        except queue.Empty:
+            # No answer: the lock is held. This try was the job's owner when it began to wait.
+            log.info("Airflow can't be asked now; ending job %s", self._job_id)
+        try:
+            self._hook.terminate_job(self._job_id, patience=max(0.5, until - time.monotonic() - 0.5))
+        except TCBatchError as error:
+            log.warning(
+                "Job %s could not be terminated, the next try of its task will see to it: %s", self._job_id, error
+            )
+
+    def _may(self) -> bool:
+        """Whether the job is to be ended; notes in its record that it is."""
+        from airflow.sdk.execution_time import task_runner
+
+        if not self._records.durable or getattr(task_runner, "SUPERVISOR_COMMS", None) is None:
+            # No other try can have come to the same job; or there is no Airflow to ask (a task run by hand).
+            return True
+        try:
+            state = self._state()
+        except Exception as error:
+            # Airflow refuses to tell a try that has been replaced. Then the job is its successor's.
+            log.info("The state of the task can't be read: %s: %s", type(error).__name__, error)
+            return False
+        try:
+            record = self._records.load()
+            mine = record is not None and record.owner.ti_id == self._ti_id
+            if not terminates(state, worker=True, owner=mine):
+                return False
+            if record is not None and mine and record.job_id == self._job_id:
+                # If the job can't be ended now (it is SUBMITTED), the next try knows that it is to end.
+                self._records.save(replace(record, ending=Ending("killed", time.time())))
+        except Exception as error:
+            log.info("The job's record can't be written: %s: %s", type(error).__name__, error)
+            return terminates(state, worker=True)
+        return True
+
+    def _state(self) -> str | None:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        owner = self._owner
+        states = RuntimeTaskInstance.get_task_states(
+            dag_id=owner.dag_id, task_ids=[owner.task_id], run_ids=[owner.run_id]
+        )
+        return state_of(states, owner.run_id, owner.task_id, owner.map_index)

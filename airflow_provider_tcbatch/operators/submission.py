@@ -1,0 +1,451 @@
+"""Carrying out what :mod:`~airflow_provider_tcbatch.policies.submission` decides: one generation of a task, one job."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_tcbatch.exceptions import (
+    ApiError,
+    InvalidRequest,
+    JobError,
+    NotFound,
+    PermissionDenied,
+    QuotaExceeded,
+    ResourceBusy,
+    TCBatchError,
+    Throttled,
+)
+from airflow_provider_tcbatch.hooks.batch import UNKNOWN_SECONDS
+from airflow_provider_tcbatch.hooks.job_wait import counts_of
+from airflow_provider_tcbatch.models.job import Job
+from airflow_provider_tcbatch.models.states import State
+from airflow_provider_tcbatch.models.wire import to_wire_form
+from airflow_provider_tcbatch.policies.marking import GENERATION_VARIABLE, OWNER_TAG, Mark, Owner, generation_of, marked
+from airflow_provider_tcbatch.policies.notifying import FINAL_JOB_EVENTS
+from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, judge
+from airflow_provider_tcbatch.policies.submission import (
+    Decision,
+    Ending,
+    JobNow,
+    OnRetry,
+    Record,
+    Repair,
+    Step,
+    ThisTry,
+    decide,
+)
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+    from airflow_provider_tcbatch.models.actions import DescribeJobResult, SubmitJob
+    from airflow_provider_tcbatch.operators.records import Records
+
+__all__ = ["JobSpec", "Settled", "Submission"]
+
+log = logging.getLogger(__name__)
+
+#: Seconds to wait for a job that is ending, and for a repair to take effect.
+ENDING_SECONDS = 300.0
+REPAIR_SECONDS = 120.0
+
+#: A look at a job that fails for a passing reason is repeated for so many seconds.
+LOOK_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What is to be submitted, without what depends on the generation.
+
+    :param job: the job, rendered and checked.
+    :param owner: the task instance that it belongs to.
+    :param mark: where the job says so.
+    :param events: events that it publishes to the connection's topic.
+    """
+
+    job: Job
+    owner: Owner
+    mark: Mark = Mark.TAG
+    zone: str | None = None
+    placement: Mapping[str, Any] | None = None
+    events: Sequence[str] = FINAL_JOB_EVENTS
+
+    def request(self, hook: TCBatchHook, token: str, variables: Mapping[str, str]) -> SubmitJob:
+        """The exact request.
+
+        :param token: ClientToken.
+        :param variables: environment variables for every instance.
+        """
+        wire = marked(self.job.to_wire(), self.owner, token, mark=self.mark, variables=variables)
+        return hook.submission(wire, zone=self.zone, placement=self.placement, client_token=token, events=self.events)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a try has come to.
+
+    :param job_id: the job of this generation.
+    :param record: what is kept about it.
+    :param done: the task's work is done already.
+    :param waiting_since: unix seconds from which its limits count.
+    :param fresh: whether this try submitted it just now.
+    """
+
+    job_id: str
+    record: Record
+    done: bool = False
+    fresh: bool = False
+
+    @property
+    def waiting_since(self) -> float | None:
+        """Unix seconds from which the job's limits count: its submission, or its last repair."""
+        return self.record.repairs[-1].requested_at if self.record.repairs else self.record.submitted_at
+
+
+class Submission:
+    """A try that sees to its job: submits it, or finds it, or ends it and submits another.
+
+    :param hook: for the calls.
+    :param records: where the record is kept.
+    :param this: the try.
+    :param spec: what to submit.
+    :param variables: environment variables for the instances, as this try would set them.
+    :param policy: what counts as success.
+    :param on_retry: what to do about a failed job.
+    :param end_superseded: whether to end the job of an earlier generation.
+    :param attempts: how often this try has been refused by a quota.
+    """
+
+    def __init__(
+        self,
+        hook: TCBatchHook,
+        records: Records,
+        this: ThisTry,
+        spec: JobSpec,
+        variables: Mapping[str, str],
+        *,
+        policy: SuccessPolicy | None = None,
+        on_retry: OnRetry = OnRetry.RESUBMIT,
+        end_superseded: bool = True,
+        attempts: int = 0,
+    ) -> None:
+        self._hook = hook
+        self._records = records
+        self._this = this
+        self._spec = spec
+        self._variables = dict(variables)
+        self._policy = policy or SuccessPolicy()
+        self._on_retry = on_retry
+        self._end_superseded = end_superseded
+        self._attempts = attempts
+        self._late_until: float | None = None
+
+    def settle(self) -> Settled:
+        """Come to the one job of this generation.
+
+        :raises QuotaExceeded: if the account's quota does not allow it now.
+        :raises JobError: if a job that is ending does not end in time.
+        """
+        record = self._records.load()
+        if record is not None:
+            # Whatever comes next: from here on, a try that has been replaced by this one can't write any more, and
+            # if this one has been replaced itself, the store says so now.
+            record = self._save(record.claimed_by(self._this))
+        while True:
+            view = self._look(record)
+            decision = decide(
+                record,
+                self._this,
+                self._now(record, view),
+                now=time.time(),
+                on_retry=self._on_retry,
+                end_superseded=self._end_superseded,
+            )
+            if decision.step is not Step.AWAIT_END:
+                return self._carry_out(decision, record, view)
+            assert record is not None
+            assert record.job_id is not None
+            log.info("Job %s of an earlier try is ending; waiting for its end first", record.job_id)
+            self._end(record, record.job_id, "ending", strict=True)
+
+    def _save(self, record: Record) -> Record:
+        self._records.save(record)
+        return record
+
+    # -- looking -------------------------------------------------------------------------------------
+
+    def _look(self, record: Record | None) -> DescribeJobResult | None:
+        """The job that the record names, as it is now."""
+        if record is None or record.job_id is None or record.done:
+            return None
+        until = time.monotonic() + LOOK_SECONDS
+        known_since = record.submitted_at or 0.0
+        while True:
+            try:
+                return self._hook.describe_job(record.job_id)
+            except NotFound:
+                # Just after its submission a job may be unknown for a moment.
+                if time.time() - known_since > UNKNOWN_SECONDS or time.monotonic() >= until:
+                    return None
+            except ApiError as error:
+                if not error.retryable or time.monotonic() >= until:
+                    raise
+                log.warning("Looking at job %s failed, trying again: %s", record.job_id, error)
+            time.sleep(1.0)
+
+    def _now(self, record: Record | None, view: DescribeJobResult | None) -> JobNow | None:
+        if record is None or record.job_id is None or record.done:
+            return None
+        if view is None:
+            return JobNow(None)
+        outcome = judge(view.job_state, counts_of(view), self._policy)
+        return JobNow(
+            outcome.verdict,
+            terminating=bool(view.next_action),
+            must_be_ended=outcome.early or outcome.state == State.FAILED_INTERRUPTED,
+        )
+
+    # -- carrying out --------------------------------------------------------------------------------
+
+    def _carry_out(self, decision: Decision, record: Record | None, view: DescribeJobResult | None) -> Settled:
+        if record is not None and view is not None and decision.report:
+            self._report(view)
+        if record is not None and decision.supersede:
+            self._supersede(decision, record)
+        if record is not None and record.job_id is not None and decision.terminate:
+            self._end(record, record.job_id, "failed", strict=False)
+        if record is not None and decision.step is Step.DONE:
+            log.info("The work of this task is done: job %s", record.job_id)
+            return Settled(record.job_id or "", record, done=True)
+        if record is not None and decision.step is Step.ATTACH:
+            assert record.job_id is not None
+            log.info("Going on with job %s, which an earlier try submitted", record.job_id)
+            return Settled(record.job_id, record)
+        if record is not None and decision.step is Step.REPAIR:
+            if self._unchanged(record):
+                return self._repair(record)
+            log.info("The job has changed since it was submitted: submitting it anew instead of repairing it")
+            return self._submit()
+        if record is not None and decision.step is Step.RESEND:
+            return self._resend(record)
+        if record is not None and decision.step is Step.FIND:
+            return self._find_or_submit(record)
+        return self._submit()
+
+    def _report(self, view: DescribeJobResult) -> None:
+        """Sum up a failure that no try has shown, or that only the log of an earlier try shows."""
+        try:
+            outputs = list(self._hook.instance_outputs(view))
+        except TCBatchError as error:
+            log.info("Output of job %s can't be read: %s", view.job_id, error)
+            outputs = []
+        log.warning("The job of an earlier try failed. %s", self._hook.explain_failure(view, outputs))
+
+    def _supersede(self, decision: Decision, record: Record) -> None:
+        """End the job of the generation before, which nobody waits for any more."""
+        job_id = record.job_id
+        if job_id is None and decision.resolve is not None:
+            job_id = self._find(record)
+            if job_id is None and decision.resolve is Step.RESEND and not self._findable:
+                # Nothing but its token leads to that job. If there is none yet, this makes one, for a moment.
+                job_id = self._send_again(record)
+        if job_id is None:
+            log.info("The try before this one has left no job")
+            return
+        log.info("The task was cleared: ending its job %s, which still runs", job_id)
+        self._end(record, job_id, "superseded", strict=False)
+
+    def _end(self, record: Record, job_id: str, reason: str, *, strict: bool) -> None:
+        """End a job; what can't be ended in time is told, or, if ``strict``, an error."""
+        if record.ending is None or record.job_id is None:
+            self._save(replace(record, job_id=job_id, ending=Ending(reason, time.time())))
+        try:
+            view = self._hook.end_job(job_id, patience=ENDING_SECONDS)
+        except ApiError as error:
+            if strict:
+                raise
+            log.warning("Job %s could not be ended, it may still be running: %s", job_id, error)
+            return
+        if view is None or judge(view.job_state).is_final:
+            return
+        text = f"Job {job_id} is still {view.job_state}, {ENDING_SECONDS:.0f} s after its end was asked for"
+        if strict:
+            raise JobError(
+                f"{text}; another try will look again. See {self._hook.settings.job_url(job_id)}", job_id=job_id
+            )
+        log.warning("%s. Going on without waiting for it", text)
+
+    # -- submitting ----------------------------------------------------------------------------------
+
+    def _submit(self) -> Settled:
+        token = self._new_token()
+        request = self._spec.request(self._hook, token, self._variables)
+        record = Record(
+            owner=self._this,
+            token=token,
+            token_sent_at=time.time(),
+            context=self._variables,
+            spec_digest=_digest(request),
+            job_name=request.job.job_name or "",
+        )
+        return self._send(self._save(record), request)
+
+    def _new_token(self) -> str:
+        if self._records.durable:
+            return uuid.uuid4().hex
+        # Nothing is remembered: the same try comes to the same token, whatever happens to an answer.
+        return uuid.uuid5(uuid.NAMESPACE_OID, f"{self._this.ti_id}/{self._attempts}").hex
+
+    def _send(self, record: Record, request: SubmitJob) -> Settled:
+        try:
+            job_id = self._hook.api.call(request).job_id
+        except PermissionDenied as error:
+            self._save(replace(record, token=""))
+            if self._spec.mark is not Mark.TAG or not _tagged(request):
+                raise
+            log.warning("Submitting a job with a tag was refused, putting its owner into its name instead: %s", error)
+            self._spec = replace(self._spec, mark=Mark.NAME)
+            return self._submit()
+        except (InvalidRequest, NotFound, QuotaExceeded, ResourceBusy, Throttled) as error:
+            # A refusal. But if an answer was lost and the request sent again, it may be the token that was refused.
+            found = None if isinstance(error, (QuotaExceeded, Throttled)) else self._find(record, patient=False)
+            if found is None:
+                self._save(replace(record, token=""))
+                raise
+            log.info("The request was refused the second time (%s), the first one had made job %s", error, found)
+            return Settled(found, self._known(record, found), fresh=True)
+        log.info("Submitted job %s (%s)", job_id, request.job.job_name)
+        return Settled(job_id, self._known(record, job_id), fresh=True)
+
+    def _known(self, record: Record, job_id: str) -> Record:
+        return self._save(replace(record, job_id=job_id, submitted_at=record.token_sent_at))
+
+    def _resend(self, record: Record) -> Settled:
+        """Send the same request under the same token: the same job comes back, whether or not it was made before."""
+        job_id = self._send_again(record)
+        if job_id is None:
+            return self._find_or_submit(record)
+        log.info("Going on with job %s, whose answer an earlier try did not live to see", job_id)
+        return Settled(job_id, self._known(record, job_id))
+
+    def _send_again(self, record: Record) -> str | None:
+        """Id of the job that the record's token brings; ``None`` if the token can't be used any more."""
+        request = self._request_of(record)
+        if _digest(request) != record.spec_digest:
+            # Another body under the same token: what the service would do is not documented.
+            log.info("The job has changed since it was first sent: looking for it instead")
+            return None
+        try:
+            return self._hook.api.call(request).job_id
+        except (InvalidRequest, ResourceBusy, QuotaExceeded, NotFound, PermissionDenied) as error:
+            # Maybe the token is refused, maybe the job itself.
+            log.info("Sending the job again was refused, looking for it instead: %s", error)
+            return None
+
+    def _request_of(self, record: Record) -> SubmitJob:
+        """The request as it was sent under the record's token, if the job is still the same."""
+        fell_back = self._spec.mark is Mark.TAG and record.job_name.startswith(self._spec.owner.prefix())
+        spec = replace(self._spec, mark=Mark.NAME) if fell_back else self._spec
+        return spec.request(self._hook, record.token, record.context)
+
+    def _unchanged(self, record: Record) -> bool:
+        return _digest(self._request_of(record)) == record.spec_digest
+
+    def _find_or_submit(self, record: Record) -> Settled:
+        job_id = self._find(record)
+        if job_id is None:
+            log.info("No job of an earlier try was found")
+            return self._submit()
+        log.info("Going on with job %s, which an earlier try submitted", job_id)
+        return Settled(job_id, self._known(record, job_id))
+
+    @property
+    def _findable(self) -> bool:
+        """Whether a job of this task carries anything that tells it from others."""
+        return self._spec.mark is not Mark.NONE or bool(self._variables) or self._spec.job.job_name is None
+
+    def _find(self, record: Record, *, patient: bool = True) -> str | None:
+        """Id of the job that was submitted under the record's token, by its name and what it carries.
+
+        :param patient: wait for a job that may have been made a moment ago and not be listed yet.
+        """
+        generation = generation_of(record.token)
+        young = patient and time.time() - record.token_sent_at < UNKNOWN_SECONDS
+        until = time.monotonic() + (UNKNOWN_SECONDS if young else 0.0)
+        while True:
+            for view in self._hook.describe_jobs(filters={"job-name": [record.job_name]}):
+                # Whether the filter wants the whole name is not documented.
+                if view.job_name == record.job_name and self._is_of(
+                    view.job_id, record.job_name, view.tags, generation
+                ):
+                    return view.job_id
+            if time.monotonic() >= until:
+                return None
+            # A job may not be listed at once.
+            time.sleep(2.0)
+
+    def _is_of(self, job_id: str, name: str, tags: Sequence[Any] | None, generation: str) -> bool:
+        if name.endswith(f"-{generation}"):
+            return True
+        values = [tag.value for tag in tags or () if tag.key == OWNER_TAG]
+        if values:
+            return any(str(value).endswith(f"/{generation}") for value in values)
+        info = self._hook.describe_job_submit_info(job_id)
+        return any(
+            variable.name == GENERATION_VARIABLE and variable.value == generation
+            for task in info.tasks or ()
+            for variable in getattr(task, "env_vars", None) or ()
+        )
+
+    # -- repairing -----------------------------------------------------------------------------------
+
+    def _repair(self, record: Record) -> Settled:
+        """Let the failed instances of the job run again.
+
+        RetryJobs has no token and is asynchronous: the job may read FAILED for a while after it.
+        """
+        assert record.job_id is not None
+        before = self._hook.describe_job(record.job_id)
+        repair = Repair(time.time(), before.end_time)
+        record = self._save(replace(record, ending=None, repairs=(*record.repairs, repair)))
+        log.info("Running the failed instances of job %s again", record.job_id)
+        until = time.monotonic() + REPAIR_SECONDS
+        asked = False
+        while True:
+            try:
+                if not asked:
+                    self._hook.retry_jobs([record.job_id])  # type: ignore[list-item]
+                    asked = True
+            except ApiError as error:
+                # The answer may have been lost, and the job be on its way: then it does not read FAILED much longer.
+                asked = asked or not error.retryable
+                refusal: ApiError | None = error
+                log.info("RetryJobs for %s: %s", record.job_id, error)
+            else:
+                refusal = None
+            view = self._hook.describe_job(record.job_id)  # type: ignore[arg-type]
+            if view.job_state != before.job_state or view.end_time != before.end_time:
+                return Settled(record.job_id, record)  # type: ignore[arg-type]
+            if time.monotonic() >= until or isinstance(refusal, (InvalidRequest, PermissionDenied)):
+                raise refusal or JobError(
+                    f"Job {record.job_id} still reads {view.job_state} {REPAIR_SECONDS:.0f} s after its failed "
+                    "instances were to run again (RetryJobs)",
+                    job_id=str(record.job_id),
+                )
+            time.sleep(0.5)
+
+
+def _tagged(request: SubmitJob) -> bool:
+    return any(tag.key == OWNER_TAG for tag in request.job.tags or ())
+
+
+def _digest(request: SubmitJob) -> str:
+    """Digest of what is sent, without secrets."""
+    body = [to_wire_form(Job, request.job).data, request.placement.to_wire()]
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

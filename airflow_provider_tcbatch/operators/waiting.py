@@ -1,0 +1,380 @@
+"""Waiting for a job in an operator: deferred or on the worker, and what follows from how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_provider_tcbatch.exceptions import (
+    ExecutionTimeout,
+    InvalidRequest,
+    JobError,
+    JobFailed,
+    JobMachinesFailed,
+    JobTimeout,
+    QueueTimeout,
+    TCBatchError,
+)
+from airflow_provider_tcbatch.operators.base import TCBatchOperator, default_deferrable, duration
+from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
+from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, Verdict, judge
+from airflow_provider_tcbatch.policies.submission import Ending
+from airflow_provider_tcbatch.triggers.job import TCBatchJobTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_tcbatch.client.logs import InstanceOutput
+    from airflow_provider_tcbatch.models.actions import DescribeJobResult
+    from airflow_provider_tcbatch.operators.killed import KillSwitch
+    from airflow_provider_tcbatch.operators.records import Records
+
+__all__ = ["WaitsForJob"]
+
+#: How often a wait goes on after an error.
+_WAIT_ERRORS = 3
+
+
+class WaitsForJob(TCBatchOperator):
+    """Base of operators that wait for a job which is theirs.
+
+    :param deferrable: wait in the triggerer, without a worker; default is Airflow's ``[operators]
+        default_deferrable``.
+    :param poll_interval: longest time in seconds between two looks at the job while no events flow.
+    :param timeout: seconds from submission after which the job has to be over; ``None`` for ever.
+    :param queue_timeout: seconds from submission after which an instance of the job has to have started.
+    :param min_success: how many instances must succeed, see
+        :class:`~airflow_provider_tcbatch.policies.outcome.SuccessPolicy`.
+    :param fail_fast: end the job as soon as it can't succeed any more.
+    :param skip_on_exit_code: exit codes that skip the task, if all failed instances ended with one of them.
+    :param durable: ``False`` to keep nothing about the job between tries.
+    :param cancel_on_kill: terminate the job when the task is killed.
+    :param cancel_on_failure: terminate the job when the task fails although the job still runs.
+    :param logs: whose output to show at the end: ``failed``, ``all``, ``none``.
+    :param log_instances: most instances whose output is shown.
+    :param stream_logs: show the output of running instances while waiting.
+    """
+
+    def __init__(
+        self,
+        *,
+        deferrable: bool | None = None,
+        poll_interval: float | timedelta = 30.0,
+        timeout: float | timedelta | None = None,
+        queue_timeout: float | timedelta | None = None,
+        min_success: int | float | None = None,
+        fail_fast: bool = False,
+        skip_on_exit_code: int | Collection[int] | None = None,
+        durable: bool = True,
+        cancel_on_kill: bool = True,
+        cancel_on_failure: bool = True,
+        logs: str = "failed",
+        log_instances: int = 10,
+        stream_logs: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if logs not in ("failed", "all", "none"):
+            raise InvalidRequest(f"Task {self.task_id!r}: logs is {logs!r}; write failed, all or none")
+        try:
+            self._policy = SuccessPolicy(min_success, fail_fast)
+        except ValueError as error:
+            raise InvalidRequest(f"Task {self.task_id!r}: {error}") from None
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.poll_interval = duration("poll_interval", poll_interval, self.task_id)
+        self.timeout = None if timeout is None else duration("timeout", timeout, self.task_id)
+        self.queue_timeout = None if queue_timeout is None else duration("queue_timeout", queue_timeout, self.task_id)
+        self.min_success = min_success
+        self.fail_fast = fail_fast
+        self.skip_on_exit_code = _codes(skip_on_exit_code)
+        self.durable = durable
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_failure = cancel_on_failure
+        self.logs = logs
+        self.log_instances = log_instances
+        self.stream_logs = stream_logs
+        self._kill_switch: KillSwitch | None = None
+        self._kept: Records | None = None
+
+    def requested(self) -> Mapping[str, Any]:
+        """The job in wire JSON, as far as it is known here."""
+        return {}
+
+    def records(self, context: Context) -> Records:
+        """Where this task's record is kept."""
+        from airflow_provider_tcbatch.operators.records import records_for
+
+        if self._kept is None:
+            self._kept = records_for(context, durable=self.durable)
+        return self._kept
+
+    def arm(self, context: Context, job_id: str) -> None:
+        """From now on a killed worker can end the job. Client and keys are there: none are read while it dies."""
+        if not self.cancel_on_kill:
+            return
+        from airflow_provider_tcbatch.operators.airflow_context import owner_of
+        from airflow_provider_tcbatch.operators.killed import KillSwitch
+
+        ti = context["ti"]
+        self._kill_switch = KillSwitch(self.hook, job_id, owner_of(context), str(ti.id), self.records(context))
+        _ = self.hook.api
+
+    def deadlines(self, context: Context, since: float | None) -> Deadlines:
+        started = context["ti"].start_date
+        return Deadlines.of(
+            submitted_at=since,
+            try_started_at=None if started is None else started.timestamp(),
+            timeout=self.timeout,
+            queue_timeout=self.queue_timeout,
+            # Airflow itself does not apply it to a task that is deferred.
+            execution_timeout=None if self.execution_timeout is None else self.execution_timeout.total_seconds(),
+        )
+
+    def wait(
+        self, context: Context, job_id: str, since: float | None, *, errors: int = 0, progress: bool = True
+    ) -> str | None:
+        """Wait for the job, and do what follows from its end.
+
+        :param since: unix seconds from which ``timeout`` and ``queue_timeout`` count.
+        :param errors: how often waiting has failed so far.
+        :param progress: whether there are instances to count.
+        """
+        deadlines = self.deadlines(context, since)
+        stream = self.log_instances if self.stream_logs else 0
+        if self.deferrable:
+            trigger = TCBatchJobTrigger(
+                job_id=job_id,
+                tencentcloud_conn_id=self.tencentcloud_conn_id,
+                region=self.region,
+                poll_interval=self.poll_interval,
+                deadlines=deadlines.to_json(),
+                submitted_at=since,
+                errors=errors,
+                min_success=self.min_success,
+                fail_fast=self.fail_fast,
+                progress=progress,
+                stream=stream,
+                cancel_on_kill=self.cancel_on_kill,
+            )
+            self.defer(trigger=trigger, method_name="execute_complete")
+        from airflow_provider_tcbatch.hooks.job_wait import JobWait
+        from airflow_provider_tcbatch.hooks.watching import wait_here
+
+        wait = JobWait(
+            job_id,
+            poll_interval=self.poll_interval,
+            deadlines=deadlines,
+            policy=self._policy,
+            progress=progress,
+            stream=stream,
+            say=self.log.info,
+        )
+        end = wait_here(self.hook.settings, wait)
+        carried = {"job_id": job_id, "submitted_at": since, "errors": errors}
+        return self.go_on(context, {**asdict(end), "limit": end.limit and end.limit.value, **carried})
+
+    def go_on(self, context: Context, event: Mapping[str, Any]) -> str | None:
+        """The wait is over: look at the job once, whatever has been heard, and judge it."""
+        from airflow_provider_tcbatch.hooks.job_wait import counts_of
+
+        resumed_at = time.time()
+        job_id = str(event["job_id"])
+        view = self._look(event)
+        if view is None:
+            return self._trust(context, event)
+        outcome = judge(view.job_state, counts_of(view), self._policy)
+        if not outcome.is_final and event["status"] == "timeout":
+            self._give_up(context, view, Limit(event["limit"]))
+        if not outcome.is_final:
+            errors = int(event.get("errors") or 0) + 1
+            if errors > _WAIT_ERRORS:
+                self._lose_sight(context, view, errors, str(event.get("message")))
+            if event["status"] == "error":
+                self.log.warning("Waiting failed, but the service answers; going on. It was: %s", event.get("message"))
+            return self.wait(context, job_id, event.get("submitted_at"), errors=errors)
+        heard = event.get("source") if event["status"] == "ended" else "last look"
+        self.log.info("Job %s is %s (heard by %s)", job_id, view.job_state, heard)
+        if outcome.early:
+            view = self._end_early(context, view)
+        self._push_timeline(context, event, resumed_at)
+        return self.finish(context, view, outcome.verdict, streamed=bool(event.get("streamed")))
+
+    def _look(self, event: Mapping[str, Any]) -> DescribeJobResult | None:
+        """The job as it is now; ``None`` if it can't be looked at, but is known to have succeeded."""
+        job_id = str(event["job_id"])
+        try:
+            return self.hook.describe_job(job_id)
+        except TCBatchError as error:
+            if event["status"] == "ended":
+                outcome = judge(str(event["state"]))
+                if outcome.verdict is Verdict.SUCCESS and not isinstance(self.min_success, int):
+                    self.log.warning("Job %s succeeded, but can't be summed up: %s", job_id, error)
+                    return None
+                why = f"it ended as {outcome.state}, but"
+            elif event["status"] == "timeout":
+                why = f"{event.get('limit')} is over, but"
+            else:
+                why = f"waiting failed ({event.get('message')}), and"
+            raise type(error)(
+                f"Job {job_id}: {why} it can't be looked at: {error}. It may still be running: see "
+                f"{self.hook.settings.job_url(job_id)}"
+            ) from error
+
+    def _trust(self, context: Context, event: Mapping[str, Any]) -> str:
+        """The triggerer has read from the API that the job succeeded; no more can be learned now."""
+        self._push_timeline(context, event, time.time())
+        self.mark_done(context)
+        return str(event["job_id"])
+
+    def _push_timeline(self, context: Context, event: Mapping[str, Any], resumed_at: float) -> None:
+        timeline = {
+            "submitted_at": event.get("submitted_at"),
+            "event_received_at": event.get("event_received_at"),
+            "confirmed_at": event.get("observed_at") or resumed_at,
+            "resumed_at": resumed_at,
+        }
+        context["ti"].xcom_push(key="tcbatch_timeline", value=timeline)
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def finish(self, context: Context, view: DescribeJobResult, verdict: Verdict, *, streamed: bool) -> str | None:
+        failed = verdict is not Verdict.SUCCESS
+        partly = str(view.job_state) != "SUCCEED"
+        self._summarise(context, view, partly=partly)
+        if failed and self.skip_on_exit_code and self._skips(view):
+            self.mark_done(context)
+            raise AirflowSkipException(
+                f"All failed instances of job {view.job_id} ended with an exit code of {sorted(self.skip_on_exit_code)}"
+            )
+        outputs = self._outputs(view, failed_only=failed) if failed or self.logs == "all" else []
+        if self.logs != "none" and not streamed:
+            for output in outputs:
+                self._show(output.task_name, output.view.task_instance_index, output.stdout, output.stderr)
+        if failed:
+            codes = [output.view.exit_code for output in outputs]
+            kind = JobFailed if any(codes) or not outputs else JobMachinesFailed
+            raise kind(self.hook.explain_failure(view, outputs), job_id=view.job_id, exit_codes=codes)
+        if partly:
+            self.log.warning("Enough instances succeeded. %s", self.hook.explain_failure(view, []))
+        self.mark_done(context)
+        return view.job_id
+
+    def _skips(self, view: DescribeJobResult) -> bool:
+        codes = [instance.exit_code for instance in self.hook.failed_instances(view)]
+        return bool(codes) and all(code in self.skip_on_exit_code for code in codes)
+
+    def _summarise(self, context: Context, view: DescribeJobResult, *, partly: bool) -> None:
+        from airflow_provider_tcbatch.policies.summary import summarise
+
+        details = {}
+        tasks = [task.task_name for task in view.task_set or () if str(task.task_state) != "SUCCEED"]
+        try:
+            for name in (tasks if partly else [])[:10]:
+                details[str(name)] = self.hook.describe_task(view.job_id, str(name))
+            requested = self.requested()
+        except TCBatchError as error:
+            self.log.warning("Job %s can't be summed up in full: %s", view.job_id, error)
+            requested = {}
+        context["ti"].xcom_push(key="tcbatch_summary", value=summarise(view, requested, details))
+
+    def _outputs(self, view: DescribeJobResult, *, failed_only: bool) -> list[InstanceOutput]:
+        """What instances printed; less, or nothing, where it can't be read: that must not hide how the job ended."""
+        outputs: list[InstanceOutput] = []
+        try:
+            outputs.extend(self.hook.instance_outputs(view, failed_only=failed_only, limit=self.log_instances))
+        except TCBatchError as error:
+            self.log.warning("Output of job %s can't be read: %s", view.job_id, error)
+        return outputs
+
+    def _show(self, task: str, index: int, stdout: str, stderr: str) -> None:
+        for stream, text in (("stdout", stdout), ("stderr", stderr)):
+            for line in text.splitlines():
+                self.log.info("[%s %d %s] %s", task, index, stream, line)
+
+    def mark_done(self, context: Context) -> None:
+        records = self.records(context)
+        record = records.load()
+        if record is not None and not record.done:
+            records.save(replace(record, done=True))
+
+    # -- ending early --------------------------------------------------------------------------------
+
+    def _end_job(self, context: Context, job_id: str, reason: str) -> tuple[DescribeJobResult | None, str]:
+        """End the job and wait for its end; the job as it is then, and words for the error."""
+        if not self.cancel_on_failure:
+            return None, "it goes on (cancel_on_failure=False)"
+        records = self.records(context)
+        record = records.load()
+        if record is not None and record.job_id == job_id:
+            records.save(replace(record, ending=Ending(reason, time.time())))
+        try:
+            view = self.hook.end_job(job_id, patience=60.0)
+        except TCBatchError as error:
+            return None, f"it could not be terminated: {error}"
+        if view is not None and not judge(view.job_state).is_final:
+            return view, f"its termination was asked for, but it is still {view.job_state}"
+        return view, "it was terminated"
+
+    def _end_early(self, context: Context, view: DescribeJobResult) -> DescribeJobResult:
+        """``fail_fast``: the job can't succeed any more."""
+        self.log.info("Job %s can't succeed any more (fail_fast): ending it", view.job_id)
+        ended, words = self._end_job(context, view.job_id, "fail_fast")
+        self.log.info("Job %s: %s", view.job_id, words)
+        return ended or view
+
+    def _give_up(self, context: Context, view: DescribeJobResult, limit: Limit) -> NoReturn:
+        job_id = view.job_id
+        try:
+            waiting = self.hook.unfinished_instances(view)
+        except TCBatchError as error:
+            waiting = [f"which instances are missing can't be read: {error}"]
+        _, words = self._end_job(context, job_id, limit.value)
+        kind: type[JobError]
+        if limit is Limit.QUEUE_TIMEOUT:
+            kind, what, missing = QueueTimeout, "no instance started", "Never started"
+            length = f"queue_timeout ({self.queue_timeout:.0f} s from its submission)"
+        elif limit is Limit.TIMEOUT:
+            kind, what, missing = JobTimeout, "did not end", "Never ended"
+            length = f"timeout ({self.timeout:.0f} s from its submission)"
+        else:
+            kind, what, missing = ExecutionTimeout, "did not end", "Never ended"
+            length = f"execution_timeout ({self.execution_timeout} from the start of this try)"
+        metrics = view.task_instance_metrics
+        lines = [
+            f"Job {job_id}: {what} within {length}; its last state was {view.job_state}, and {words}.",
+            f"Instances: {metrics.succeed_count} of {metrics.total} succeeded, {metrics.failed} failed"
+            if metrics
+            else "",
+            f"{missing}: {', '.join(waiting)}" if waiting else "",
+            f"Console: {self.hook.settings.job_url(job_id)}",
+        ]
+        raise kind("\n".join(line for line in lines if line), job_id=job_id)
+
+    def _lose_sight(self, context: Context, view: DescribeJobResult, errors: int, message: str) -> NoReturn:
+        """Waiting failed again and again: a retry may go on with the job; if none will come, it is ended."""
+        ti = context["ti"]
+        retried = self.durable and self.records(context).durable and ti.try_number <= (ti.max_tries or 0)
+        words = "a retry will go on with it"
+        if not retried:
+            words = self._end_job(context, view.job_id, "lost")[1]
+        raise JobError(
+            f"Waiting for job {view.job_id} failed {errors} times, the last time with: {message}. It was "
+            f"{view.job_state}; {words}. See {self.hook.settings.job_url(view.job_id)}",
+            job_id=view.job_id,
+        )
+
+    def on_kill(self) -> None:
+        """Terminate the job if nobody else needs it, in the few seconds that Airflow gives."""
+        if self._kill_switch is not None:
+            self._kill_switch.pull()
+
+
+def _codes(given: int | Collection[int] | None) -> frozenset[int]:
+    if given is None:
+        return frozenset()
+    return frozenset([given] if isinstance(given, int) else given)

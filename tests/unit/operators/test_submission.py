@@ -1,0 +1,530 @@
+"""One generation of a task, one job: the operator over several tries, against the emulator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
+
+from airflow_provider_tcbatch import exceptions as e
+from airflow_provider_tcbatch.client.api import ApiClient
+from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+from airflow_provider_tcbatch.models.actions import DescribeJobs
+from airflow_provider_tcbatch.operators import submission as module
+from airflow_provider_tcbatch.operators.base import PermanentInvalidRequest, PermanentPermissionDenied
+from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
+from airflow_provider_tcbatch.policies.marking import OWNER_TAG
+from airflow_provider_tcbatch.triggers.job import TCBatchQuotaTrigger
+from tests.support.task_context import Replaced, Task
+from tests.unit.conftest import job
+
+
+class Crash(BaseException):
+    """The worker is killed here."""
+
+
+@pytest.fixture
+def task(connection: str) -> Task:
+    return Task(retries=3)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Path]:
+    """Jobs that wait for it end when the test ends."""
+    path = tmp_path / "gate"
+    yield path
+    path.touch()
+
+
+def until(gate: Path) -> str:
+    return f"until [ -e {gate} ]; do sleep 0.05; done"
+
+
+def submit(command: str = "true", instances: int = 1, **options: Any) -> TCBatchSubmitJobOperator:
+    members = {name: options.pop(name) for name in list(options) if name[0].isupper()}
+    given = job(command, instances=instances, **members)
+    if "name" in options:
+        given["JobName"] = options.pop("name")
+    options = {"poll_interval": 0.2, "deferrable": True, **options}
+    return TCBatchSubmitJobOperator(task_id="submit", job=given, **options)
+
+
+def deferred(operator: TCBatchSubmitJobOperator, context: dict[str, Any]) -> str:
+    """Run until it defers; the job's id."""
+    with pytest.raises(TaskDeferred) as raised:
+        operator.execute(context)
+    return str(raised.value.trigger.job_id)
+
+
+def finish(operator: TCBatchSubmitJobOperator, context: dict[str, Any], emulator: Emulator, job_id: str) -> Any:
+    state = emulator.wait_job(job_id)
+    event = {"status": "ended", "job_id": job_id, "state": state, "source": "poll", "submitted_at": time.time()}
+    return operator.execute_complete(context, event)
+
+
+def state(job_id: str) -> str:
+    return str(TCBatchHook().describe_job(job_id).job_state)
+
+
+@pytest.fixture
+def crash(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Kill the worker before, or after, the next SubmitJob reaches the service."""
+    real = ApiClient.call
+
+    def at(place: str) -> None:
+        def call(self: ApiClient, action: Any, **options: Any) -> Any:
+            if action.name() != "SubmitJob":
+                return real(self, action, **options)
+            monkeypatch.setattr(ApiClient, "call", real)
+            if place == "after":
+                real(self, action, **options)
+            raise Crash
+
+        monkeypatch.setattr(ApiClient, "call", call)
+
+    return at
+
+
+def count() -> int:
+    """How many jobs there are."""
+    return TCBatchHook().api.call(DescribeJobs(limit=1)).total_count or 0
+
+
+# -- crashes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("repeat", ["same_job", "error"])
+def test_a_retry_after_a_crash_at_submission_never_submits_twice(
+    task: Task, emulator: Emulator, gate: Path, crash: Callable[[str], None], place: str, repeat: str
+) -> None:
+    """Whatever the service does about a token that it knows: its documentation does not say."""
+    emulator.configure(client_token_repeat=repeat)
+    before = count()
+    crash(place)
+    with pytest.raises(Crash):
+        submit(until(gate)).execute(task.next_try())
+    job_id = deferred(submit(until(gate)), task.next_try())
+    assert count() == before + 1
+    assert task.record["job_id"] == job_id
+
+
+def test_a_changed_job_is_looked_for_and_not_sent_again(
+    task: Task, emulator: Emulator, gate: Path, crash: Callable[[str], None]
+) -> None:
+    """What the service does about another body under the same token is not documented."""
+    before = count()
+    crash("after")
+    with pytest.raises(Crash):
+        submit(until(gate)).execute(task.next_try())
+    job_id = deferred(submit(until(gate) + " # edited"), task.next_try())
+    assert count() == before + 1
+    assert task.record["job_id"] == job_id
+
+
+def test_an_old_token_is_not_sent_again(
+    task: Task, emulator: Emulator, gate: Path, crash: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = count()
+    crash("after")
+    with pytest.raises(Crash):
+        submit(until(gate)).execute(task.next_try())
+    later = time.time() + 2 * 3600
+    monkeypatch.setattr(module.time, "time", lambda: later)
+    deferred(submit(until(gate)), task.next_try())
+    assert count() == before + 1
+
+
+@pytest.mark.parametrize("mark", ["tag", "name", "none"])
+@pytest.mark.parametrize("name", ["test", None])
+def test_a_lost_job_is_found_by_what_it_carries(
+    task: Task,
+    emulator: Emulator,
+    gate: Path,
+    crash: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    mark: str,
+    name: str | None,
+) -> None:
+    import json
+
+    conn = json.loads(emulator.info.airflow_conn_json)
+    conn["extra"]["ownership_mark"] = mark
+    monkeypatch.setenv("AIRFLOW_CONN_TENCENTCLOUD_DEFAULT", json.dumps(conn))
+    # Others of the same name are not it.
+    TCBatchHook().submit_job({**job(until(gate)), "JobName": "test"})
+    before = count()
+    crash("after")
+    with pytest.raises(Crash):
+        submit(until(gate), name=name).execute(task.next_try())
+    later = time.time() + 2 * 3600
+    monkeypatch.setattr(module.time, "time", lambda: later)
+    deferred(submit(until(gate), name=name), task.next_try())
+    assert count() == before + 1
+
+
+def test_a_retry_goes_on_with_a_running_job(task: Task, emulator: Emulator, gate: Path) -> None:
+    first = deferred(submit(until(gate)), task.next_try())
+    context = task.next_try()
+    assert deferred(submit(until(gate)), context) == first
+    assert context["ti"].xcoms["job_id"] == first
+
+
+def test_a_retry_finds_the_work_done(task: Task, emulator: Emulator) -> None:
+    first = deferred(submit(), task.next_try())
+    emulator.wait_job(first)
+    context = task.next_try()
+    assert submit().execute(context) == first
+    assert context["ti"].xcoms["tcbatch_summary"]["state"] == "SUCCEED"
+    # And once it has been said to be done, it need not even exist any more.
+    TCBatchHook().delete_job(first)
+    assert submit().execute(task.next_try()) == first
+
+
+def test_a_failed_job_is_submitted_again_and_its_failure_is_told(
+    task: Task, emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = deferred(submit("echo no space >&2; exit 3"), task.next_try())
+    emulator.wait_job(first)
+    second = deferred(submit("echo no space >&2; exit 3"), task.next_try())
+    assert second != first
+    assert f"The job of an earlier try failed. Batch job {first}" in caplog.text
+    assert "no space" in caplog.text
+
+
+def test_a_job_that_was_deleted_is_submitted_again(task: Task, emulator: Emulator, monkeypatch: Any) -> None:
+    first = deferred(submit(), task.next_try())
+    emulator.wait_job(first)
+    TCBatchHook().delete_job(first)
+    monkeypatch.setattr(module, "UNKNOWN_SECONDS", 0.0)
+    assert deferred(submit(), task.next_try()) != first
+
+
+def test_a_job_that_is_ending_is_not_gone_on_with(task: Task, emulator: Emulator, gate: Path) -> None:
+    emulator.configure(terminate_seconds=1.0)
+    first = deferred(submit(until(gate)), task.next_try())
+    TCBatchHook().terminate_job(first, patience=5)
+    assert state(first) != "FAILED"
+    assert deferred(submit(until(gate)), task.next_try()) != first
+    assert state(first) == "FAILED"
+
+
+# -- clears ----------------------------------------------------------------------------------------------
+
+
+def test_a_clear_ends_the_running_job_and_submits_another(task: Task, emulator: Emulator, gate: Path) -> None:
+    first = deferred(submit(until(gate)), task.next_try())
+    second = deferred(submit(until(gate)), task.clear())
+    assert second != first
+    assert state(first) == "FAILED"
+    assert state(second) != "FAILED"
+
+
+def test_a_clear_leaves_the_old_job_alone_on_request(task: Task, emulator: Emulator, gate: Path) -> None:
+    first = deferred(submit(until(gate), cancel_on_kill=False), task.next_try())
+    second = deferred(submit(until(gate), cancel_on_kill=False), task.clear())
+    assert second != first
+    assert state(first) != "FAILED"
+
+
+@pytest.mark.parametrize("command", ["true", "false"])
+def test_a_clear_after_the_end_runs_the_work_again(task: Task, emulator: Emulator, command: str) -> None:
+    context = task.next_try()
+    operator = submit(command)
+    first = deferred(operator, context)
+    if command == "true":
+        assert finish(operator, context, emulator, first) == first
+    else:
+        with pytest.raises(e.JobFailed):
+            finish(operator, context, emulator, first)
+    assert deferred(submit(command), task.clear()) != first
+
+
+def test_a_clear_after_a_crash_ends_the_job_that_nobody_knows(
+    task: Task, emulator: Emulator, gate: Path, crash: Callable[[str], None]
+) -> None:
+    crash("after")
+    before = {view.job_id for view in TCBatchHook().describe_jobs()}
+    with pytest.raises(Crash):
+        submit(until(gate)).execute(task.next_try())
+    second = deferred(submit(until(gate)), task.clear())
+    [lost] = {view.job_id for view in TCBatchHook().describe_jobs()} - before - {second}
+    assert state(lost) == "FAILED"
+    assert state(second) != "FAILED"
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_clear_after_a_crash_before_the_call_leaves_nothing_running(
+    task: Task, emulator: Emulator, gate: Path, crash: Callable[[str], None], monkeypatch: Any, marked: bool
+) -> None:
+    monkeypatch.setattr(module, "UNKNOWN_SECONDS", 0.0)
+    monkeypatch.setattr(module.Submission, "_findable", marked)
+    crash("before")
+    before = {view.job_id for view in TCBatchHook().describe_jobs()}
+    with pytest.raises(Crash):
+        submit(until(gate)).execute(task.next_try())
+    second = deferred(submit(until(gate)), task.clear())
+    others = {view.job_id for view in TCBatchHook().describe_jobs()} - before - {second}
+    assert {state(job_id) for job_id in others} <= {"FAILED"}
+    assert state(second) != "FAILED"
+
+
+def test_a_lost_answer_is_no_second_job(task: Task, emulator: Emulator, gate: Path) -> None:
+    for repeat in ("same_job", "error"):
+        emulator.configure(client_token_repeat=repeat)
+        before = count()
+        emulator.faults.add("lose_answer", action="SubmitJob", count=1)
+        deferred(submit(until(gate)), Task().next_try())
+        assert count() == before + 1, repeat
+
+
+# -- who may write ---------------------------------------------------------------------------------------
+
+
+def test_a_try_that_has_been_replaced_can_not_submit(task: Task, emulator: Emulator, gate: Path) -> None:
+    stale = task.next_try()
+    successor = task.next_try()
+    before = count()
+    with pytest.raises(Replaced):
+        submit(until(gate)).execute(stale)
+    assert count() == before
+    deferred(submit(until(gate)), successor)
+
+
+def test_without_a_store_every_try_has_its_own_job_and_a_warning_says_so(
+    connection: str, emulator: Emulator, gate: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for old, options in ((Task(durable=False), {}), (Task(), {"durable": False})):
+        context = old.next_try()
+        first = deferred(submit(until(gate), **options), context)
+        # The same try, whose answer was lost, comes to the same job.
+        assert deferred(submit(until(gate), **options), context) == first
+        assert deferred(submit(until(gate), **options), old.next_try()) != first
+    assert "the task state store needs Airflow 3.3" in caplog.text
+    assert "durable=False" in caplog.text
+
+
+# -- repair ----------------------------------------------------------------------------------------------
+
+
+def test_a_repair_runs_only_the_failed_instances_again(task: Task, emulator: Emulator, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    flag = tmp_path / "flag"
+    command = f"echo $BATCH_TASK_INSTANCE_INDEX >> {runs}; [ $BATCH_TASK_INSTANCE_INDEX != 1 ] || [ -e {flag} ]"
+    context = task.next_try()
+    operator = submit(command, instances=3, on_retry="repair")
+    first = deferred(operator, context)
+    with pytest.raises(e.JobFailed):
+        finish(operator, context, emulator, first)
+    flag.touch()
+    context = task.next_try()
+    operator = submit(command, instances=3, on_retry="repair")
+    assert deferred(operator, context) == first
+    assert finish(operator, context, emulator, first) == first
+    assert sorted(runs.read_text().split()) == ["0", "1", "1", "2"]
+    assert len(task.record["repairs"]) == 1
+
+
+def test_a_job_that_was_edited_is_not_repaired(task: Task, emulator: Emulator) -> None:
+    first = deferred(submit("false", on_retry="repair"), task.next_try())
+    emulator.wait_job(first)
+    assert deferred(submit("true", on_retry="repair"), task.next_try()) != first
+
+
+# -- quota -----------------------------------------------------------------------------------------------
+
+
+def test_a_quota_is_waited_for(task: Task, emulator: Emulator, gate: Path) -> None:
+    TCBatchHook().submit_job(job("true"))
+    emulator.configure(job_quota=1)
+    context = task.next_try()
+    with pytest.raises(TaskDeferred) as raised:
+        submit(until(gate)).execute(context)
+    trigger = raised.value.trigger
+    assert isinstance(trigger, TCBatchQuotaTrigger)
+    assert 7 <= trigger.until - time.time() <= 15
+    event = {"status": "quota", "attempts": trigger.attempts, "waiting_since": trigger.waiting_since}
+    with pytest.raises(TaskDeferred) as raised:
+        submit(until(gate)).execute_complete(context, event)
+    assert raised.value.trigger.attempts == 2
+    assert raised.value.trigger.waiting_since == trigger.waiting_since
+    emulator.configure(job_quota=1000)
+    with pytest.raises(TaskDeferred) as raised:
+        submit(until(gate)).execute_complete(context, event)
+    assert raised.value.trigger.job_id == task.record["job_id"]
+
+
+@pytest.mark.parametrize("option", [False, 5.0])
+def test_a_quota_is_not_waited_for_longer_than_wished(task: Task, emulator: Emulator, option: Any) -> None:
+    TCBatchHook().submit_job(job("true"))
+    emulator.configure(job_quota=1)
+    event = {"status": "quota", "attempts": 1, "waiting_since": time.time() - 6}
+    with pytest.raises(e.QuotaExceeded):
+        submit(wait_for_quota=option).execute_complete(task.next_try(), event)
+
+
+# -- what is sent ----------------------------------------------------------------------------------------
+
+
+def test_a_job_says_whose_it_is(task: Task, emulator: Emulator, gate: Path) -> None:
+    job_id = deferred(submit(until(gate), name=None), task.next_try())
+    info = TCBatchHook().describe_job_submit_info(job_id)
+    generation = task.record["token"][:8]
+    assert info.job_name == f"a_dag-submit-{generation}"
+    [tag] = TCBatchHook().describe_job(job_id).tags or []
+    assert (tag.key, tag.value) == (OWNER_TAG, f"airflow/a_dag/manual__2026-01-31/submit/-1/{generation}")
+    variables = {variable.name: variable.value for variable in info.tasks[0].env_vars}
+    assert variables == {
+        "AIRFLOW_CTX_DAG_ID": "a_dag",
+        "AIRFLOW_CTX_DAG_RUN_ID": "manual__2026-01-31",
+        "AIRFLOW_CTX_TASK_ID": "submit",
+        "AIRFLOW_CTX_MAP_INDEX": "-1",
+        "AIRFLOW_CTX_TRY_NUMBER": "1",
+        "AIRFLOW_CTX_LOGICAL_DATE": "2026-01-31T00:00:00+00:00",
+        "AIRFLOW_CTX_DATA_INTERVAL_START": "2026-01-30T00:00:00+00:00",
+        "AIRFLOW_CTX_TCBATCH_GENERATION": generation,
+    }
+
+
+def test_where_tags_are_denied_the_name_says_it(task: Task, emulator: Emulator, gate: Path, monkeypatch: Any) -> None:
+    real = ApiClient.call
+
+    def call(self: ApiClient, action: Any, **options: Any) -> Any:
+        if action.name() == "SubmitJob" and action.job.tags:
+            raise e.PermissionDenied("no right to tag", code="UnauthorizedOperation")
+        return real(self, action, **options)
+
+    monkeypatch.setattr(ApiClient, "call", call)
+    job_id = deferred(submit(until(gate)), task.next_try())
+    name = TCBatchHook().describe_job(job_id).job_name or ""
+    assert name.startswith("af-")
+    assert name.endswith(task.record["token"][:8])
+    # A retry after a crash comes to the same request again.
+    assert deferred(submit(until(gate)), task.next_try()) == job_id
+
+
+def test_render_request_sends_nothing_and_hides_secrets(task: Task, emulator: Emulator) -> None:
+    before = count()
+    given = job("echo {{ ds }}", Authentications=[{"Scene": "COS", "SecretId": "AKIDx", "SecretKey": "hidden-key"}])
+    operator = TCBatchSubmitJobOperator(task_id="submit", job=given)
+    wire = operator.render_request(task.next_try())
+    assert wire["Job"]["Tasks"][0]["Application"]["Command"] == "echo {{ ds }}"
+    assert wire["ClientToken"] == "0" * 32
+    assert "hidden-key" not in str(wire)
+    assert count() == before
+
+
+# -- errors that no retry mends --------------------------------------------------------------------------
+
+
+def test_a_bad_request_is_not_retried(task: Task, emulator: Emulator) -> None:
+    given = job("true")
+    given["Tasks"][0]["ComputeEnv"]["EnvData"]["InstanceType"] = "NO.SUCH"
+    with pytest.raises(PermanentInvalidRequest) as raised:
+        TCBatchSubmitJobOperator(task_id="submit", job=given, zone="ap-nowhere-9").execute(task.next_try())
+    assert raised.value.code
+    assert task.record["token"] == "", "nothing is looked for: the service refused for certain"
+
+
+def test_a_denied_request_is_not_retried(task: Task, emulator: Emulator, monkeypatch: Any) -> None:
+    real = ApiClient.call
+
+    def call(self: ApiClient, action: Any, **options: Any) -> Any:
+        if action.name() == "SubmitJob":
+            raise e.PermissionDenied("no", code="UnauthorizedOperation")
+        return real(self, action, **options)
+
+    monkeypatch.setattr(ApiClient, "call", call)
+    with pytest.raises(PermanentPermissionDenied):
+        submit().execute(task.next_try())
+
+
+# -- what counts as success ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("wanted", "fine"), [(2, True), (0.5, True), (0.67, False), (3, False), (None, False)])
+def test_enough_instances_are_a_success(task: Task, emulator: Emulator, wanted: Any, fine: bool) -> None:
+    command = "[ $BATCH_TASK_INSTANCE_INDEX != 1 ]"
+    context = task.next_try()
+    operator = submit(command, instances=3, min_success=wanted)
+    job_id = deferred(operator, context)
+    if fine:
+        assert finish(operator, context, emulator, job_id) == job_id
+        assert context["ti"].xcoms["tcbatch_summary"]["tasks"]["main"]["exit_codes"] == {"0": 2, "1": 1}
+    else:
+        with pytest.raises(e.JobFailed):
+            finish(operator, context, emulator, job_id)
+
+
+@pytest.mark.parametrize(("codes", "skipped"), [(7, True), ([7, 8], True), (8, False)])
+def test_an_exit_code_can_skip_the_task(task: Task, emulator: Emulator, codes: Any, skipped: bool) -> None:
+    context = task.next_try()
+    operator = submit("exit 7", instances=2, skip_on_exit_code=codes)
+    job_id = deferred(operator, context)
+    with pytest.raises(AirflowSkipException if skipped else e.JobFailed):
+        finish(operator, context, emulator, job_id)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_fail_fast_ends_the_job_at_the_first_failed_instance(
+    task: Task, emulator: Emulator, gate: Path, deferrable: bool
+) -> None:
+    command = f"[ $BATCH_TASK_INSTANCE_INDEX != 1 ] || exit 5; {until(gate)}"
+    context = task.next_try()
+    operator = submit(command, instances=3, fail_fast=True, deferrable=deferrable)
+    if deferrable:
+        import asyncio
+
+        with pytest.raises(TaskDeferred) as raised:
+            operator.execute(context)
+
+        async def only_event() -> dict[str, Any]:
+            [event] = [event.payload async for event in raised.value.trigger.run()]
+            return event
+
+        event = asyncio.run(only_event())
+        assert event["status"] == "failing"
+        with pytest.raises(e.JobFailed, match="exit code 5"):
+            operator.execute_complete(context, event)
+    else:
+        with pytest.raises(e.JobFailed, match="exit code 5"):
+            operator.execute(context)
+    assert state(context["ti"].xcoms["job_id"]) == "FAILED"
+    assert task.record["ending"]["reason"] == "fail_fast"
+
+
+# -- limits ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cancel", [True, False])
+def test_a_job_that_never_starts_is_given_up(task: Task, emulator: Emulator, gate: Path, cancel: bool) -> None:
+    emulator.configure(submitted_seconds=2.0)
+    context = task.next_try()
+    operator = submit(until(gate), instances=2, queue_timeout=0.5, deferrable=False, cancel_on_failure=cancel)
+    with pytest.raises(e.QueueTimeout, match=r"no instance started within queue_timeout") as raised:
+        operator.execute(context)
+    assert "Never started: task 'main' instance 0" in str(raised.value)
+    assert (state(context["ti"].xcoms["job_id"]) == "FAILED") is cancel
+
+
+def test_a_job_that_has_started_is_not_given_up_by_queue_timeout(task: Task, emulator: Emulator) -> None:
+    operator = submit("sleep 3", queue_timeout=2.0, deferrable=False)
+    assert operator.execute(task.next_try())
+
+
+# -- machines --------------------------------------------------------------------------------------------
+
+
+def test_a_failure_of_machines_has_a_class_of_its_own(task: Task, emulator: Emulator) -> None:
+    emulator.configure(cvm_failures={"*": "no_stock"})
+    context = task.next_try()
+    operator = submit("true", ResourceMaxRetryCount=0)
+    job_id = deferred(operator, context)
+    with pytest.raises(e.JobMachinesFailed, match="ended as FAILED") as raised:
+        finish(operator, context, emulator, job_id)
+    assert raised.value.exit_codes == (None,)
