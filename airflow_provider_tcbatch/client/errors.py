@@ -27,6 +27,8 @@ _CLASSES: dict[str, tuple[type[ApiError], bool]] = {
     "ResourceUnavailable": (InfrastructureError, True),
     "ClientNetworkError": (InfrastructureError, True),
     "ServerNetworkError": (InfrastructureError, True),
+    # Said of what can't be done, too: sending it again is no general remedy.
+    "FailedOperation.CmqBackendError": (InfrastructureError, False),
     "AuthFailure": (PermissionDenied, False),
     "UnauthorizedOperation": (PermissionDenied, False),
     "IpInBlacklist": (PermissionDenied, False),
@@ -35,7 +37,9 @@ _CLASSES: dict[str, tuple[type[ApiError], bool]] = {
     "ResourceInsufficient": (QuotaExceeded, False),
     **dict.fromkeys(
         (
+            "ActionOffline",
             "AllowedOneAttributeInEnvIdAndComputeEnv",
+            "FailedOperation.MaxMessageSizeError",
             "InvalidAction",
             "InvalidFilter",
             "InvalidParameter",
@@ -47,6 +51,7 @@ _CLASSES: dict[str, tuple[type[ApiError], bool]] = {
             "NoSuchProduct",
             "NoSuchVersion",
             "RequestSizeLimitExceeded",
+            "ResponseSizeLimitExceeded",
             "UnknownParameter",
             "UnsupportedProtocol",
             "UnsupportedRegion",

@@ -23,7 +23,7 @@ from airflow_provider_tcbatch.emulator.batch.rules import (
     digest_of,
     known_by_token,
 )
-from airflow_provider_tcbatch.emulator.batch.submit_rules import check_submission
+from airflow_provider_tcbatch.emulator.batch.submit_rules import check_submission, check_task_name
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.ids import new_id
@@ -158,6 +158,7 @@ def describe_task(core: Core, params: Params) -> Params:
 
 def describe_task_logs(core: Core, params: Params) -> Params:
     """DescribeTaskLogs."""
+    check_task_name(core, params["TaskName"], "TaskName")
     task = _find_task(find_job(core, params["JobId"]), params["TaskName"])
     indexes = params.get("TaskInstanceIndexes")
     if indexes:

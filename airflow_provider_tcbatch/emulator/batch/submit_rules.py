@@ -75,17 +75,7 @@ def check_submission(core: Core, request: dict[str, Any]) -> None:
 def check_task(core: Core, task: dict[str, Any], where: str, index: int = 0, *, env_must_exist: bool = True) -> None:
     """One Task of a job or a template."""
     name = task.setdefault("TaskName", f"task-{index}")
-    if len(name) > (longest := core.settings.task_name_length):
-        raise ApiError(
-            "InvalidParameter.TaskNameTooLong", f"The parameter `{where}.TaskName` is longer than {longest}."
-        )
-    # The emulator makes folders of them.
-    pattern = core.settings.task_name_pattern
-    if not re.fullmatch(pattern, name) or not _TASK_NAME.fullmatch(name):
-        raise ApiError(
-            "InvalidParameter.TaskName",
-            f"The parameter `{where}.TaskName` must match {printable(pattern, 60)}, not {printable(name, 60)!r}.",
-        )
+    check_task_name(core, name, f"{where}.TaskName")
     for number in _UNSIGNED:
         if task.get(number, 0) < 0:
             raise ApiError("InvalidParameterValue.Negative", f"The parameter `{where}.{number}` must not be negative.")
@@ -123,6 +113,19 @@ def check_task(core: Core, task: dict[str, Any], where: str, index: int = 0, *, 
                 "InvalidParameterValue", f"The parameter `{where}.EnvVars.{position}` is no environment variable."
             )
     check_mappings(core, task, where, contained="Docker" in task["Application"])
+
+
+def check_task_name(core: Core, name: str, where: str) -> None:
+    """Refuse what cannot be the name of a task."""
+    if len(name) > (longest := core.settings.task_name_length):
+        raise ApiError("InvalidParameter.TaskNameTooLong", f"The parameter `{where}` is longer than {longest}.")
+    # The emulator makes folders of them.
+    pattern = core.settings.task_name_pattern
+    if not re.fullmatch(pattern, name) or not _TASK_NAME.fullmatch(name):
+        raise ApiError(
+            "InvalidParameter.TaskName",
+            f"The parameter `{where}` must match {printable(pattern, 60)}, not {printable(name, 60)!r}.",
+        )
 
 
 def check_env_id(env_id: str, where: str) -> None:

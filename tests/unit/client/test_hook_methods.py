@@ -1,0 +1,95 @@
+"""Every method of the hooks is called by some test against the emulator: those that the hooks' own tests leave out."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+from airflow_provider_tcbatch.hooks.cmq import CmqHook
+from airflow_provider_tcbatch.hooks.cos import CosHook
+from airflow_provider_tcbatch.models.actions import DescribeJobs
+from tests.unit.conftest import job
+
+HERE = Path(__file__)
+
+
+def public_methods(hook: type[Any]) -> set[str]:
+    """What a hook offers besides what it has from Airflow."""
+    return {
+        name
+        for name, member in inspect.getmembers(hook, inspect.isroutine)
+        if not name.startswith("_") and member.__module__.startswith("airflow_provider_tcbatch.")
+    }
+
+
+def called() -> set[str]:
+    """Names of all methods that the tests of the hooks, and those below, call."""
+    found: set[str] = set()
+    for path in [HERE, *(HERE.parents[1] / "hooks").glob("test_*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                found.add(node.func.attr)
+    return found
+
+
+@pytest.mark.parametrize("hook", [TCBatchHook, CmqHook, CosHook])
+def test_every_method_is_called(hook: type[Any]) -> None:
+    methods = public_methods(hook)
+    assert len(methods) > 5
+    assert methods - called() == set()
+
+
+@pytest.fixture
+def hook(connection: str) -> TCBatchHook:
+    return TCBatchHook(connection)
+
+
+def test_every_hook_gives_the_client(connection: str) -> None:
+    for hook in (TCBatchHook(connection), CmqHook(connection), CosHook(connection)):
+        assert hook.get_conn().call(DescribeJobs(limit=1)).total_count is not None
+
+
+def test_a_request_is_made_and_not_sent(hook: TCBatchHook, emulator: Emulator) -> None:
+    before = emulator.on_loop(lambda core: len(core.jobs))
+    request = hook.submission(job("true"), client_token="made-not-sent")
+    assert emulator.on_loop(lambda core: len(core.jobs)) == before
+    assert request.placement == hook.placement()
+    assert hook.placement().zone == emulator.info.zone
+    assert hook.placement("ap-guangzhou-4").zone == "ap-guangzhou-4"
+    assert hook.submit_job(job("true"), client_token="made-not-sent") == hook.api.call(request).job_id
+
+
+def test_a_job_is_ended(hook: TCBatchHook, emulator: Emulator) -> None:
+    # SUBMITTED jobs cannot be terminated: it asks until it can.
+    emulator.configure(submitted_seconds=0.5)
+    ended = hook.end_job(hook.submit_job(job("sleep 600")))
+    assert ended is not None
+    assert str(ended.job_state) == "FAILED"
+    assert hook.end_job("job-00000000", patience=0) is None
+
+
+def test_instances_are_told_apart_by_how_they_end(hook: TCBatchHook, emulator: Emulator) -> None:
+    emulator.configure(capacity=8)
+    command = "if [ $BATCH_TASK_INSTANCE_INDEX = 1 ]; then exit 3; fi; while [ ! -e ../../../go ]; do sleep 0.02; done"
+    job_id = hook.submit_job(job(command, instances=3))
+    until = time.monotonic() + 20
+    while len(left := hook.unfinished_instances(hook.describe_job(job_id))) != 2 or not _all_running(left):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert [text.split(" (")[0] for text in left] == ["task 'main' instance 0", "task 'main' instance 2"]
+    (Path(emulator.info.data_dir) / "jobs" / job_id / "main" / "go").touch()
+    assert emulator.wait_job(job_id) == "FAILED"
+    view = hook.describe_job(job_id)
+    assert [instance.task_instance_index for instance in hook.failed_instances(view)] == [1]
+    assert hook.unfinished_instances(view) == []
+
+
+def _all_running(texts: list[str]) -> bool:
+    return all("RUNNING" in text for text in texts)
