@@ -252,8 +252,9 @@ class Submission:
         job_id = record.job_id
         if job_id is None and decision.resolve is not None:
             job_id = self._find(record)
-            if job_id is None and decision.resolve is Step.RESEND and not self._findable:
-                # Nothing but its token leads to that job. If there is none yet, this makes one, for a moment.
+            if job_id is None and decision.resolve is Step.RESEND:
+                # The try before this one may only be asleep, about to send its request: if its token is used up now,
+                # what it gets is the job that is ended here. (There may be none yet; then this makes one for a moment.)
                 job_id = self._send_again(record)
         if job_id is None:
             log.info("The try before this one has left no job")
@@ -327,8 +328,11 @@ class Submission:
         return self._save(replace(record, job_id=job_id, submitted_at=record.token_sent_at))
 
     def _resend(self, record: Record) -> Settled:
-        """Send the same request under the same token: the same job comes back, whether or not it was made before."""
-        job_id = self._send_again(record)
+        """Send the same request under the same token: the same job comes back, whether or not it was made before.
+
+        How long the service remembers a token is not documented, so the job is looked for first.
+        """
+        job_id = self._find(record, patient=False) or self._send_again(record)
         if job_id is None:
             return self._find_or_submit(record)
         log.info("Going on with job %s, whose answer an earlier try did not live to see", job_id)
@@ -344,9 +348,9 @@ class Submission:
         try:
             return self._hook.api.call(request).job_id
         except (InvalidRequest, ResourceBusy, QuotaExceeded, NotFound, PermissionDenied) as error:
-            # Maybe the token is refused, maybe the job itself.
+            # Maybe the token is refused (also one that this very call used up, if its answer was lost), maybe the job.
             log.info("Sending the job again was refused, looking for it instead: %s", error)
-            return None
+            return self._find(record, patient=False)
 
     def _request_of(self, record: Record) -> SubmitJob:
         """The request as it was sent under the record's token, if the job is still the same."""
@@ -364,11 +368,6 @@ class Submission:
             return self._submit()
         log.info("Going on with job %s, which an earlier try submitted", job_id)
         return Settled(job_id, self._known(record, job_id))
-
-    @property
-    def _findable(self) -> bool:
-        """Whether a job of this task carries anything that tells it from others."""
-        return self._spec.mark is not Mark.NONE or bool(self._variables) or self._spec.job.job_name is None
 
     def _find(self, record: Record, *, patient: bool = True) -> str | None:
         """Id of the job that was submitted under the record's token, by its name and what it carries.
@@ -412,6 +411,9 @@ class Submission:
         """
         assert record.job_id is not None
         before = self._hook.describe_job(record.job_id)
+        if not judge(before.job_state).is_final:
+            # An earlier try has asked for it already, and it has begun since this try looked.
+            return Settled(record.job_id, record)
         repair = Repair(time.time(), before.end_time)
         record = self._save(replace(record, ending=None, repairs=(*record.repairs, repair)))
         log.info("Running the failed instances of job %s again", record.job_id)

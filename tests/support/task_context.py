@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,8 @@ class Store:
         self.data: dict[str, Any] = {}
         self.current: uuid.UUID | None = None
         self.writes: list[Any] = []
+        #: Called before and after every write.
+        self.step: Callable[[], None] = lambda: None
 
     def accessor(self, ti_id: uuid.UUID) -> Accessor:
         return Accessor(self, ti_id)
@@ -39,10 +42,12 @@ class Accessor:
         return copy.deepcopy(self._store.data.get(key, default))
 
     def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None:
+        self._store.step()
         if self._ti_id != self._store.current:
             raise Replaced("404 task instance not found")
         self._store.data[key] = copy.deepcopy(value)
         self._store.writes.append(copy.deepcopy(value))
+        self._store.step()
 
 
 class TaskInstance:

@@ -258,12 +258,10 @@ def test_a_clear_after_a_crash_ends_the_job_that_nobody_knows(
     assert state(second) != "FAILED"
 
 
-@pytest.mark.parametrize("marked", [True, False])
 def test_a_clear_after_a_crash_before_the_call_leaves_nothing_running(
-    task: Task, emulator: Emulator, gate: Path, crash: Callable[[str], None], monkeypatch: Any, marked: bool
+    task: Task, emulator: Emulator, gate: Path, crash: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "UNKNOWN_SECONDS", 0.0)
-    monkeypatch.setattr(module.Submission, "_findable", marked)
     crash("before")
     before = {view.job_id for view in TCBatchHook().describe_jobs()}
     with pytest.raises(Crash):

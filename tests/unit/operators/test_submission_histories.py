@@ -1,0 +1,337 @@
+"""Any history of tries, crashes, clears and ends of jobs, against a service that is as awkward as its documentation allows.
+
+The code under test is the whole of a try's dealing with its job; only the service, the store and the clock are stand-ins,
+so that thousands of histories can be played.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from airflow_provider_tcbatch import exceptions as e
+from airflow_provider_tcbatch.models.actions import DescribeJobResult, SubmitJob
+from airflow_provider_tcbatch.models.job import Job
+from airflow_provider_tcbatch.models.views import JobView
+from airflow_provider_tcbatch.operators import submission as module
+from airflow_provider_tcbatch.operators.records import StoredRecords
+from airflow_provider_tcbatch.operators.submission import JobSpec, Settled, Submission
+from airflow_provider_tcbatch.policies.marking import Mark, Owner
+from airflow_provider_tcbatch.policies.submission import OnRetry, ThisTry
+from tests.support.task_context import Replaced, Store, TaskInstance
+from tests.unit.conftest import job
+
+OWNER = Owner("here", "a_dag", "a_run", "a_task")
+
+
+class Crash(BaseException):
+    """The worker dies here."""
+
+
+class Clock:
+    """What the code under test takes for the ``time`` module."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass
+class Made:
+    """A job of the service."""
+
+    job_id: str
+    request: SubmitJob
+    made_at: float
+    state: str = "RUNNING"
+    dying: bool = False
+    end_time: str | None = None
+    fail_reads: int = 0
+
+    @property
+    def running(self) -> bool:
+        return self.state in ("RUNNING", "FAILED_INTERRUPTED")
+
+
+@dataclass
+class Service:
+    """Batch, as far as it matters here. ``step`` is called around every call: the worker may die there."""
+
+    clock: Clock
+    window: float
+    repeat: str
+    mismatch: str
+    step: Callable[[], None] = lambda: None
+    lose_answers: int = 0
+    jobs: dict[str, Made] = field(default_factory=dict)
+    tokens: dict[str, Made] = field(default_factory=dict)
+    settings: Any = field(default_factory=lambda: SimpleNamespace(job_url=lambda job_id: f"https://x/{job_id}"))
+
+    # What the hook offers
+
+    @property
+    def api(self) -> Service:
+        return self
+
+    def submission(self, wire: dict[str, Any], **members: Any) -> SubmitJob:
+        return SubmitJob.parse({"Placement": {"Zone": "z"}, "Job": wire, "ClientToken": members["client_token"]})
+
+    def call(self, request: SubmitJob) -> Any:
+        self.step()
+        made = self._submit(request)
+        if self.lose_answers:
+            # The client sends it again; that is all it can do.
+            self.lose_answers -= 1
+            made = self._submit(request)
+        self.step()
+        return SimpleNamespace(job_id=made.job_id)
+
+    def _submit(self, request: SubmitJob) -> Made:
+        token = str(request.client_token)
+        known = self.tokens.get(token)
+        if known is not None and self.clock.now - known.made_at <= self.window:
+            same = known.request.to_wire() == request.to_wire()
+            answer = self.repeat if same else self.mismatch
+            if answer == "same_job":
+                return known
+            if answer == "error":
+                raise e.InvalidRequest("ClientToken is used already", code="InvalidParameterValue")
+        made = Made(f"job-{len(self.jobs)}", request, self.clock.now)
+        self.jobs[made.job_id] = self.tokens[token] = made
+        return made
+
+    def _view(self, made: Made) -> dict[str, Any]:
+        return {
+            "JobId": made.job_id,
+            "JobName": made.request.job.job_name,
+            "JobState": made.state,
+            "EndTime": made.end_time,
+            "Tags": [tag.to_wire() for tag in made.request.job.tags or ()],
+        }
+
+    def describe_job(self, job_id: str) -> DescribeJobResult:
+        self.step()
+        made = self.jobs.get(job_id)
+        if made is None:
+            raise e.NotFound("no such job", code="ResourceNotFound.Job")
+        if made.fail_reads:
+            made.fail_reads -= 1
+            if not made.fail_reads:
+                made.state, made.end_time = "RUNNING", None
+        return DescribeJobResult.parse({**self._view(made), "NextAction": "TERMINATING" if made.dying else ""})
+
+    def describe_jobs(self, filters: dict[str, list[str]]) -> Iterator[JobView]:
+        self.step()
+        for made in list(self.jobs.values()):
+            if made.request.job.job_name in filters["job-name"]:
+                yield JobView.parse(self._view(made))
+
+    def describe_job_submit_info(self, job_id: str) -> Any:
+        self.step()
+        return SimpleNamespace(tasks=self.jobs[job_id].request.job.tasks)
+
+    def end_job(self, job_id: str, *, patience: float) -> DescribeJobResult | None:
+        self.step()
+        made = self.jobs.get(job_id)
+        if made is None:
+            return None
+        if made.state != "SUCCEED":
+            made.state, made.dying, made.end_time = "FAILED", False, str(self.clock.now)
+        self.step()
+        return self.describe_job(job_id)
+
+    def retry_jobs(self, job_ids: list[str]) -> None:
+        self.step()
+        made = self.jobs[job_ids[0]]
+        if made.state != "FAILED" or made.fail_reads:
+            raise e.ResourceBusy("not FAILED", code="UnsupportedOperation")
+        made.fail_reads = 3
+        self.step()
+
+    def instance_outputs(self, view: DescribeJobResult) -> list[Any]:
+        return []
+
+    def explain_failure(self, view: DescribeJobResult, outputs: list[Any]) -> str:
+        return f"{view.job_id} failed"
+
+
+class Histories(RuleBasedStateMachine):
+    """Never two running jobs of one generation; and an undisturbed try leaves no job but its own."""
+
+    @initialize(
+        window=st.sampled_from([30.0, 3600.0, 1e9]),
+        repeat=st.sampled_from(["same_job", "error"]),
+        mismatch=st.sampled_from(["same_job", "error", "new_job"]),
+        mark=st.sampled_from(list(Mark)),
+        name=st.sampled_from(["nightly", None]),
+        on_retry=st.sampled_from(list(OnRetry)),
+    )
+    def begin(self, window: float, repeat: str, mismatch: str, mark: Mark, name: str | None, on_retry: OnRetry) -> None:
+        self.clock = Clock()
+        self.service = Service(self.clock, window, repeat, mismatch)
+        self.store = Store()
+        self.mark, self.name, self.on_retry = mark, name, on_retry
+        self.edited = 0
+        self.tries, self.retries, self.max_tries = 0, 2, 2
+        self.before = module.time
+        module.time = self.clock  # type: ignore[assignment]
+        logging.getLogger(module.__name__).disabled = True
+
+    def teardown(self) -> None:
+        if hasattr(self, "before"):
+            module.time = self.before
+            logging.getLogger(module.__name__).disabled = False
+
+    # -- one try
+
+    def new_try(self) -> Callable[[], Settled]:
+        """The next try of the task, which replaces the one before it."""
+        self.tries += 1
+        ti = TaskInstance(self.tries, self.max_tries)
+        self.store.current = ti.id
+        this = ThisTry(self.tries, str(ti.id), self.max_tries, self.retries)
+        given = {**job(f"echo {self.edited}"), "JobName": self.name}
+        spec = JobSpec(Job.parse({key: value for key, value in given.items() if value is not None}), OWNER, self.mark)
+        return Submission(
+            self.service,  # type: ignore[arg-type]
+            StoredRecords(self.store.accessor(ti.id)),
+            this,
+            spec,
+            {"AIRFLOW_CTX_TRY_NUMBER": str(self.tries)},
+            on_retry=self.on_retry,
+        ).settle
+
+    def play(self, settle: Callable[[], Settled], at: int, strike: Callable[[], None]) -> Settled | None:
+        """Run a try; when it talks to the service, or to the store, for the ``at``-th time, something strikes."""
+        counter = iter(range(10**6))
+
+        def step() -> None:
+            if next(counter) == at:
+                strike()
+
+        self.service.step = step
+        self.store.step = step
+        try:
+            return settle()
+        except (Crash, Replaced, e.TCBatchError):
+            return None
+        finally:
+            self.service.step = self.store.step = lambda: None
+
+    # -- what may happen
+
+    @rule(at=st.integers(0, 14))
+    def a_try_dies(self, at: int) -> None:
+        def die() -> None:
+            raise Crash
+
+        self.play(self.new_try(), at, die)
+
+    @rule(at=st.integers(0, 14), cleared=st.booleans())
+    def a_try_is_replaced_while_it_works(self, at: int, cleared: bool) -> None:
+        """It is thought dead (a partition), its successor does all its work, and then it goes on."""
+        # RetryJobs has no token: one that was on its way when the user cleared the task can't be told from one that
+        # the successor wants. (Such a job keeps its mark and is found by that.)
+        cleared = cleared and self.on_retry is OnRetry.RESUBMIT
+        stale = self.new_try()
+
+        def successor() -> None:
+            if cleared:
+                self.max_tries = self.tries + self.retries
+            resume, self.service.step = self.service.step, lambda: None
+            self.store.step = lambda: None
+            try:
+                self.new_try()()
+            except e.TCBatchError:
+                pass
+            finally:
+                self.service.step = self.store.step = resume
+
+        self.play(stale, at, successor)
+
+    @rule()
+    def an_answer_will_be_lost(self) -> None:
+        self.service.lose_answers = 1
+
+    @rule()
+    def the_user_clears(self) -> None:
+        self.max_tries = self.tries + self.retries
+
+    @rule(retries=st.integers(0, 5))
+    def somebody_edits_retries(self, retries: int) -> None:
+        self.retries = retries
+
+    @rule()
+    def somebody_edits_the_job(self) -> None:
+        self.edited += 1
+
+    @rule(seconds=st.sampled_from([1.0, 60.0, 7200.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    @precondition(lambda self: any(made.running for made in self.service.jobs.values()))
+    @rule(state=st.sampled_from(["SUCCEED", "FAILED", "FAILED_INTERRUPTED", "dying"]))
+    def something_becomes_of_a_job(self, state: str) -> None:
+        made = next(made for made in self.service.jobs.values() if made.running)
+        if state == "dying":
+            made.dying = True
+        else:
+            made.state, made.dying, made.end_time = state, False, str(self.clock.now)
+
+    @precondition(lambda self: any(made.state in ("SUCCEED", "FAILED") for made in self.service.jobs.values()))
+    @rule()
+    def somebody_deletes_a_job(self) -> None:
+        job_id = next(made.job_id for made in self.service.jobs.values() if made.state in ("SUCCEED", "FAILED"))
+        # Numbers of jobs go on: an id is never given twice.
+        self.service.jobs[job_id].state = "FAILED"
+
+    # -- what must hold
+
+    @rule()
+    def an_undisturbed_try_comes_through(self) -> None:
+        self.service.lose_answers = 0
+        settled = self.new_try()()
+        running = [made.job_id for made in self.service.jobs.values() if made.running]
+        allowed: list[list[str]] = [[], [settled.job_id]]
+        assert running in allowed, f"left behind: {running}; the try goes on with {settled.job_id}"
+        assert settled.job_id in self.service.jobs
+
+    @invariant()
+    def no_two_running_jobs_of_one_generation(self) -> None:
+        if not hasattr(self, "service"):
+            return
+        tokens = [str(made.request.client_token) for made in self.service.jobs.values() if made.running]
+        assert len(tokens) == len(set(tokens)), "the same token made two jobs that run"
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(max_examples=300, stateful_step_count=25, deadline=None)
+
+
+def test_the_stand_in_remembers_tokens_as_told() -> None:
+    """The machine above proves nothing if its service never makes a second job."""
+    clock = Clock()
+    service = Service(clock, window=30.0, repeat="same_job", mismatch="new_job")
+    request = service.submission(job("true"), client_token="t")
+    first = service.call(request).job_id
+    assert service.call(request).job_id == first
+    clock.now += 31
+    assert service.call(request).job_id != first
+    with pytest.raises(e.NotFound):
+        service.describe_job("job-nobody")
