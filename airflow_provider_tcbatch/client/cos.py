@@ -86,8 +86,9 @@ class CosClient:
 
         logger = logging.getLogger("qcloud_cos")
         if logger.level == logging.NOTSET:
-            # The SDK reports every request at INFO: that would drown a task's own log.
-            logger.setLevel(logging.WARNING)
+            # The SDK reports every request at INFO and, at ERROR, what it raises anyway, such as an object that is not
+            # there yet: that would drown a task's own log.
+            logger.setLevel(logging.CRITICAL)
         settings = self._settings
         options = instead or self._options()
         if settings.proxy:
@@ -127,11 +128,37 @@ class CosClient:
 
     def tail(self, bucket: str, key: str, size: int) -> tuple[bytes, bool]:
         """Read the last ``size`` bytes of an object; the second value says whether that is all of it."""
-        headers = self._run(self.sdk.head_object, Bucket=bucket, Key=key)
-        total = next((int(value) for name, value in headers.items() if name.lower() == "content-length"), 0)
+        total = self._length(bucket, key)
         if total <= size:
             return (self._read(bucket, key) if total else b""), True
         return self._read(bucket, key, Range=f"bytes={total - size}-{total - 1}"), False
+
+    def size(self, bucket: str, key: str) -> int | None:
+        """Size of an object in bytes; ``None`` if there is none."""
+        try:
+            return self._length(bucket, key)
+        except NotFound:
+            return None
+
+    def range(self, bucket: str, key: str, start: int, size: int) -> bytes | None:
+        """Read part of an object.
+
+        :param start: offset of the first byte.
+        :param size: how many bytes to read, at least 1.
+        :return: less than ``size`` bytes at the object's end, nothing behind it, ``None`` if there is no object.
+        """
+        try:
+            return self._read(bucket, key, Range=f"bytes={start}-{start + size - 1}")
+        except NotFound:
+            return None
+        except ApiError as error:
+            if error.code == "InvalidRange":
+                return b""
+            raise
+
+    def _length(self, bucket: str, key: str) -> int:
+        headers = self._run(self.sdk.head_object, Bucket=bucket, Key=key)
+        return next((int(value) for name, value in headers.items() if name.lower() == "content-length"), 0)
 
     def _read(self, bucket: str, key: str, **options: Any) -> bytes:
         answer = self._run(self.sdk.get_object, Bucket=bucket, Key=key, **options)

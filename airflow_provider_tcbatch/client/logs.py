@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.cos import CosClient
     from airflow_provider_tcbatch.models.views import LogLocation, TaskInstanceLog, TaskInstanceView
 
-__all__ = ["InstanceOutput", "LogReader", "decode_preview"]
+__all__ = ["PREVIEWS", "InstanceOutput", "LogReader", "decode_preview", "preview_bytes", "redirected"]
 
 log = logging.getLogger(__name__)
 
 #: Most instances that one DescribeTaskLogs takes.
-_PREVIEWS = 10
+PREVIEWS = 10
 
 FAILED_STATES = (State.FAILED.value, State.FAILED_INTERRUPTED.value)
 
@@ -50,16 +50,27 @@ class InstanceOutput:
     stderr: str = ""
 
 
-def decode_preview(text: str | None) -> str:
-    """Decode a stream of a preview; undecodable bytes (a character cut in two) are replaced."""
+def preview_bytes(text: str | None) -> bytes:
+    """Decode a stream of a preview; what is not base64 is taken as it is."""
     if not text:
-        return ""
+        return b""
     encoded = text.rpartition("base64,")[2].strip()
     try:
-        data = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):
-        return text
-    return data.decode("utf-8", "replace")
+        return text.encode(errors="replace")
+
+
+def decode_preview(text: str | None) -> str:
+    """Decode a stream of a preview to text; undecodable bytes (a character cut in two) are replaced."""
+    return preview_bytes(text).decode("utf-8", "replace")
+
+
+def redirected(stream: str, location: LogLocation | None) -> str | None:
+    """Address that a stream (``stdout`` or ``stderr``) of an instance is redirected to, if it is."""
+    path = getattr(location, f"{stream}_redirect_path", None)
+    name = getattr(location, f"{stream}_redirect_file_name", None)
+    return path + name if path and name else None
 
 
 class LogReader:
@@ -97,8 +108,8 @@ class LogReader:
 
     def outputs(self, job_id: str, task_name: str, views: Sequence[TaskInstanceView]) -> Iterator[InstanceOutput]:
         """What these instances printed, in order."""
-        for start in range(0, len(views), _PREVIEWS):
-            portion = views[start : start + _PREVIEWS]
+        for start in range(0, len(views), PREVIEWS):
+            portion = views[start : start + PREVIEWS]
             try:
                 previews = self._previews(job_id, task_name, [view.task_instance_index for view in portion])
             except TCBatchError as error:
@@ -117,8 +128,8 @@ class LogReader:
     def previews(self, job_id: str, task_name: str, indexes: Sequence[int]) -> dict[int, tuple[str, str]]:
         """Previews of stdout and stderr by index, decoded."""
         found: dict[int, tuple[str, str]] = {}
-        for start in range(0, len(indexes), _PREVIEWS):
-            portion = self._previews(job_id, task_name, list(indexes[start : start + _PREVIEWS]))
+        for start in range(0, len(indexes), PREVIEWS):
+            portion = self._previews(job_id, task_name, list(indexes[start : start + PREVIEWS]))
             found |= {
                 index: (decode_preview(entry.stdout_log), decode_preview(entry.stderr_log))
                 for index, entry in portion.items()
@@ -138,18 +149,17 @@ class LogReader:
 
     def _from_cos(self, stream: str, location: LogLocation | None) -> str | None:
         """Text from COS, or ``None`` where it is not, or not yet, to be had."""
-        path = getattr(location, f"{stream}_redirect_path", None)
-        name = getattr(location, f"{stream}_redirect_file_name", None)
-        if self._cos is None or not path or not name:
+        path = redirected(stream, location)
+        if self._cos is None or not path:
             return None
         try:
-            place = CosLocation.parse(path).join(name)
+            place = CosLocation.parse(path)
             data, whole = self._cos.tail(place.bucket, place.key, self._size)
         except ValueError:
             return None  # cfs:// and nfs:// can't be read from here
         except TCBatchError as error:
             # The preview will do.
-            log.info("%s%s can't be read, showing the preview instead: %s", path, name, error)
+            log.info("%s can't be read, showing the preview instead: %s", path, error)
             return None
         text = data.decode("utf-8", "replace")
         return text if whole else f"[... earlier output is in {place}]\n{text}"

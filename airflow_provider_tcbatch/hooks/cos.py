@@ -37,6 +37,10 @@ class CosHook(TencentCloudHook):
         """Read the last ``size`` bytes of an object."""
         return self.cos.tail(bucket, key, size)[0]
 
+    def range(self, bucket: str, key: str, start: int, size: int) -> bytes | None:
+        """Read ``size`` bytes of an object from an offset on; ``None`` if there is no object."""
+        return self.cos.range(bucket, key, start, size)
+
     def presigned_url(self, bucket: str, key: str, expires: int = 3600) -> str:
         """Link that reads an object without credentials, for ``expires`` seconds."""
         return self.cos.presigned_url(bucket, key, expires)
