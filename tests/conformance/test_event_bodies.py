@@ -54,3 +54,25 @@ def check_form(document: Any, form: str, shape: str) -> None:
     lower = {"name": "RunOf", "value": "my_dag"}
     expected: Any = [lower] if shape == "lower" or form == "snake" else [{"Name": "RunOf", "Value": "my_dag"}]
     assert event[event_vars] == ({"RunOf": "my_dag"} if shape == "mapping" else expected)
+
+
+def test_the_least_that_is_said_of_a_machine(emulator: Emulator, batch: Call, tdmq: Call, cmq: Call) -> None:
+    """A machine that was rented for a job belongs to no environment; the node is named all the same."""
+    emulator.configure(event_body="minimal")
+    name = f"m{time.time_ns()}"
+    tdmq("CreateCmqQueue", QueueName=name)
+    tdmq("CreateCmqTopic", TopicName=name)
+    tdmq("CreateCmqSubscribe", TopicName=name, SubscriptionName="s", Protocol="queue", Endpoint=name)
+    configs = [{"EventName": "COMPUTE_NODE_RUNNING", "EventVars": []}]
+    told = {"Notifications": [{"TopicName": name, "EventConfigs": configs}]}
+    emulator.wait_job(batch("SubmitJob", **submission(task("true"), **told)).JobId)
+    rented = json.loads(cmq("ReceiveMessage", queueName=name)["msgBody"])
+    assert rented.keys() == {"EventName", "ComputeNodeId"}
+    assert rented["ComputeNodeId"].startswith("node-")
+
+    env = {"EnvName": name, "DesiredComputeNodeCount": 1, "EnvData": {"InstanceType": "S5.MEDIUM4"}, **told}
+    env_id = batch("CreateComputeEnv", ComputeEnv=env, Placement={"Zone": "ap-guangzhou-3"}).EnvId
+    node = json.loads(cmq("ReceiveMessage", queueName=name, pollingWaitSeconds=20)["msgBody"])
+    (shown,) = batch("DescribeComputeEnv", EnvId=env_id).ComputeNodeSet
+    assert node == {"EventName": "COMPUTE_NODE_RUNNING", "EnvId": env_id, "ComputeNodeId": shown.ComputeNodeId}
+    batch("ModifyComputeEnv", EnvId=env_id, DesiredComputeNodeCount=0)

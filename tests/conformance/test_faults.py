@@ -169,6 +169,62 @@ def test_events(emulator: Emulator, batch: Call, tdmq: Call, cmq: Call) -> None:
     assert {event["event_name"] for event in timeline["events"]} == set(names)
 
 
+@pytest.fixture
+def heard(tdmq: Call) -> str:
+    """Name of a topic, and of a queue that hears it."""
+    name = f"t{time.time_ns()}"
+    tdmq("CreateCmqTopic", TopicName=name)
+    tdmq("CreateCmqQueue", QueueName=name)
+    tdmq("CreateCmqSubscribe", TopicName=name, SubscriptionName=name, Protocol="queue", Endpoint=name)
+    return name
+
+
+def telling(topic: str, *names: str) -> dict[str, Any]:
+    configs = [{"EventName": name, "EventVars": []} for name in names]
+    return {"NotificationTarget": "TDMQ_CMQ", "Notifications": [{"TopicName": topic, "EventConfigs": configs}]}
+
+
+def next_event(cmq: Call, queue: str, wait: int = 0) -> str | None:
+    answer = cmq("ReceiveMessage", queueName=queue, pollingWaitSeconds=wait)
+    if answer["code"] == 7000:
+        return None
+    event: str = json.loads(answer["msgBody"])["Events"][0]["EventName"]
+    return event
+
+
+@pytest.mark.parametrize("speed", [1, 60])
+def test_an_event_that_comes_late(emulator: Emulator, batch: Call, cmq: Call, heard: str, speed: int) -> None:
+    emulator.configure(cmq_speed=speed)
+    emulator.faults.add("delay_event", action="JOB_SUCCEED", target=heard, seconds=60)
+    began = time.monotonic()
+    request = submission(task("true"), **telling(heard, "JOB_RUNNING", "JOB_SUCCEED"))
+    assert emulator.wait_job(batch("SubmitJob", **request).JobId) == "SUCCEED"
+    answer = cmq("ReceiveMessage", queueName=heard)
+    assert "JOB_RUNNING" in answer["msgBody"]
+    # Or it would come again, in half a second when the clock of queues is fast.
+    assert cmq("DeleteMessage", queueName=heard, receiptHandle=answer["receiptHandle"])["code"] == 0
+    if speed == 1:
+        assert next_event(cmq, heard) is None
+    else:
+        assert next_event(cmq, heard, wait=20) == "JOB_SUCCEED"
+        assert time.monotonic() - began >= 1
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_events_that_change_places(emulator: Emulator, batch: Call, cmq: Call, heard: str, last: bool) -> None:
+    # What nothing follows waits for its time.
+    emulator.faults.add("reorder_event", action="JOB_SUCCEED" if last else "JOB_RUNNING", target=heard, seconds=1)
+    job_id = batch("SubmitJob", **submission(task("true"), **telling(heard, "JOB_RUNNING", "JOB_SUCCEED"))).JobId
+    assert emulator.wait_job(job_id) == "SUCCEED"
+    found = [next_event(cmq, heard), next_event(cmq, heard)]
+    if last:
+        assert found == ["JOB_RUNNING", None]
+        assert next_event(cmq, heard, wait=20) == "JOB_SUCCEED"
+    else:
+        assert found == ["JOB_SUCCEED", "JOB_RUNNING"]
+    assert emulator.faults.all()[0].hits == 1
+
+
 def test_control_api(emulator: Emulator, batch: Call) -> None:
     url = f"{emulator.info.endpoint}/_emulator/faults"
     added = requests.post(url, json={"kind": "throttle", "action": "DescribeJobs", "count": 1}, timeout=5)

@@ -166,7 +166,8 @@ def _snake_name(name: str) -> str:
 
 
 def _minimal(event: dict[str, Any]) -> dict[str, Any]:
-    ids = {name: event["Batch"][name] for name in ("JobId", "EnvId") if name in event["Batch"]}
+    # A machine that was rented for a job belongs to no environment.
+    ids = {name: event["Batch"][name] for name in ("JobId", "EnvId", "ComputeNodeId") if event["Batch"].get(name)}
     return {"EventName": event["EventName"], **ids}
 
 
