@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -121,6 +122,8 @@ async def _run(settings: Any, launch: Any) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
+    # Jobs are records that stay: looking through them for garbage again and again costs a tenth of all the time.
+    gc.set_threshold(50_000, 20, 20)
     service = Service(settings, launch)
     info = await service.start()
     scratch = Path(info.data_dir) / "tmp"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,6 +15,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.emulator.batch.actions import HANDLERS
+from airflow_provider_tcbatch.emulator.schema import schema
 from tests.conformance.conftest import Call, states, submission, task
 from tests.conformance.test_wire import error_of, send
 
@@ -90,26 +95,50 @@ def test_dependencies_and_terminations(emulator: Emulator, batch: Call) -> None:
     assert batch("DescribeTask", JobId=job_id, TaskName="first").TaskState == "SUCCEED"
 
 
-def test_thousands_at_once(emulator: Emulator, batch: Call) -> None:
-    """All of them run at the same time, and cost neither processes nor files."""
-    count = 2000
+def test_a_hundred_thousand_jobs(emulator: Emulator, batch: Call) -> None:
+    """They cost neither processes nor files."""
+    count, at_once = 100_000, 1000
+    emulator.configure(job_quota=count, capacity=count)
+    # In the emulator's own process: as many signed requests would take minutes (see benchmarks).
     request = submission(script("1800"))
+    checked = schema("batch").check("SubmitJobRequest", json.loads(json.dumps(request)))
 
-    def submit(core: Any) -> list[str]:
-        from airflow_provider_tcbatch.emulator.batch.actions import HANDLERS
-        from airflow_provider_tcbatch.emulator.schema import schema
+    def submit(core: Any) -> None:
+        for _ in range(at_once):
+            HANDLERS["SubmitJob"](core, checked)
 
-        parsed = {**request, "Job": {**request["Job"], "Tasks": list(request["Job"]["Tasks"])}}
-        checked = schema("batch").check("SubmitJobRequest", parsed)
-        return [HANDLERS["SubmitJob"](core, checked)["JobId"] for _ in range(count)]
+    def unfinished(core: Any) -> list[str]:
+        return [job.job_id for job in core.jobs.values() if not job.final]
 
-    started = time.monotonic()
-    job_ids = emulator.on_loop(submit)
-    assert {emulator.wait_job(job_id) for job_id in job_ids} == {"SUCCEED"}
-    # Half an hour each; one after the other they would take 42 days.
-    assert time.monotonic() - started < 60
-    answer = batch("DescribeJobs", JobIds=job_ids[:100], Limit=100)
-    assert {job.JobState for job in answer.JobSet} == {"SUCCEED"}
+    # Nothing of all this is garbage.
+    gc.disable()
+    try:
+        started = time.monotonic()
+        for _ in range(count // at_once):
+            emulator.on_loop(submit)
+        while left := emulator.on_loop(unfinished):
+            emulator.wait_job(left[-1])
+        # Half an hour each; one after the other they would take more than five years.
+        assert time.monotonic() - started < 120
+    finally:
+        gc.enable()
+    succeeded = [{"Name": "job-state", "Values": ["SUCCEED"]}]
+    answer = batch("DescribeJobs", Filters=succeeded, Offset=count - 1)
+    assert answer.TotalCount == count
+    assert batch("DescribeJob", JobId=answer.JobSet[0].JobId).JobState == "SUCCEED"
+
+
+def test_the_benchmark() -> None:
+    """Jobs by signed requests to an emulator in a process of its own."""
+    script_file = Path(__file__).parents[2] / "benchmarks" / "emulator_100k.py"
+    ended = subprocess.run(
+        [sys.executable, str(script_file), "--jobs", "50"], capture_output=True, text=True, timeout=100, check=True
+    )
+    result = json.loads(ended.stdout)
+    assert result["jobs"] == 50
+    assert result["jobs_per_second"] > 0
+    assert result["cpu_seconds"] > 0
+    assert result["max_rss_mb"] > 10
 
 
 def test_a_job_of_ten_thousand_tasks(emulator: Emulator, batch: Call) -> None:

@@ -37,8 +37,8 @@ _JOB_ID = re.compile(r"^job-[0-9a-z]+$")
 
 def submit_job(core: Core, params: Params) -> Params:
     """SubmitJob."""
-    digest = digest_of(params)
     token = params.get("ClientToken")
+    digest = digest_of(params) if token else ""
     if token:
         known = known_by_token(core, core.client_tokens, token, digest)
         if known is not None:

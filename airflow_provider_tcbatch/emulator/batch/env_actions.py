@@ -49,8 +49,8 @@ _BUSY = "UnsupportedOperation.ComputeEnvAcceptOtherRequest"
 
 def create_compute_env(core: Core, params: Params) -> Params:
     """CreateComputeEnv."""
-    digest = digest_of(params)
     token = params.get("ClientToken")
+    digest = digest_of(params) if token else ""
     if token:
         known = known_by_token(core, core.batch.env_tokens, token, digest)
         if known is not None:

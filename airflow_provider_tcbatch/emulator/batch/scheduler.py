@@ -52,12 +52,15 @@ async def _run_job(core: Core, job: Job) -> None:
         for instance in task.instances:
             instance.created_at = now
             set_instance(core, instance, PENDING)
-    await _run_tasks(core, job, list(job.tasks.values()))
+    if len(job.tasks) == 1:
+        await _run_task(core, *job.tasks.values())
+    else:
+        _run_tasks(core, job.tasks.values())
 
 
-async def _run_tasks(core: Core, job: Job, tasks: Iterable[Task]) -> None:
-    runners = [core.spawn(_run_task(core, task), f"task {job.job_id}/{task.name}") for task in tasks]
-    await asyncio.wait(runners)
+def _run_tasks(core: Core, tasks: Iterable[Task]) -> None:
+    for task in tasks:
+        core.spawn(_run_task(core, task), f"task {task.job.job_id}/{task.name}")
 
 
 async def _run_task(core: Core, task: Task) -> None:
@@ -76,7 +79,9 @@ async def _run_task(core: Core, task: Task) -> None:
             instance.state_reason = f"The task {unmet[0]} before this one ended {task.job.tasks[unmet[0]].state}"
             set_instance(core, instance, FAILED)
         return
-    await core.sleep(core.settings.pending_seconds)
+    # Even a pause of no length costs a turn of the loop.
+    if core.settings.pending_seconds:
+        await core.sleep(core.settings.pending_seconds)
     limit = task.spec.get("MaxConcurrentNum")
     task.concurrency = asyncio.Semaphore(limit) if limit else None
     for instance in waiting:
@@ -103,7 +108,8 @@ async def _run_instance(core: Core, instance: Instance) -> None:
     spec = task.spec
     try:
         while True:
-            await core.sleep(core.settings.runnable_seconds)
+            if core.settings.runnable_seconds:
+                await core.sleep(core.settings.runnable_seconds)
             failure = await _attempt(core, instance)
             if failure is None:
                 instance.state_reason, instance.detailed_reason = "", "successful"
@@ -278,7 +284,7 @@ def retry_job(core: Core, job: Job) -> None:
             fresh = Instance(task, instance.index, instance.state, created_at=now, folders=instance.folders)
             task.instances[instance.index] = fresh
             set_instance(core, fresh, PENDING)
-    core.spawn(_run_tasks(core, job, again), f"retry of {job.job_id}")
+    _run_tasks(core, again)
 
 
 def forget_old_jobs(core: Core) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +41,7 @@ def set_instance(core: Core, instance: Instance, state: str) -> None:
     if instance.state == state:
         return
     task = instance.task
-    task.counts[instance.state] -= 1
-    task.counts[state] += 1
+    _move(task.counts, instance.state, state)
     instance.state = state
     if state == RUNNING:
         instance.running_at = now
@@ -56,6 +56,15 @@ def set_instance(core: Core, instance: Instance, state: str) -> None:
     settle(core, task)
 
 
+def _move(counts: Counter[str], old: str, new: str) -> None:
+    """Count a part elsewhere. States without parts go, so that there is less to look through."""
+    if counts[old] > 1:
+        counts[old] -= 1
+    else:
+        del counts[old]
+    counts[new] += 1
+
+
 def settle(core: Core, task: Task) -> None:
     """Bring task and job up to date with their parts."""
     now = core.now()
@@ -67,8 +76,7 @@ def settle(core: Core, task: Task) -> None:
         if task.stranded:
             task.stranded = False
             job.stranded[task.state] -= 1
-        job.counts[task.state] -= 1
-        job.counts[state] += 1
+        _move(job.counts, task.state, state)
         task.state = state
         task.ended_at = now if task.final else None
         job.timeline.state(now, "task", task.name, None, state)
@@ -99,7 +107,7 @@ def _set_job(core: Core, job: Job, state: str) -> None:
 
 
 def _emit(core: Core, job: Job, name: str, state: str, members: Callable[[], dict[str, Any]]) -> None:
-    if state in events.NOTABLE and (core.settings.terminate_events or not job.terminated):
+    if job.notifications and state in events.NOTABLE and (core.settings.terminate_events or not job.terminated):
         tell(core, job, name, members)
 
 
