@@ -128,6 +128,12 @@ def test_heads_show_each_line_once(data: bytes, window: int, stored: bool, draws
         assert shown + cursor.flush() == lines_of(data[: sizes[-1]][:window] if sizes else b"")
 
 
+def test_windows_larger_than_documented() -> None:
+    data = numbered(["x"] * 1000)
+    cursor = Cursor(window=100)
+    assert watch(cursor, data, [1000, 2500, 5000], 4000, head) == lines_of(data[:4000])[:-1]
+
+
 @given(NUMBERED, st.integers(1, 200), st.data())
 def test_an_older_answer_shows_nothing_again(data: bytes, window: int, draws: st.DataObject) -> None:
     sizes = draws.draw(st.permutations(growth(draws.draw, data)))
@@ -259,6 +265,14 @@ def test_of_a_large_object_only_the_end_is_searched() -> None:
     lost.preview(tail(data[:1_000_000], 2048))
     assert lost.locate(len(data), read) is None
     assert lost.skip(b"half\nwhole\n", whole=False)[-2:] == [LOST, "whole"]
+
+
+def test_of_several_places_in_the_object_the_last_is_taken() -> None:
+    """Rather is something left out than shown twice."""
+    cursor = Cursor(window=8, slides=True)
+    assert cursor.preview(b"f\none\ntwo\n") == [BEGINNING_LOST, "one", "two"]
+    data = b"f\none\ntwo\nthree\nf\none\ntwo\nfour\n"
+    assert cursor.locate(len(data), lambda start, size: data[start : start + size]) == data.index(b"four")
 
 
 def test_an_object_of_another_run_is_not_taken_for_this_one() -> None:

@@ -276,6 +276,43 @@ async def test_the_end_is_bounded(
 
 
 @pytest.mark.parametrize("excerpt", ["head", "tail"])
+async def test_one_of_two_streams_is_redirected(
+    api: ApiClient, cos: CosClient, emulator: Emulator, submit: Submit, stage: Stage, excerpt: str
+) -> None:
+    emulator.configure(log_excerpt=excerpt)
+    paths = {"StdoutRedirectPath": redirect(emulator)["StdoutRedirectPath"]}
+    command = f"{count(1, 10)}; {stage.pause('one')}; echo problem >&2; {count(11, 1000)}"
+    shown = Shown()
+    job_id = submit(job(command, RedirectInfo=paths))
+    stream = LogStream(api, cos, job_id, shown)
+    await stage.reached("one")
+    await stream.turn()
+    stage.go("one")
+    await asyncio.to_thread(emulator.wait_job, job_id)
+    await stream.finish()
+    # A last preview of stdout would leave a gap that the object has not.
+    assert shown[0] == numbers(1, 1000)
+    assert shown.lines["main", 0, "stderr"] == ["problem"]
+
+
+async def test_the_object_of_an_earlier_run_is_not_taken_for_this_one(
+    api: ApiClient, cos: CosClient, emulator: Emulator, submit: Submit, stage: Stage
+) -> None:
+    emulator.configure(log_upload_lag_seconds=1.0)
+    cos.put(emulator.info.bucket, "stream/earlier", b"an earlier run\n")
+    paths = {**redirect(emulator), "StdoutRedirectFileName": "earlier"}
+    shown = Shown()
+    job_id = submit(job(f"echo this run; {stage.pause('one')}; echo ends", RedirectInfo=paths))
+    stream = LogStream(api, cos, job_id, shown)
+    await stage.reached("one")
+    await stream.turn()
+    stage.go("one")
+    await asyncio.to_thread(emulator.wait_job, job_id)
+    await stream.finish()
+    assert shown[0] == ["this run", "ends"]
+
+
+@pytest.mark.parametrize("excerpt", ["head", "tail"])
 async def test_objects_that_lag_behind_are_waited_for(
     api: ApiClient, cos: CosClient, emulator: Emulator, submit: Submit, stage: Stage, excerpt: str
 ) -> None:
