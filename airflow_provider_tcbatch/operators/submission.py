@@ -27,6 +27,7 @@ from airflow_provider_tcbatch.hooks.job_wait import counts_of
 from airflow_provider_tcbatch.models.job import Job
 from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.models.wire import to_wire_form
+from airflow_provider_tcbatch.operators.repair import run_again
 from airflow_provider_tcbatch.policies.marking import GENERATION_VARIABLE, OWNER_TAG, Mark, Owner, generation_of, marked
 from airflow_provider_tcbatch.policies.notifying import FINAL_JOB_EVENTS
 from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, judge
@@ -51,9 +52,8 @@ __all__ = ["JobSpec", "Settled", "Submission"]
 
 log = logging.getLogger(__name__)
 
-#: Seconds to wait for a job that is ending, and for a repair to take effect.
+#: Seconds to wait for a job that is ending.
 ENDING_SECONDS = 300.0
-REPAIR_SECONDS = 120.0
 
 #: A look at a job that fails for a passing reason is repeated for so many seconds.
 LOOK_SECONDS = 30.0
@@ -335,7 +335,7 @@ class Submission:
         job_id = self._find(record, patient=False) or self._send_again(record)
         if job_id is None:
             return self._find_or_submit(record)
-        log.info("Going on with job %s, whose answer an earlier try did not live to see", job_id)
+        log.info("Going on with job %s, which an earlier try submitted and did not live to hear of", job_id)
         return Settled(job_id, self._known(record, job_id))
 
     def _send_again(self, record: Record) -> str | None:
@@ -405,10 +405,7 @@ class Submission:
     # -- repairing -----------------------------------------------------------------------------------
 
     def _repair(self, record: Record) -> Settled:
-        """Let the failed instances of the job run again.
-
-        RetryJobs has no token and is asynchronous: the job may read FAILED for a while after it.
-        """
+        """Let the failed instances of the job run again."""
         assert record.job_id is not None
         before = self._hook.describe_job(record.job_id)
         if not judge(before.job_state).is_final:
@@ -417,30 +414,8 @@ class Submission:
         repair = Repair(time.time(), before.end_time)
         record = self._save(replace(record, ending=None, repairs=(*record.repairs, repair)))
         log.info("Running the failed instances of job %s again", record.job_id)
-        until = time.monotonic() + REPAIR_SECONDS
-        asked = False
-        while True:
-            try:
-                if not asked:
-                    self._hook.retry_jobs([record.job_id])  # type: ignore[list-item]
-                    asked = True
-            except ApiError as error:
-                # The answer may have been lost, and the job be on its way: then it does not read FAILED much longer.
-                asked = asked or not error.retryable
-                refusal: ApiError | None = error
-                log.info("RetryJobs for %s: %s", record.job_id, error)
-            else:
-                refusal = None
-            view = self._hook.describe_job(record.job_id)  # type: ignore[arg-type]
-            if view.job_state != before.job_state or view.end_time != before.end_time:
-                return Settled(record.job_id, record)  # type: ignore[arg-type]
-            if time.monotonic() >= until or isinstance(refusal, (InvalidRequest, PermissionDenied)):
-                raise refusal or JobError(
-                    f"Job {record.job_id} still reads {view.job_state} {REPAIR_SECONDS:.0f} s after its failed "
-                    "instances were to run again (RetryJobs)",
-                    job_id=str(record.job_id),
-                )
-            time.sleep(0.5)
+        run_again(self._hook, [before])
+        return Settled(before.job_id, record)
 
 
 def _tagged(request: SubmitJob) -> bool:

@@ -37,6 +37,11 @@ class Run:
         """Wait until a task instance is in this state."""
         self.stack.api.wait_for_task(self.dag_id, self.run_id, task_id, {state}, timeout=timeout)
 
+    def try_number(self, task_id: str) -> int:
+        """Number of a task's current try."""
+        number: int = self.stack.api.task_instance(self.dag_id, self.run_id, task_id)["try_number"]
+        return number
+
     def xcom(self, task_id: str, key: str = "return_value") -> Any:
         """An XCom's value."""
         return self.stack.api.xcom(self.dag_id, self.run_id, task_id, key)

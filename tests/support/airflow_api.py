@@ -154,6 +154,10 @@ class AirflowApi:
             raise TimeoutError("\n".join([str(error), *why])) from None
         return self.run_state(dag_id, run_id)
 
+    def set_run_state(self, dag_id: str, run_id: str, state: str) -> None:
+        """Mark a run by hand, as a user would in the UI."""
+        self.request("PATCH", f"dags/{dag_id}/dagRuns/{run_id}", json={"state": state})
+
     # Task instances
 
     def _instance(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
@@ -169,6 +173,12 @@ class AirflowApi:
         """One task instance."""
         instance: dict[str, Any] = self.get(self._instance(dag_id, run_id, task_id, map_index))
         return instance
+
+    def triggerer_of(self, dag_id: str, run_id: str, task_id: str) -> int | None:
+        """Job id of the triggerer that holds a deferred task; None if none does."""
+        trigger = self.task_instance(dag_id, run_id, task_id)["trigger"]
+        holder: int | None = None if trigger is None else trigger["triggerer_id"]
+        return holder
 
     def wait_for_task(
         self,

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import base64
 import configparser
+import contextlib
 import json
 import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -162,13 +163,17 @@ class AirflowStack:
 
     # Parts
 
-    def start_part(self, part: str) -> None:
-        """Start one part; used by :meth:`start`, and by tests that have killed it."""
-        self._parts[part] = ServiceProcess(
-            part,
+    def start_part(self, part: str, name: str | None = None) -> None:
+        """Start one part; used by :meth:`start`, and by tests that have killed it.
+
+        :param name: what it is called here, if there is one of its kind already.
+        """
+        name = name or part
+        self._parts[name] = ServiceProcess(
+            name,
             [sys.executable, "-m", "airflow", *PARTS[part]],
             env=self.environment(),
-            log=self.logs / f"{part}.log",
+            log=self.logs / f"{name}.log",
             cwd=self.folder,
         )
 
@@ -222,6 +227,22 @@ class AirflowStack:
             if title.startswith("airflow worker -- LocalExecutor") and "<idle>" not in title:
                 titles.append(title.partition("LocalExecutor:")[2].strip())
         return titles
+
+    def task_process(self, ti_id: str) -> psutil.Process | None:
+        """The process that executes a task instance right now; it calls itself ``airflow worker -- <id>``."""
+        for process in self._parts["scheduler"].members():
+            if " ".join(_command_line(process)).strip() == f"airflow worker -- {ti_id}":
+                return process
+        return None
+
+    @contextlib.contextmanager
+    def second_triggerer(self) -> Iterator[None]:
+        """Run another triggerer beside the first one."""
+        self.start_part("triggerer", name="triggerer 2")
+        try:
+            yield
+        finally:
+            self.stop_part("triggerer 2")
 
     def log_tails(self, lines: int = 20) -> str:
         """The last lines of every part's log."""
