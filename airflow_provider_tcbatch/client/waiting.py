@@ -146,13 +146,15 @@ class Subscription:
     Only the latest snapshot is kept: a slow reader misses intermediate states, never the final one.
     """
 
-    __slots__ = ("_alarm", "_latest", "_nudged", "_watch", "_watcher")
+    __slots__ = ("_alarm", "_latest", "_nudged", "_watch", "_watcher", "nudged")
 
     def __init__(self, watcher: Watcher, watch: Watch) -> None:
         self._watcher = watcher
         self._watch = watch
         self._latest: JobSnapshot | None = watch.last
         self._nudged = False
+        #: Whether there was a nudge between the last two calls of :meth:`next`, or during the last one.
+        self.nudged = False
         self._alarm = Alarm()
 
     async def next(self, timeout: float | None = None) -> JobSnapshot | None:
@@ -160,7 +162,7 @@ class Subscription:
         if self._latest is None and not self._nudged and (timeout is None or timeout > 0):
             await self._alarm.sleep(timeout)
         snapshot, self._latest = self._latest, None
-        self._nudged = False
+        self.nudged, self._nudged = self._nudged, False
         return snapshot
 
     def nudge(self) -> None:

@@ -43,6 +43,9 @@ UNKNOWN_SECONDS = 30.0
 
 _UNFINISHED = tuple(state.value for state in State if not state.is_terminal)
 
+#: States of a task of which no instance has failed. (One that still runs may have some already.)
+_UNHARMED = (State.SUCCEED.value, State.SUBMITTED.value, State.PENDING.value)
+
 
 class TCBatchHook(ComputeEnvMethods, TaskTemplateMethods):
     """A method for every action of Batch; ``hook.api.call(action)`` sends the bare action."""
@@ -218,7 +221,7 @@ class TCBatchHook(ComputeEnvMethods, TaskTemplateMethods):
         for task in job.task_set or ():
             if left <= 0:
                 return
-            if task.task_name is None or (failed_only and str(task.task_state) not in FAILED_STATES):
+            if task.task_name is None or (failed_only and str(task.task_state) in _UNHARMED):
                 continue
             views = self.log_reader.instances(job.job_id, task.task_name, states, left)
             if not views:
@@ -232,7 +235,7 @@ class TCBatchHook(ComputeEnvMethods, TaskTemplateMethods):
         :param job: the job as :meth:`describe_job` returned it.
         """
         for task in job.task_set or ():
-            if task.task_name is not None and str(task.task_state) in FAILED_STATES:
+            if task.task_name is not None and str(task.task_state) not in _UNHARMED:
                 yield from self.log_reader.instances(job.job_id, task.task_name, FAILED_STATES, limit=10**6)
 
     def unfinished_instances(self, job: DescribeJobResult, *, limit: int = SHOWN) -> list[str]:

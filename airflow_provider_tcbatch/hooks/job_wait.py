@@ -28,6 +28,9 @@ __all__ = ["JobWait", "WaitEnd", "counts_of"]
 #: about one such call a second: progress is shown with what the API's limit leaves over.
 _PROGRESS_SECONDS = 30.0
 
+#: A hint that something happened to the job leads to a count at once, but not more often than this, in seconds.
+_HINT_SECONDS = 1.0
+
 #: Time in seconds between two looks at the output of a job's instances.
 _STREAM_SECONDS = 10.0
 
@@ -90,7 +93,10 @@ class JobWait:
         self._state: str | None = None
         self._started = False
         self._shown: tuple[int, int] | None = None
-        self._begun = time.time()
+        #: Since when the instances are counted often: the beginning of the wait, or the last hint.
+        self._fresh = time.time()
+        self._counted_at = float("-inf")
+        self._refused = False
 
     async def run(self, watcher: Watcher, settings: ConnectionSettings) -> WaitEnd:
         """Wait for the end.
@@ -127,8 +133,11 @@ class JobWait:
             if snapshot is not None and (end := self._heed(snapshot)) is not None:
                 return end
             now = time.time()
-            hinted = snapshot is None and self.policy.fail_fast and (first is None or now < first)
-            if hinted or (detail_at is not None and now >= detail_at):
+            if detail_at is not None and subscription.nudged and self.policy.fail_fast:
+                # If the API lags behind its own event, the next counts must follow soon.
+                self._fresh = now
+                detail_at = min(detail_at, max(now, self._counted_at + _HINT_SECONDS))
+            if detail_at is not None and now >= detail_at:
                 if (end := await self._look_closer(watcher)) is not None:
                     return end
                 detail_at = self._next_detail(watcher)
@@ -171,7 +180,7 @@ class JobWait:
         """When to count the instances next, unix seconds; ``None`` if nobody needs to know."""
         now = time.time()
         if self.policy.fail_fast:
-            return now + pace(now - self._begun, self.poll_interval)
+            return now + pace(now - self._fresh, self.poll_interval)
         if self.progress:
             return now + max(_PROGRESS_SECONDS, watcher.jobs) * random.uniform(0.9, 1.1)
         return None
@@ -180,12 +189,15 @@ class JobWait:
         """Count the instances: show progress, and see whether the job can still succeed."""
         from airflow_provider_tcbatch.models.actions import DescribeJob
 
+        self._counted_at = time.time()
         try:
             view = await watcher.api.acall(DescribeJob(job_id=self.job_id), attempts=1)
         except TCBatchError as error:
             # The watcher looks at the job's state all the while: it tells when the service can't be reached.
             if isinstance(error, ApiError) and not isinstance(error, NotFound) and not error.retryable:
-                self.say("The instances of job %s can't be counted: %s", self.job_id, error)
+                if not self._refused:
+                    self.say("The instances of job %s can't be counted: %s", self.job_id, error)
+                self._refused = True
                 self.progress = False
             return None
         counts = counts_of(view)

@@ -253,7 +253,7 @@ class ConnectionSettings:
         values |= {"region": self.api.region, "rid": str(rid)}
         try:
             return template.format(**values)
-        except (KeyError, IndexError, ValueError) as error:
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
             known = ", ".join(f"{{{name}}}" for name in values)
             raise ConfigurationError(
                 f"Field {_PAGE_FIELDS[kind]} of connection {self.conn_id!r} may hold {known} only "

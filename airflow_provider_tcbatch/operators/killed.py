@@ -35,7 +35,8 @@ class KillSwitch:
 
     It is made before the wait, with everything it needs: the signal handler that uses it runs on the thread that may
     hold Airflow's own lock, so it does nothing but start threads and wait for them. One asks Airflow what has become of
-    the task; if the lock is held, that one hangs and costs nothing but the answer.
+    the task; if the lock is held, that one hangs and costs nothing but the answer. The interrupted thread may hold a
+    lock of the logging, too: what was done is logged when it has been done.
 
     :param hook: with its client and keys already there.
     :param job_id: the job.
@@ -54,7 +55,7 @@ class KillSwitch:
     def pull(self) -> None:
         """End the job, unless somebody else needs it; returns within about four seconds."""
         until = time.monotonic() + _SECONDS
-        answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        answers: queue.SimpleQueue[tuple[bool, str]] = queue.SimpleQueue()
         self._start(lambda: answers.put(self._may()), "tcbatch-guard")
         helper = self._start(lambda: self._end(answers, until), "tcbatch-terminate")
         helper.join(_SECONDS)
@@ -65,46 +66,52 @@ class KillSwitch:
         thread.start()
         return thread
 
-    def _end(self, answers: queue.SimpleQueue[bool], until: float) -> None:
+    def _end(self, answers: queue.SimpleQueue[tuple[bool, str]], until: float) -> None:
         try:
-            if not answers.get(timeout=_GUARD_SECONDS):
-                log.info("Job %s is left alone: its task goes on elsewhere", self._job_id)
-                return
+            may, why = answers.get(timeout=_GUARD_SECONDS)
         except queue.Empty:
             # No answer: the lock is held. This try was the job's owner when it began to wait.
-            log.info("Airflow can't be asked now; ending job %s", self._job_id)
+            may, why = True, "Airflow can't be asked now"
+        if not may:
+            log.info("Job %s is left alone: %s", self._job_id, why)
+            return
         try:
             self._hook.terminate_job(self._job_id, patience=max(0.5, until - time.monotonic() - 0.5))
         except TCBatchError as error:
             log.warning(
-                "Job %s could not be terminated, the next try of its task will see to it: %s", self._job_id, error
+                "Job %s could not be terminated (%s), the next try of its task will see to it: %s",
+                self._job_id,
+                why,
+                error,
             )
+        else:
+            log.info("Job %s is being terminated: %s", self._job_id, why)
 
-    def _may(self) -> bool:
-        """Whether the job is to be ended; notes in its record that it is."""
+    def _may(self) -> tuple[bool, str]:
+        """Whether the job is to be ended, and why; notes in its record that it is."""
         from airflow.sdk.execution_time import task_runner
 
         if not self._records.durable or getattr(task_runner, "SUPERVISOR_COMMS", None) is None:
             # No other try can have come to the same job; or there is no Airflow to ask (a task run by hand).
-            return True
+            return True, "nobody else can know of it"
         try:
             state = self._state()
         except Exception as error:
             # Airflow refuses to tell a try that has been replaced. Then the job is its successor's.
-            log.info("The state of the task can't be read: %s: %s", type(error).__name__, error)
-            return False
+            return False, f"the state of its task can't be read: {type(error).__name__}: {error}"
+        why = f"its task is {state or 'cleared'}"
         try:
             record = self._records.load()
             mine = record is not None and record.owner.ti_id == self._ti_id
             if not terminates(state, worker=True, owner=mine):
-                return False
+                return False, f"{why}{'' if mine else ' in another try'}"
             if record is not None and mine and record.job_id == self._job_id:
                 # If the job can't be ended now (it is SUBMITTED), the next try knows that it is to end.
                 self._records.save(replace(record, ending=Ending("killed", time.time())))
         except Exception as error:
-            log.info("The job's record can't be written: %s: %s", type(error).__name__, error)
-            return terminates(state, worker=True)
-        return True
+            why = f"{why}, and its record can't be written: {type(error).__name__}: {error}"
+            return terminates(state, worker=True), why
+        return True, why
 
     def _state(self) -> str | None:
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance

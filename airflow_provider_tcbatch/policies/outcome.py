@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
+from fractions import Fraction
 
 from airflow_provider_tcbatch.models.states import State
 
@@ -71,8 +72,8 @@ class SuccessPolicy:
         if self.min_success is None:
             return total
         if isinstance(self.min_success, float):
-            # 0.07 * 100 is a little above 7 in binary: that must not ask for an eighth instance.
-            return math.ceil(round(self.min_success * total, 6))
+            # As it is written: 0.07 * 100 is a little above 7 in binary, and must not ask for an eighth instance.
+            return math.ceil(Fraction(str(float(self.min_success))) * total)
         return self.min_success
 
 

@@ -30,23 +30,24 @@ def summarise(
     :param details: tasks that did not succeed as a whole, as DescribeTask shows them, by name.
     :returns: ``job_id``, ``job_name``, ``state``, ``duration`` (s), ``instances`` (numbers by state), and ``tasks`` by
         name: ``state``, ``duration`` (s), ``instances`` (numbers by state), ``exit_codes`` (numbers by code, of the
-        instances that were looked at), ``outputs`` (paths). At most 50 tasks, see ``more_tasks``.
+        instances that were looked at), ``outputs`` (paths). What is not known is left out. At most 50 tasks, see
+        ``more_tasks``.
     """
     wanted = {task.get("TaskName"): task for task in requested.get("Tasks") or ()}
     tasks = {}
     shown = (view.task_set or [])[:TASKS]
     for task in shown:
-        given = wanted.get(task.task_name) or {}
+        given = wanted.get(task.task_name)
         entry: dict[str, Any] = {"state": str(task.task_state), "duration": _seconds(task.create_time, task.end_time)}
         detail = details.get(str(task.task_name))
         if detail is not None:
             instances = detail.task_instance_set or ()
             codes = Counter(str(instance.exit_code) for instance in instances if instance.exit_code is not None)
             entry |= {"instances": _numbers(detail.task_instance_metrics), "exit_codes": dict(codes.most_common(20))}
-        elif task.task_state == State.SUCCEED:
+        elif task.task_state == State.SUCCEED and given is not None:
             number = given.get("TaskInstanceNum") or 1
             entry |= {"instances": {"SUCCEED": number}, "exit_codes": {"0": number}}
-        if outputs := [mapping["DestinationPath"] for mapping in given.get("OutputMappings") or ()][:PATHS]:
+        if outputs := [mapping["DestinationPath"] for mapping in (given or {}).get("OutputMappings") or ()][:PATHS]:
             entry["outputs"] = outputs
         tasks[str(task.task_name)] = entry
     summary = {
@@ -75,7 +76,7 @@ def _seconds(begin: str | None, end: str | None) -> float | None:
     """Seconds between two of the API's times; ``None`` if one is missing or can't be read."""
     try:
         return (_time(end or "") - _time(begin or "")).total_seconds()
-    except ValueError:
+    except (ValueError, TypeError):  # TypeError: one of them names its zone, the other does not
         return None
 
 

@@ -67,7 +67,9 @@ async def end_of(subscription: Subscription, timeout: float = 5.0) -> JobSnapsho
     until = time.monotonic() + timeout
     while True:
         snapshot = await subscription.next(until - time.monotonic())
-        assert snapshot is not None, "nothing was told in time"
+        assert snapshot is not None or subscription.nudged, "nothing was told in time"
+        if snapshot is None:
+            continue
         if snapshot.error or snapshot.state in ("SUCCEED", "FAILED"):
             return snapshot
 
@@ -358,6 +360,63 @@ async def test_an_event_about_something_else_is_not_taken_for_the_end() -> None:
             service.states["job-a"] = "SUCCEED"
             snapshot = await end_of(subscription)
     assert (snapshot.source, snapshot.event_received_at) == ("poll", None)
+
+
+async def test_an_event_that_is_no_end_nudges_those_who_wait() -> None:
+    """What it tells may not show in the job's state."""
+    service = Service("job-a", "job-b")
+    async with running(watching(service)) as watcher:
+        with (
+            watcher.subscribe("job-a", 1000) as one,
+            watcher.subscribe("job-a", 1000) as two,
+            watcher.subscribe("job-b", 1000) as other,
+        ):
+            for subscription in (one, two, other):
+                assert await subscription.next(2) is not None
+                assert not subscription.nudged
+            waits = [asyncio.create_task(subscription.next(30)) for subscription in (one, two)]
+            await asyncio.sleep(0)
+            assert watcher.hint("job-a", "TASK_INSTANCE_FAILED", 1.0)
+            assert await asyncio.wait_for(asyncio.gather(*waits), 5) == [None, None]
+            assert one.nudged
+            assert two.nudged
+            assert await other.next(0.02) is None
+            assert not other.nudged
+
+
+async def test_a_nudge_is_told_once() -> None:
+    async with running(watching(Service("job-a"))) as watcher:
+        with watcher.subscribe("job-a", 1000) as subscription:
+            assert await subscription.next(2) is not None
+            watcher.hint("job-a", "TASK_INSTANCE_FAILED", 1.0)
+            watcher.hint("job-a", "TASK_INSTANCE_FAILED", 2.0)
+            assert await asyncio.wait_for(subscription.next(30), 5) is None
+            assert subscription.nudged
+            assert await subscription.next(0.02) is None
+            assert not subscription.nudged
+
+
+async def test_a_nudge_that_meets_a_change_is_not_lost() -> None:
+    async with running(watching(Service("job-a"))) as watcher:
+        with watcher.subscribe("job-a", 1000) as subscription:
+            subscription.nudge()
+            subscription.put(JobSnapshot("job-a", state="RUNNING"))
+            snapshot = await subscription.next(2)
+            assert snapshot is not None
+            assert snapshot.state == "RUNNING"
+            assert subscription.nudged
+
+
+async def test_the_event_of_an_end_does_not_nudge() -> None:
+    """The look that it leads to tells the end itself."""
+    service = Service("job-a")
+    async with running(watching(service)) as watcher:
+        with watcher.subscribe("job-a", 1000) as subscription:
+            assert await subscription.next(2) is not None
+            service.states["job-a"] = "FAILED"
+            watcher.hint("job-a", "JOB_FAILED", 1.0)
+            assert (await end_of(subscription)).state == "FAILED"
+            assert not subscription.nudged
 
 
 async def test_a_more_impatient_subscriber_is_heeded() -> None:

@@ -1,17 +1,28 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from airflow_provider_tcbatch.emulator import Emulator
-from airflow_provider_tcbatch.exceptions import ConfigurationError, InvalidRequest, NotFound
+from airflow_provider_tcbatch.emulator.server import FaultControl
+from airflow_provider_tcbatch.exceptions import (
+    ConfigurationError,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    ResourceBusy,
+)
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.hooks.cmq import CmqHook
 from airflow_provider_tcbatch.hooks.cos import CosHook
-from airflow_provider_tcbatch.models.actions import DescribeJobs
+from airflow_provider_tcbatch.models.actions import DescribeJobs, SubmitJob
+from airflow_provider_tcbatch.policies.notifying import FAIL_FAST_EVENTS, FINAL_JOB_EVENTS
 from tests.support.in_process import QUICK
 from tests.unit.conftest import job
 
@@ -120,6 +131,234 @@ def test_a_job_is_terminated(hook: TCBatchHook) -> None:
             hook.terminate_job(job_id)
             break
     assert end_of(hook, job_id) == "FAILED"
+
+
+# -- a request that is not sent yet ----------------------------------------------------------------------
+
+
+def names_of_events(request: SubmitJob) -> list[str]:
+    [notification] = request.job.to_wire()["Notifications"]
+    return [config["EventName"] for config in notification["EventConfigs"]]
+
+
+def test_a_submission_is_checked_and_not_sent(hook: TCBatchHook, emulator: Emulator) -> None:
+    before = {view.job_id for view in hook.describe_jobs()}
+    request = hook.submission(job("true"), client_token="a-token", zone="ap-guangzhou-4")
+    assert {view.job_id for view in hook.describe_jobs()} == before
+    assert request.client_token == "a-token"
+    assert request.placement.to_wire() == {"Zone": "ap-guangzhou-4"}
+    assert names_of_events(request) == list(FINAL_JOB_EVENTS)
+    assert request.job.to_wire()["Notifications"][0]["TopicName"] == emulator.info.topic
+    with pytest.raises(InvalidRequest, match="Tasks"):
+        hook.submission({"JobName": "empty", "Tasks": []})
+
+
+def test_a_submission_publishes_what_is_asked_for_beside_what_the_user_wants(hook: TCBatchHook) -> None:
+    events = (*FINAL_JOB_EVENTS, *FAIL_FAST_EVENTS)
+    assert names_of_events(hook.submission(job("true"), events=events)) == list(events)
+    assert hook.submission(job("true"), notify=False).job.notifications is None
+    topic = hook.settings.event_topic
+    own = {"TopicName": topic, "EventConfigs": [{"EventName": "JOB_RUNNING", "EventVars": []}]}
+    given = {**job("true"), "Notifications": [own], "NotificationTarget": "TDMQ_CMQ"}
+    assert names_of_events(hook.submission(given)) == ["JOB_RUNNING", *FINAL_JOB_EVENTS]
+
+
+def test_the_same_submission_twice_is_the_same_request(hook: TCBatchHook) -> None:
+    """Under one token the body must not differ."""
+    first, second = (hook.submission(job("true"), client_token="t") for _ in range(2))
+    assert first.to_wire() == second.to_wire()
+    assert hook.api.call(first).job_id == hook.api.call(second).job_id
+
+
+# -- ending a job ----------------------------------------------------------------------------------------
+
+
+def active(hook: TCBatchHook, command: str = "sleep 60", **task: Any) -> str:
+    """A job that is not SUBMITTED any more."""
+    job_id = hook.submit_job(job(command, **task))
+    next(view for view in hook.wait(job_id, poll_interval=0.05) if str(view.job_state) != "SUBMITTED")
+    return job_id
+
+
+@pytest.fixture
+def faults(emulator: Emulator) -> Iterator[FaultControl]:
+    yield emulator.faults
+    emulator.faults.clear()
+
+
+def test_a_job_has_ended_when_its_end_was_waited_for(hook: TCBatchHook, emulator: Emulator) -> None:
+    emulator.configure(terminate_seconds=1.0)
+    view = hook.end_job(active(hook), patience=20)
+    assert view is not None
+    assert view.job_state == "FAILED"
+
+
+@pytest.mark.parametrize("command", ["true", "false"])
+def test_a_job_that_has_ended_is_left_as_it_is(hook: TCBatchHook, emulator: Emulator, command: str) -> None:
+    job_id = hook.submit_job(job(command))
+    state = emulator.wait_job(job_id)
+    before = hook.api.sent.get("TerminateJob", 0)
+    view = hook.end_job(job_id, patience=5)
+    assert view is not None
+    assert view.job_state == state
+    assert hook.api.sent.get("TerminateJob", 0) == before
+
+
+@pytest.mark.parametrize("code", ["UnsupportedOperation", "ResourceInUse.Job"])
+def test_a_job_that_is_still_submitted_is_ended_as_soon_as_that_is_possible(
+    hook: TCBatchHook, emulator: Emulator, code: str
+) -> None:
+    emulator.configure(submitted_seconds=1.5, terminate_submitted_error=code)
+    job_id = hook.submit_job(job("sleep 60"))
+    view = hook.end_job(job_id, patience=20)
+    assert view is not None
+    assert view.job_state == "FAILED"
+
+
+def test_a_job_that_can_not_be_ended_in_time_is_an_error(hook: TCBatchHook, emulator: Emulator) -> None:
+    emulator.configure(submitted_seconds=3)
+    job_id = hook.submit_job(job("true"))
+    with pytest.raises(ResourceBusy):
+        hook.end_job(job_id, patience=0.5)
+    assert emulator.wait_job(job_id) == "SUCCEED"
+
+
+def test_a_job_that_takes_its_time_to_end_is_shown_as_it_is(hook: TCBatchHook, emulator: Emulator) -> None:
+    emulator.configure(terminate_seconds=3)
+    begun = time.monotonic()
+    view = hook.end_job(active(hook), patience=1)
+    assert time.monotonic() - begun < 3
+    assert view is not None
+    assert view.next_action == "TERMINATING"
+    assert emulator.wait_job(view.job_id) == "FAILED"
+
+
+def test_without_patience_a_jobs_end_is_asked_for_all_the_same(hook: TCBatchHook, emulator: Emulator) -> None:
+    job_id = active(hook)
+    hook.end_job(job_id, patience=0)
+    assert emulator.wait_job(job_id) == "FAILED"
+
+
+def test_an_interrupted_job_gives_its_machines_back(hook: TCBatchHook, emulator: Emulator) -> None:
+    job_id = hook.submit_job(job("false", FailedAction="INTERRUPT"))
+    assert end_of(hook, job_id) == "FAILED_INTERRUPTED"
+    view = hook.end_job(job_id, patience=20)
+    assert view is not None
+    assert view.job_state == "FAILED"
+
+
+def test_a_job_that_does_not_exist_has_ended(hook: TCBatchHook) -> None:
+    begun = time.monotonic()
+    assert hook.end_job("job-00000000", patience=1) is None
+    assert time.monotonic() - begun < 5
+
+
+def test_a_job_that_is_deleted_while_it_ends_has_ended(hook: TCBatchHook, emulator: Emulator) -> None:
+    emulator.configure(job_retention_seconds=0.01, terminate_seconds=0.3)
+    assert hook.end_job(active(hook), patience=20) is None
+
+
+def test_a_new_job_that_is_not_known_yet_is_ended_all_the_same(hook: TCBatchHook, faults: FaultControl) -> None:
+    job_id = active(hook)
+    faults.add("error", action="DescribeJob", code="ResourceNotFound.Job", count=2)
+    view = hook.end_job(job_id, patience=20)
+    assert view is not None
+    assert view.job_state == "FAILED"
+
+
+@pytest.mark.parametrize("action", ["DescribeJob", "TerminateJob"])
+def test_a_passing_failure_does_not_keep_a_job_alive(hook: TCBatchHook, faults: FaultControl, action: str) -> None:
+    job_id = active(hook)
+    faults.add("error", action=action, code="InternalError", count=2)
+    view = hook.end_job(job_id, patience=20)
+    assert view is not None
+    assert view.job_state == "FAILED"
+
+
+def test_a_lost_answer_to_an_end_is_no_error(hook: TCBatchHook, faults: FaultControl) -> None:
+    job_id = active(hook)
+    faults.add("lose_answer", action="TerminateJob", count=1)
+    view = hook.end_job(job_id, patience=20)
+    assert view is not None
+    assert view.job_state == "FAILED"
+
+
+def test_keys_without_the_right_to_terminate_are_told_of_at_once(
+    hook: TCBatchHook, emulator: Emulator, faults: FaultControl
+) -> None:
+    job_id = active(hook)
+    refusal = faults.add("error", action="TerminateJob", code="UnauthorizedOperation")
+    begun = time.monotonic()
+    with pytest.raises(PermissionDenied):
+        hook.end_job(job_id, patience=20)
+    assert time.monotonic() - begun < 5
+    faults.remove(refusal)
+    hook.end_job(job_id, patience=20)
+
+
+# -- instances -------------------------------------------------------------------------------------------
+
+
+def two_tasks(first: str, second: str, *, instances: int = 3, dependence: bool = False) -> dict[str, Any]:
+    one, other = job(first, instances=instances)["Tasks"][0], job(second, instances=instances)["Tasks"][0]
+    members = {"Dependences": [{"StartTask": "one", "EndTask": "other"}]} if dependence else {}
+    return {"JobName": "two", "Tasks": [{**one, "TaskName": "one"}, {**other, "TaskName": "other"}], **members}
+
+
+def test_the_failed_instances_of_all_tasks_are_found(hook: TCBatchHook) -> None:
+    odd = "[ $BATCH_TASK_INSTANCE_INDEX != 1 ] || exit 3"
+    job_id = hook.submit_job(two_tasks(odd, "exit 4", instances=2))
+    assert end_of(hook, job_id) == "FAILED"
+    failed = [(view.task_instance_index, view.exit_code) for view in hook.failed_instances(hook.describe_job(job_id))]
+    assert failed == [(1, 3), (0, 4), (1, 4)]
+
+
+def test_a_success_has_no_failed_instances(hook: TCBatchHook) -> None:
+    job_id = hook.submit_job(job("true", instances=2))
+    assert end_of(hook, job_id) == "SUCCEED"
+    assert list(hook.failed_instances(hook.describe_job(job_id))) == []
+
+
+def test_all_failed_instances_are_found_however_many(hook: TCBatchHook, emulator: Emulator) -> None:
+    emulator.configure(mode="simulate", simulated_seconds=0, simulated_exit_code=9)
+    job_id = hook.submit_job(job("x", instances=2300))
+    assert end_of(hook, job_id) == "FAILED"
+    before = hook.api.sent.get("DescribeTask", 0)
+    codes = [view.exit_code for view in hook.failed_instances(hook.describe_job(job_id))]
+    assert codes == [9] * 2300
+    assert hook.api.sent["DescribeTask"] - before == 3
+
+
+def test_a_failed_instance_is_found_while_its_task_goes_on(hook: TCBatchHook) -> None:
+    """A job that can't succeed any more is explained, although the service calls it RUNNING."""
+    job_id = hook.submit_job(job("[ $BATCH_TASK_INSTANCE_INDEX != 1 ] && sleep 60; exit 5", instances=2))
+    view = next(
+        view
+        for view in hook.wait(job_id, poll_interval=0.1)
+        if view.task_instance_metrics is not None and view.task_instance_metrics.failed
+    )
+    assert view.job_state == "RUNNING"
+    assert [(found.task_instance_index, found.exit_code) for found in hook.failed_instances(view)] == [(1, 5)]
+    [output] = hook.instance_outputs(view)
+    assert (output.view.task_instance_index, output.view.exit_code) == (1, 5)
+    hook.end_job(job_id, patience=20)
+
+
+def test_what_has_not_ended_is_named(hook: TCBatchHook) -> None:
+    command = "[ $BATCH_TASK_INSTANCE_INDEX = 0 ] || sleep 60"
+    job_id = hook.submit_job(two_tasks(command, "true", instances=2, dependence=True))
+    view = next(
+        view
+        for view in hook.wait(job_id, poll_interval=0.1)
+        if view.task_instance_metrics is not None and view.task_instance_metrics.succeed_count
+    )
+    others = [f"task 'other' instance {index} (PENDING)" for index in (0, 1)]
+    assert hook.unfinished_instances(view) == ["task 'one' instance 1 (RUNNING)", *others]
+    assert hook.unfinished_instances(view, limit=2) == ["task 'one' instance 1 (RUNNING)", others[0]]
+    assert hook.unfinished_instances(view, limit=0) == []
+    ended = hook.end_job(job_id, patience=20)
+    assert ended is not None
+    assert hook.unfinished_instances(ended) == []
 
 
 def test_objects_are_written_read_and_listed(connection: str, emulator: Emulator, tmp_path: Path) -> None:

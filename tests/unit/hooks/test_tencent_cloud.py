@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from airflow_provider_tcbatch.client.limits import INTL_LIMITS
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.exceptions import ConfigurationError
 from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings, TencentCloudHook
+from airflow_provider_tcbatch.policies.marking import Mark
 
 
 def read(login: str | None = "AKIDx", password: str | None = "secret", **extra: Any) -> ConnectionSettings:
@@ -131,20 +133,69 @@ def test_no_secret_is_in_the_settings_text() -> None:
     assert "also-secret" not in text
 
 
+#: A page of each kind, as an operator asks for it, by field of the connection.
+PAGES: dict[str, Callable[[ConnectionSettings], str]] = {
+    "console_url": lambda settings: settings.job_url("job-1"),
+    "console_env_url": lambda settings: settings.env_url("env-1"),
+    "console_template_url": lambda settings: settings.template_url("task-tmpl-1"),
+    "console_cos_url": lambda settings: settings.cos_url("logs-1250000000", "a b/ü/"),
+}
+
+
 @pytest.mark.parametrize(
-    ("template", "url"),
+    ("field", "template", "url"),
     [
-        (None, "https://console.cloud.tencent.com/batch/job?rid=1"),
-        ("https://c/{region}/{job_id}?r={rid}", "https://c/ap-guangzhou/job-1?r=1"),
+        ("console_url", None, "https://console.cloud.tencent.com/batch/job?rid=1"),
+        ("console_url", "https://c/{region}/{job_id}?r={rid}", "https://c/ap-guangzhou/job-1?r=1"),
+        ("console_url", "https://c/same-for-all", "https://c/same-for-all"),
+        ("console_env_url", None, "https://console.cloud.tencent.com/batch/env?rid=1"),
+        ("console_env_url", "https://c/{region}/{env_id}", "https://c/ap-guangzhou/env-1"),
+        ("console_template_url", None, "https://console.cloud.tencent.com/batch/template?rid=1"),
+        ("console_template_url", "https://c/{task_template_id}?r={rid}", "https://c/task-tmpl-1?r=1"),
+        (
+            "console_cos_url",
+            None,
+            "https://console.cloud.tencent.com/cos/bucket?bucket=logs-1250000000&region=ap-guangzhou"
+            "&path=a%20b%2F%C3%BC%2F",
+        ),
+        ("console_cos_url", "https://c/{bucket}/{path}", "https://c/logs-1250000000/a%20b%2F%C3%BC%2F"),
     ],
 )
-def test_the_console_page_has_a_template(template: str | None, url: str) -> None:
-    assert read(**({"console_url": template} if template else {})).job_url("job-1") == url
+def test_the_pages_of_the_console_have_templates(field: str, template: str | None, url: str) -> None:
+    settings = read(**({field: template} if template else {}))
+    assert PAGES[field](settings) == url
+    settings.check_pages()
 
 
-def test_a_wrong_console_template_names_the_field() -> None:
-    with pytest.raises(ConfigurationError, match="console_url"):
-        read(console_url="https://{nonsense}").job_url("job-1")
+@pytest.mark.parametrize("field", PAGES)
+def test_a_page_in_a_region_whose_number_is_not_known_has_none_in_it(field: str) -> None:
+    url = PAGES[field](read(region="na-nowhere"))
+    assert "rid" not in url
+    assert url.startswith("https://console.cloud.tencent.com/")
+
+
+@pytest.mark.parametrize("field", PAGES)
+@pytest.mark.parametrize(
+    "template", ["https://{nonsense}", "https://{}", "https://{0}", "https://{region.x}", "https://{region[a]}", "{"]
+)
+def test_a_wrong_console_template_names_the_field(field: str, template: str) -> None:
+    settings = read(**{field: template})
+    with pytest.raises(ConfigurationError, match=rf"Field {field} of connection 'prod'.*\{{region\}}"):
+        PAGES[field](settings)
+    with pytest.raises(ConfigurationError, match=field):
+        settings.check_pages()
+
+
+@pytest.mark.parametrize(
+    ("field", "mark"), [(None, "tag"), ("", "tag"), ("tag", "tag"), ("name", "name"), ("none", "none")]
+)
+def test_where_a_job_says_whose_it_is_can_be_chosen(field: str | None, mark: str) -> None:
+    assert read(**({} if field is None else {"ownership_mark": field})).mark is Mark(mark)
+
+
+def test_a_wrong_mark_names_what_there_is() -> None:
+    with pytest.raises(ConfigurationError, match=r"ownership_mark of connection 'prod' is 'flag'.*tag, name, none"):
+        read(ownership_mark="flag")
 
 
 def test_a_region_without_a_known_cmq_address_names_the_field() -> None:

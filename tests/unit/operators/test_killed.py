@@ -1,0 +1,378 @@
+"""A task is killed on its worker: what becomes of its job."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
+
+from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+from airflow_provider_tcbatch.operators.airflow_context import owner_of
+from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
+from airflow_provider_tcbatch.operators.killed import KillSwitch
+from airflow_provider_tcbatch.operators.records import Records, records_for
+from airflow_provider_tcbatch.policies.submission import Record, ThisTry
+from tests.support.task_context import Task, TaskDeferred
+from tests.unit.conftest import job
+
+#: Airflow kills the process five seconds after it asked it to end.
+IN_TIME = 4.5
+
+STATES = [
+    None, "scheduled", "queued", "running", "success", "restarting", "failed", "up_for_retry", "up_for_reschedule",
+    "upstream_failed", "skipped", "deferred", "removed",
+]  # fmt: skip
+
+#: Nobody comes back for the job, whoever asks.
+OVER = {"failed", "success", "skipped", "upstream_failed", "removed", "restarting"}
+
+
+class Airflow:
+    """What a task hears from its supervisor when it asks what has become of a task."""
+
+    def __init__(self) -> None:
+        self.state: str | None = "running"
+        self.error: Exception | None = None
+        self.asked: list[GetTaskStates] = []
+        #: Set unless an answer is to be waited for.
+        self.answers = threading.Event()
+        self.answers.set()
+
+    def send(self, message: Any) -> TaskStatesResult | None:
+        if not isinstance(message, GetTaskStates):
+            return None  # secrets to be masked
+        self.asked.append(message)
+        self.answers.wait(60)
+        if self.error is not None:
+            raise self.error
+        # A cleared task has no state; others of its run are not its business.
+        states = {} if self.state is None else {"submit": self.state}
+        return TaskStatesResult(task_states={"manual__2026-01-31": {**states, "other": "failed"}, "b": {"submit": "x"}})
+
+
+@pytest.fixture
+def airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Airflow]:
+    supervisor = Airflow()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+    yield supervisor
+    supervisor.answers.set()
+
+
+@pytest.fixture
+def hook(connection: str, emulator: Emulator) -> Iterator[TCBatchHook]:
+    yield TCBatchHook(connection)
+    emulator.faults.clear()
+
+
+@pytest.fixture
+def job_id(hook: TCBatchHook, emulator: Emulator) -> Iterator[str]:
+    """A job that can be terminated, and is when the test is over."""
+    found = hook.submit_job(job("sleep 60"))
+    while str(hook.describe_job(found).job_state) == "SUBMITTED":
+        time.sleep(0.02)
+    yield found
+    emulator.faults.clear()
+    hook.terminate_job(found, patience=5)
+    emulator.wait_job(found)
+
+
+class Killed:
+    """A try whose job is there, with a record of it, and which is about to be killed.
+
+    :param owner: whether the record is still this try's, or another try has come to the same job since.
+    """
+
+    def __init__(self, hook: TCBatchHook, job_id: str, *, owner: bool = True, durable: bool = True) -> None:
+        self.task = Task(retries=3)
+        context: Any = self.task.next_try()
+        self.records: Records = records_for(context, durable=durable)
+        self.records.save(self._record(context, job_id))
+        if not owner:
+            successor: Any = self.task.next_try()
+            records_for(successor, durable=True).save(self._record(successor, job_id))
+        self.switch = KillSwitch(hook, job_id, owner_of(context), str(context["ti"].id), self.records)
+
+    @staticmethod
+    def _record(context: Any, job_id: str) -> Record:
+        ti = context["ti"]
+        this = ThisTry(ti.try_number, str(ti.id), ti.max_tries, 3)
+        return Record(this, "token", time.time(), job_id=job_id, submitted_at=time.time())
+
+    def pull(self) -> float:
+        """Pull it; how many seconds it took."""
+        begun = time.monotonic()
+        self.switch.pull()
+        return time.monotonic() - begun
+
+
+def ending(hook: TCBatchHook, job_id: str) -> bool:
+    view = hook.describe_job(job_id)
+    return bool(view.next_action) or str(view.job_state) == "FAILED"
+
+
+# -- Airflow answers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("owner", [True, False])
+@pytest.mark.parametrize("state", STATES)
+def test_the_job_ends_with_its_task_unless_somebody_else_needs_it(
+    hook: TCBatchHook, job_id: str, airflow: Airflow, state: str | None, owner: bool
+) -> None:
+    airflow.state = state
+    killed = Killed(hook, job_id, owner=owner)
+    expected = state in OVER or (state == "running" and owner)
+    assert killed.pull() < IN_TIME
+    assert ending(hook, job_id) is expected
+    record = killed.task.record
+    assert (record["ending"] is not None) is (expected and owner), "the next try is to know"
+    if expected and owner:
+        assert record["ending"]["reason"] == "killed"
+        assert record["ending"]["requested_at"] == pytest.approx(time.time(), abs=IN_TIME + 1)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_job_that_no_other_try_can_know_of_ends_with_its_worker(
+    hook: TCBatchHook, job_id: str, airflow: Airflow, state: str | None
+) -> None:
+    airflow.state = state
+    killed = Killed(hook, job_id, durable=False)
+    assert killed.pull() < IN_TIME
+    assert ending(hook, job_id)
+    assert airflow.asked == []
+
+
+def test_airflow_is_asked_about_this_task_only(hook: TCBatchHook, job_id: str, airflow: Airflow) -> None:
+    Killed(hook, job_id).pull()
+    [question] = airflow.asked
+    assert (question.dag_id, question.task_ids, question.run_ids) == ("a_dag", ["submit"], ["manual__2026-01-31"])
+
+
+def test_a_task_that_is_run_by_hand_takes_its_job_with_it(
+    hook: TCBatchHook, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(task_runner, "SUPERVISOR_COMMS", raising=False)
+    Killed(hook, job_id).pull()
+    assert ending(hook, job_id)
+
+
+# -- Airflow does not answer -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("owner", [True, False])
+def test_a_try_that_airflow_does_not_answer_any_more_leaves_the_job_alone(
+    hook: TCBatchHook, job_id: str, airflow: Airflow, owner: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    airflow.error = RuntimeError("404 task instance not found")
+    killed = Killed(hook, job_id, owner=owner)
+    with caplog.at_level(logging.INFO):
+        assert killed.pull() < IN_TIME
+    assert not ending(hook, job_id)
+    assert killed.task.record["ending"] is None
+    assert "404 task instance not found" in caplog.text
+
+
+@pytest.mark.parametrize("owner", [True, False])
+def test_where_airflow_hangs_the_job_ends_in_time(
+    hook: TCBatchHook, job_id: str, airflow: Airflow, owner: bool
+) -> None:
+    """The thread that was interrupted may hold the lock of the way to Airflow."""
+    airflow.answers.clear()
+    killed = Killed(hook, job_id, owner=owner)
+    assert killed.pull() < IN_TIME
+    assert ending(hook, job_id)
+
+
+class Hung(logging.Handler):
+    """A handler in whose lock the interrupted thread stands."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        return None
+
+
+@pytest.fixture
+def held_log() -> Iterator[None]:
+    logger = logging.getLogger("airflow_provider_tcbatch.operators.killed")
+    handler, level = Hung(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    handler.acquire()
+    yield
+    handler.release()
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.mark.parametrize(("hangs", "error", "expected"), [(True, None, True), (False, RuntimeError("404"), False)])
+def test_a_log_that_is_held_changes_nothing(
+    hook: TCBatchHook,
+    job_id: str,
+    airflow: Airflow,
+    held_log: None,
+    hangs: bool,
+    error: Exception | None,
+    expected: bool,
+) -> None:
+    """A signal may interrupt the thread while it writes a line."""
+    airflow.error = error
+    if hangs:
+        airflow.answers.clear()
+    assert Killed(hook, job_id).pull() < IN_TIME
+    assert ending(hook, job_id) is expected
+
+
+# -- the store, the service ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("broken", ["get", "set"])
+@pytest.mark.parametrize(("state", "expected"), [("failed", True), ("running", False), ("queued", False)])
+def test_a_record_that_is_out_of_reach_does_not_save_the_job_of_a_failed_task(
+    hook: TCBatchHook,
+    job_id: str,
+    airflow: Airflow,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: str,
+    state: str,
+    expected: bool,
+) -> None:
+    airflow.state = state
+    killed = Killed(hook, job_id)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("409 the task does not run any more")
+
+    monkeypatch.setattr(killed.records._accessor, broken, refuse)  # type: ignore[attr-defined]
+    assert killed.pull() < IN_TIME
+    assert ending(hook, job_id) is expected
+
+
+def test_the_record_of_another_job_is_left_as_it_is(hook: TCBatchHook, job_id: str, airflow: Airflow) -> None:
+    airflow.state = "failed"
+    killed = Killed(hook, job_id)
+    record = killed.records.load()
+    assert record is not None
+    killed.records.save(replace(record, job_id="job-another0"))
+    killed.pull()
+    assert ending(hook, job_id)
+    assert killed.task.record["ending"] is None
+
+
+@pytest.mark.parametrize("seconds", [0.0, 10.0])
+def test_a_service_that_can_not_be_reached_costs_no_more_time(
+    hook: TCBatchHook, job_id: str, airflow: Airflow, emulator: Emulator, seconds: float
+) -> None:
+    if seconds:
+        emulator.faults.add("slow", action="TerminateJob", seconds=seconds, count=1)
+    else:
+        emulator.faults.add("drop", action="TerminateJob")
+    killed = Killed(hook, job_id)
+    assert killed.pull() < IN_TIME
+    assert killed.task.record["ending"]["reason"] == "killed", "the next try sees to it"
+
+
+def test_a_passing_failure_is_tried_again(hook: TCBatchHook, job_id: str, airflow: Airflow, emulator: Emulator) -> None:
+    emulator.faults.add("error", action="TerminateJob", code="InternalError", count=2)
+    assert Killed(hook, job_id).pull() < IN_TIME
+    assert ending(hook, job_id)
+
+
+def test_keys_without_the_right_to_terminate_are_told_of(
+    hook: TCBatchHook, job_id: str, airflow: Airflow, emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    emulator.faults.add("error", action="TerminateJob", code="UnauthorizedOperation", count=1)
+    assert Killed(hook, job_id).pull() < 2
+    assert f"Job {job_id} could not be terminated" in caplog.text
+    assert "UnauthorizedOperation" in caplog.text
+
+
+# -- in an operator --------------------------------------------------------------------------------------
+
+
+def submit(command: str = "sleep 60", **options: Any) -> TCBatchSubmitJobOperator:
+    options = {"poll_interval": 0.2, "deferrable": True, **options}
+    return TCBatchSubmitJobOperator(task_id="submit", job=job(command), **options)
+
+
+def deferred(operator: TCBatchSubmitJobOperator, context: Any) -> str:
+    with pytest.raises(TaskDeferred) as raised:
+        operator.execute(context)
+    return str(raised.value.trigger.job_id)
+
+
+@pytest.mark.parametrize("terminate_submitted_error", ["UnsupportedOperation", "ResourceInUse.Job"])
+def test_a_job_that_can_not_be_ended_yet_is_ended_by_the_next_try(
+    hook: TCBatchHook, emulator: Emulator, airflow: Airflow, terminate_submitted_error: str
+) -> None:
+    """The service refuses to terminate a job that is SUBMITTED."""
+    emulator.configure(submitted_seconds=10, terminate_submitted_error=terminate_submitted_error)
+    task = Task(retries=3)
+    operator = submit()
+    first = deferred(operator, task.next_try())
+    begun = time.monotonic()
+    operator.on_kill()
+    assert time.monotonic() - begun < IN_TIME
+    assert not ending(hook, first)
+    assert task.record["ending"]["reason"] == "killed"
+    emulator.configure(submitted_seconds=0.05)
+    second = deferred(submit(), task.next_try())
+    assert second != first
+    assert str(hook.describe_job(first).job_state) == "FAILED"
+    assert not ending(hook, second)
+    assert (task.record["job_id"], task.record["ending"]) == (second, None)
+    hook.terminate_job(second, patience=5)
+
+
+def test_a_killed_operator_takes_its_job_with_it(hook: TCBatchHook, emulator: Emulator, airflow: Airflow) -> None:
+    operator = submit()
+    job_id = deferred(operator, Task().next_try())
+    operator.on_kill()
+    assert emulator.wait_job(job_id, 10) == "FAILED"
+
+
+def test_on_request_a_killed_operator_leaves_its_job_alone(
+    hook: TCBatchHook, emulator: Emulator, airflow: Airflow
+) -> None:
+    operator = submit("sleep 1", cancel_on_kill=False)
+    job_id = deferred(operator, Task().next_try())
+    operator.on_kill()
+    assert airflow.asked == []
+    assert emulator.wait_job(job_id, 10) == "SUCCEED"
+
+
+def test_an_operator_that_has_no_job_yet_has_nothing_to_end(airflow: Airflow) -> None:
+    submit().on_kill()
+    assert airflow.asked == []
+
+
+def test_a_worker_that_waits_itself_is_killed_in_the_middle(
+    hook: TCBatchHook, emulator: Emulator, airflow: Airflow
+) -> None:
+    """on_kill is called while ``execute`` stands somewhere in its wait."""
+    operator, context = submit(deferrable=False), Task().next_try()
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            operator.execute(context)  # type: ignore[arg-type]
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while "job_id" not in context["ti"].xcoms:
+        time.sleep(0.02)
+    job_id = context["ti"].xcoms["job_id"]
+    begun = time.monotonic()
+    operator.on_kill()
+    assert time.monotonic() - begun < IN_TIME
+    assert emulator.wait_job(job_id, 10) == "FAILED"
+    thread.join(15)
+    assert not thread.is_alive()
+    assert job_id in str(failures[0])
