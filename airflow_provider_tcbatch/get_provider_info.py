@@ -50,7 +50,12 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {"integration-name": _NAME, "python-modules": ["airflow_provider_tcbatch.triggers.job"]},
         ],
-        "extra-links": ["airflow_provider_tcbatch.links.TCBatchJobLink"],
+        "extra-links": [
+            "airflow_provider_tcbatch.links.TCBatchComputeEnvLink",
+            "airflow_provider_tcbatch.links.TCBatchJobLink",
+            "airflow_provider_tcbatch.links.TCBatchLogsLink",
+            "airflow_provider_tcbatch.links.TCBatchTaskTemplateLink",
+        ],
         "connection-types": [
             {
                 "connection-type": "tencentcloud",
