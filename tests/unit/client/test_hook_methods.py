@@ -17,7 +17,7 @@ from airflow_provider_tcbatch.hooks.cos import CosHook
 from airflow_provider_tcbatch.models.actions import DescribeJobs
 from tests.unit.conftest import job
 
-HERE = Path(__file__)
+TESTS = Path(__file__).parents[1]
 
 
 def public_methods(hook: type[Any]) -> set[str]:
@@ -30,12 +30,15 @@ def public_methods(hook: type[Any]) -> set[str]:
 
 
 def called() -> set[str]:
-    """Names of all methods that the tests of the hooks, and those below, call."""
+    """Names of all methods that tests of hooks and clients call where they have a hook."""
     found: set[str] = set()
-    for path in [HERE, *(HERE.parents[1] / "hooks").glob("test_*.py")]:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                found.add(node.func.attr)
+    for folder in ("hooks", "client"):
+        for path in (TESTS / folder).glob("test_*.py"):
+            text = path.read_text()
+            if "airflow_provider_tcbatch.hooks." in text:
+                nodes = ast.walk(ast.parse(text))
+                calls = [node.func for node in nodes if isinstance(node, ast.Call)]
+                found |= {call.attr for call in calls if isinstance(call, ast.Attribute)}
     return found
 
 
