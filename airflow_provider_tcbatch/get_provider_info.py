@@ -34,7 +34,14 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "operators": [
-            {"integration-name": _NAME, "python-modules": ["airflow_provider_tcbatch.operators.job"]},
+            {
+                "integration-name": _NAME,
+                "python-modules": [
+                    "airflow_provider_tcbatch.operators.job",
+                    "airflow_provider_tcbatch.operators.job_actions",
+                    "airflow_provider_tcbatch.operators.task_instances",
+                ],
+            }
         ],
         "hooks": [
             {
@@ -48,7 +55,10 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "triggers": [
-            {"integration-name": _NAME, "python-modules": ["airflow_provider_tcbatch.triggers.job"]},
+            {
+                "integration-name": _NAME,
+                "python-modules": ["airflow_provider_tcbatch.triggers.job", "airflow_provider_tcbatch.triggers.jobs"],
+            }
         ],
         "extra-links": [
             "airflow_provider_tcbatch.links.TCBatchComputeEnvLink",
@@ -102,6 +112,18 @@ def get_provider_info() -> dict[str, Any]:
                     "ca_file": _text("CA file", "PEM file of the authorities to trust; default the usual ones."),
                     "console_url": _text(
                         "Console address", "Template of a job's page, with {job_id}, {region} and {rid}."
+                    ),
+                    "console_env_url": _text(
+                        "Console address, environments", "The same of a compute environment's page, with {env_id}."
+                    ),
+                    "console_template_url": _text(
+                        "Console address, templates", "The same of a task template's page, with {task_template_id}."
+                    ),
+                    "console_cos_url": _text(
+                        "Console address, COS", "The same of a folder in COS, with {bucket}, {path} and {region}."
+                    ),
+                    "ownership_mark": _text(
+                        "Ownership mark", "Where a job says which task it belongs to: tag (default), name or none."
                     ),
                 },
             }

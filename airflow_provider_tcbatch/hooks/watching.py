@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from airflow_provider_tcbatch.client.listener import EventListener
 from airflow_provider_tcbatch.client.registry import shared_watcher
@@ -14,12 +14,20 @@ from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError, Re
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
-    from airflow_provider_tcbatch.hooks.job_wait import JobWait, WaitEnd
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
 
 __all__ = ["job_watcher", "terminate", "wait_here"]
 
 log = logging.getLogger(__name__)
+
+EndT = TypeVar("EndT", covariant=True)
+
+
+class Wait(Protocol[EndT]):
+    """A wait for one job or several: :class:`~.hooks.job_wait.JobWait`, :class:`~.hooks.jobs_wait.JobsWait`."""
+
+    async def run(self, watcher: Watcher, settings: ConnectionSettings) -> EndT:
+        """Wait for the end."""
 
 
 def job_watcher(settings: ConnectionSettings) -> AbstractAsyncContextManager[Watcher]:
@@ -32,10 +40,10 @@ def job_watcher(settings: ConnectionSettings) -> AbstractAsyncContextManager[Wat
     return shared_watcher(settings.watcher_key, make)
 
 
-def wait_here(settings: ConnectionSettings, wait: JobWait) -> WaitEnd:
-    """Wait for a job and block: by polling alone, since a queue of events is not worth its making for one job."""
+def wait_here(settings: ConnectionSettings, wait: Wait[EndT]) -> EndT:
+    """Wait and block: by polling alone, since a queue of events is not worth its making for one wait."""
 
-    async def run() -> WaitEnd:
+    async def run() -> EndT:
         api = settings.api_client()
         watcher = Watcher(api)
         watcher.start()

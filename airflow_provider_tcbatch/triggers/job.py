@@ -21,7 +21,7 @@ __all__ = ["TCBatchJobTrigger", "TCBatchQuotaTrigger", "settled"]
 _SETTLE_SECONDS = 6.0
 
 #: Seconds that on_kill goes on asking for a job's end: a SUBMITTED job can't be ended yet.
-_KILL_SECONDS = 20.0
+KILL_SECONDS = 20.0
 
 
 async def settled(trigger: BaseTrigger, started: float) -> None:
@@ -31,6 +31,29 @@ async def settled(trigger: BaseTrigger, started: float) -> None:
     """
     if trigger.task_instance is not None:  # there is none, and no scheduler, under dag.test()
         await asyncio.sleep(max(0.0, started + _SETTLE_SECONDS - time.monotonic()))
+
+
+async def put_to_an_end(trigger: BaseTrigger, what: str) -> bool:
+    """Whether the user has put an end to the task that waits, so that what it waits for is to be ended too.
+
+    Airflow 3.3.0 to 3.3.2 call ``on_kill`` also when a trigger is merely handed to another triggerer, so what has
+    become of the task decides, see :mod:`~airflow_provider_tcbatch.policies.killing`.
+
+    :param what: what would be ended, for the log.
+    """
+    ti = trigger.task_instance
+    if ti is None:  # under dag.test() there is none
+        return False
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+    from asgiref.sync import sync_to_async
+
+    states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+        dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id]
+    )
+    state = state_of(states, ti.run_id, ti.task_id, ti.map_index)
+    ended = terminates(state, worker=False)
+    trigger.log.info("The task is %s: %s is %s", state or "cleared", what, "terminated" if ended else "left alone")
+    return ended
 
 
 class TCBatchJobTrigger(BaseTrigger):
@@ -126,30 +149,14 @@ class TCBatchJobTrigger(BaseTrigger):
         yield TriggerEvent({**event, **carried})  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
-        """Terminate the job if the user has put an end to the task.
-
-        Airflow 3.3.0 to 3.3.2 call this also when a trigger is merely handed to another triggerer, so what has become
-        of the task decides, see :mod:`~airflow_provider_tcbatch.policies.killing`. Airflow gives this 30 seconds.
-        """
-        ti = self.task_instance
-        if not self.cancel_on_kill or ti is None:  # under dag.test() there is none
+        """Terminate the job if the user has put an end to the task. Airflow gives this 30 seconds."""
+        if not self.cancel_on_kill or not await put_to_an_end(self, f"job {self.job_id}"):
             return
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-        from asgiref.sync import sync_to_async
-
         from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
         from airflow_provider_tcbatch.hooks.watching import terminate
 
-        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
-            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id]
-        )
-        state = state_of(states, ti.run_id, ti.task_id, ti.map_index)
-        if not terminates(state, worker=False):
-            self.log.info("Job %s is left alone: the task is %s", self.job_id, state or "cleared")
-            return
         settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
-        await terminate(settings, self.job_id, patience=_KILL_SECONDS)
-        self.log.info("Job %s is being terminated: the task is %s", self.job_id, state)
+        await terminate(settings, self.job_id, patience=KILL_SECONDS)
 
     async def _wait(self) -> dict[str, Any]:
         # Imported here: a DAG file that names this trigger should not pay for its clients.

@@ -7,14 +7,15 @@ import subprocess
 import sys
 
 SCRIPT = """
-import importlib, json, pkgutil, sys
+import importlib, json, sys
 import airflow.sdk, airflow.triggers.base, airflow.configuration
 before = set(sys.modules)
-import airflow_provider_tcbatch
-for layer in ("operators", "sensors", "triggers"):
-    package = importlib.import_module(f"airflow_provider_tcbatch.{layer}")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+from airflow_provider_tcbatch.get_provider_info import get_provider_info
+info = get_provider_info()
+for kind in ("operators", "sensors", "triggers"):
+    for entry in info.get(kind, []):
+        for module in entry["python-modules"]:
+            importlib.import_module(module)
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 

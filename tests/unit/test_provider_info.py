@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,12 +45,28 @@ def test_everything_it_names_can_be_imported() -> None:
         assert hasattr(importlib.import_module(module), name)
 
 
-def test_every_operator_hook_trigger_and_sensor_module_is_named() -> None:
+@pytest.mark.parametrize("kind", ["operators", "triggers", "sensors"])
+def test_every_module_with_something_for_a_dag_is_named(kind: str) -> None:
     package = Path(airflow_provider_tcbatch.__file__).parent
-    for kind in ("operators", "triggers", "sensors"):
-        present = {f"airflow_provider_tcbatch.{kind}.{path.stem}" for path in (package / kind).glob("[a-z]*.py")}
-        named = {module for entry in INFO.get(kind, []) for module in entry["python-modules"]}
-        assert present == named
+    public = re.compile(rf"^class TCBatch\w+{kind.removesuffix('s').capitalize()}\b", re.MULTILINE)
+    present = {
+        f"airflow_provider_tcbatch.{kind}.{path.stem}"
+        for path in (package / kind).glob("*.py")
+        if public.search(path.read_text())
+    }
+    named = {module for entry in INFO.get(kind, []) for module in entry["python-modules"]}
+    assert present == named
+
+
+def test_every_link_is_named() -> None:
+    from airflow.sdk import BaseOperatorLink
+
+    from airflow_provider_tcbatch import links
+
+    present = {
+        f"{links.__name__}.{name}" for name in links.__all__ if issubclass(getattr(links, name), BaseOperatorLink)
+    }
+    assert present == set(INFO["extra-links"])
 
 
 def test_the_connection_form_has_every_field_and_hides_the_token() -> None:

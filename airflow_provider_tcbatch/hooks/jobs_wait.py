@@ -1,0 +1,190 @@
+"""Waiting for several jobs at once, or for instances of a task: for a trigger, and for a worker that waits itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_tcbatch.exceptions import ApiError, Throttled
+from airflow_provider_tcbatch.models.states import State
+from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
+from airflow_provider_tcbatch.policies.outcome import judge
+from airflow_provider_tcbatch.policies.pacing import pace
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.client.api import ApiClient
+    from airflow_provider_tcbatch.client.watcher import Watcher
+    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+
+__all__ = ["InstancesWait", "JobsEnd", "JobsWait", "has_ended"]
+
+#: Failed looks at the instances in a row before the wait ends with an error.
+_FAILURES = 5
+
+#: Most instances on one page of DescribeTask.
+_PAGE = 1000
+
+
+def has_ended(state: str, *, interrupted: bool) -> bool:
+    """Whether a job, or an instance, has ended.
+
+    :param interrupted: whether FAILED_INTERRUPTED is an end: nothing more happens by itself, but machines are kept.
+    """
+    outcome = judge(state)
+    return outcome.is_final and (interrupted or outcome.state != State.FAILED_INTERRUPTED)
+
+
+@dataclass(frozen=True)
+class JobsEnd:
+    """How a wait ended.
+
+    :param status: ``ended`` if all have; ``timeout``; ``error``.
+    :param states: the states that were read last, by job id or by index.
+    :param limit: the limit that was reached, for ``timeout``.
+    :param message: what went wrong, for ``error``.
+    """
+
+    status: str
+    states: dict[str, str] = field(default_factory=dict)
+    limit: Limit | None = None
+    message: str | None = None
+
+    def to_event(self) -> dict[str, Any]:
+        """The end as a trigger tells it."""
+        limit = self.limit and self.limit.value
+        return {"status": self.status, "states": self.states, "limit": limit, "message": self.message}
+
+
+class _Stop(Exception):
+    """One of the jobs ends the wait for all of them."""
+
+    def __init__(self, end: JobsEnd) -> None:
+        super().__init__(end.status)
+        self.end = end
+
+
+@dataclass
+class JobsWait:
+    """A wait for the end of several jobs; the first error ends it.
+
+    :param job_ids: the jobs.
+    :param poll_interval: longest time in seconds between two looks at a job while no events flow.
+    :param deadlines: when to give up.
+    :param interrupted: whether FAILED_INTERRUPTED is an end.
+    :param say: takes what the task's log shows: a format and its arguments.
+    """
+
+    job_ids: Sequence[str]
+    poll_interval: float = 30.0
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    interrupted: bool = True
+    say: Callable[..., None] = lambda *_: None
+
+    def __post_init__(self) -> None:
+        self._states: dict[str, str] = {}
+        self._ended = 0
+
+    async def run(self, watcher: Watcher, settings: ConnectionSettings) -> JobsEnd:
+        """Wait for the end.
+
+        :param watcher: a started watcher for the jobs' account and region.
+        :param settings: the connection.
+        """
+        waits = [asyncio.ensure_future(self._follow(watcher, job_id)) for job_id in self.job_ids]
+        try:
+            await asyncio.gather(*waits)
+        except _Stop as stop:
+            return stop.end
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        return JobsEnd("ended", self._states)
+
+    async def _follow(self, watcher: Watcher, job_id: str) -> None:
+        with watcher.subscribe(job_id, self.poll_interval) as subscription:
+            while True:
+                limit = self.deadlines.next(started=True)
+                snapshot = await subscription.next(None if limit is None else max(0.0, limit[0] - time.time()))
+                if snapshot is not None and snapshot.error is not None:
+                    raise _Stop(JobsEnd("error", self._states, message=str(snapshot.error)))
+                if snapshot is not None:
+                    self._states[job_id] = snapshot.state
+                    if has_ended(snapshot.state, interrupted=self.interrupted):
+                        self._ended += 1
+                        self.say("Job %s is %s (%d of %d)", job_id, snapshot.state, self._ended, len(self.job_ids))
+                        return
+                if (reached := self.deadlines.reached(time.time(), started=True)) is not None:
+                    raise _Stop(JobsEnd("timeout", self._states, limit=reached))
+
+
+@dataclass
+class InstancesWait:
+    """A wait for the end of instances of one task. No event is published for it by default, so it polls.
+
+    :param job_id: the job.
+    :param task_name: the task.
+    :param indexes: its instances.
+    :param poll_interval: longest time in seconds between two looks.
+    :param deadlines: when to give up.
+    """
+
+    job_id: str
+    task_name: str
+    indexes: Collection[int]
+    poll_interval: float = 30.0
+    deadlines: Deadlines = field(default_factory=Deadlines)
+
+    async def run(self, settings: ConnectionSettings) -> JobsEnd:
+        """Wait for the end.
+
+        :param settings: the connection.
+        """
+        api = settings.api_client()
+        try:
+            return await self._poll(api)
+        finally:
+            await api.aclose()
+
+    async def _poll(self, api: ApiClient) -> JobsEnd:
+        begun = time.time()
+        failures = 0
+        states: dict[str, str] = {}
+        while True:
+            try:
+                states = await self._unfinished(api)
+                failures = 0
+                if not states:
+                    return JobsEnd("ended")
+            except ApiError as error:
+                failures += not isinstance(error, Throttled)
+                if failures >= _FAILURES or not error.retryable:
+                    return JobsEnd("error", states, message=str(error))
+            now = time.time()
+            if (reached := self.deadlines.reached(now, started=True)) is not None:
+                return JobsEnd("timeout", states, limit=reached)
+            limit = self.deadlines.next(started=True)
+            pause = pace(now - begun, self.poll_interval)
+            await asyncio.sleep(pause if limit is None else min(pause, max(0.0, limit[0] - now)))
+
+    async def _unfinished(self, api: ApiClient) -> dict[str, str]:
+        """States of those of the instances that have not ended, by index."""
+        from airflow_provider_tcbatch.models.actions import DescribeTask
+
+        found: dict[str, str] = {}
+        offset = 0
+        while True:
+            # Not filtered by state: such a list would shrink, and move, between two of its pages.
+            page = await api.acall(
+                DescribeTask(job_id=self.job_id, task_name=self.task_name, offset=offset, limit=_PAGE)
+            )
+            for view in page.task_instance_set or ():
+                state = str(view.task_instance_state)
+                if view.task_instance_index in self.indexes and not has_ended(state, interrupted=False):
+                    found[str(view.task_instance_index)] = state
+            offset += _PAGE
+            if offset >= (page.task_instance_total_count or 0):
+                return found

@@ -1,0 +1,264 @@
+"""Operators that do something to jobs that are there already, and wait for what comes of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+import yaml
+
+from airflow_provider_tcbatch.exceptions import ExecutionTimeout, InvalidRequest, JobError, JobTimeout
+from airflow_provider_tcbatch.links import TCBatchJobLink
+from airflow_provider_tcbatch.operators.base import TCBatchOperator, default_deferrable, duration, permanent_errors
+from airflow_provider_tcbatch.operators.job_argument import known_later
+from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
+from airflow_provider_tcbatch.triggers.jobs import TCBatchJobsTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.sdk.definitions.xcom_arg import XComArg
+
+    from airflow_provider_tcbatch.models.actions import DescribeJobResult
+    from airflow_provider_tcbatch.models.views import JobView
+
+    #: Jobs by id as they were read last; ``None`` for one that does not exist.
+    Views: TypeAlias = dict[str, JobView | DescribeJobResult | None]
+
+__all__ = ["Waits", "WaitsForJobs", "several"]
+
+#: How often a wait goes on after an error.
+_WAIT_ERRORS = 3
+
+#: What Jinja makes of an XCom that is not there.
+_NOTHING = ("", "None")
+
+
+class Waits(TCBatchOperator):
+    """Base of operators that wait for what does not belong to them.
+
+    :param wait_for_completion: ``False`` to succeed as soon as the service has accepted the request, whatever
+        ``deferrable`` says.
+    :param deferrable: wait in the triggerer, without a worker; default is Airflow's ``[operators]
+        default_deferrable``.
+    :param poll_interval: longest time in seconds between two looks while no events flow.
+    :param timeout: seconds from the begin of the task after which the wait has to be over; ``None`` for ever.
+    """
+
+    operator_extra_links = (TCBatchJobLink(),)
+
+    def __init__(
+        self,
+        *,
+        wait_for_completion: bool = True,
+        deferrable: bool | None = None,
+        poll_interval: float | timedelta = 30.0,
+        timeout: float | timedelta | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.poll_interval = duration("poll_interval", poll_interval, self.task_id)
+        self.timeout = None if timeout is None else duration("timeout", timeout, self.task_id)
+
+    def show_link(self, context: Context, job_id: str) -> None:
+        context["ti"].xcom_push(key=TCBatchJobLink.key, value=self.hook.settings.job_url(job_id))
+
+    def deadlines(self, context: Context, since: float) -> Deadlines:
+        started = context["ti"].start_date
+        return Deadlines.of(
+            submitted_at=since,
+            try_started_at=None if started is None else started.timestamp(),
+            timeout=self.timeout,
+            # Airflow itself does not apply it to a task that is deferred.
+            execution_timeout=None if self.execution_timeout is None else self.execution_timeout.total_seconds(),
+        )
+
+    def errors_after(self, event: Mapping[str, Any], job_id: str) -> int:
+        """How often waiting has failed, after another time.
+
+        :raises JobError: if that is too often.
+        """
+        errors = int(event["errors"]) + 1
+        if errors > _WAIT_ERRORS:
+            raise JobError(f"Waiting failed {errors} times, the last time with: {event.get('message')}", job_id=job_id)
+        if event["status"] == "error":
+            self.log.warning("Waiting failed, but the service answers; going on. It was: %s", event.get("message"))
+        return errors
+
+    def give_up(self, limit: Limit, waiting: Mapping[str, object], job_id: str, words: str = "") -> NoReturn:
+        """Fail: a limit is reached.
+
+        :param waiting: states of what has not ended, by what it is called.
+        :param words: what becomes of it.
+        """
+        kind, length = (
+            (JobTimeout, f"timeout ({self.timeout or 0:.0f} s from the beginning of the task)")
+            if limit is Limit.TIMEOUT
+            else (ExecutionTimeout, f"execution_timeout ({self.execution_timeout} from the beginning of this try)")
+        )
+        names = [f"{name} ({state})" for name, state in waiting.items()]
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        raise kind(
+            f"{', '.join(names[:5])}{more}: did not end within {length}{words}. See "
+            f"{self.hook.settings.job_url(job_id)}",
+            job_id=job_id,
+        )
+
+
+class WaitsForJobs(Waits):
+    """Base of operators that take ids of jobs.
+
+    :param job_ids: the jobs: one id, several, or the output of other tasks. Nothing is done where it turns out to be
+        empty, or to be an XCom that is not there. (templated)
+    """
+
+    template_fields: Sequence[str] = ("job_ids", "tencentcloud_conn_id", "region")
+
+    def __init__(self, *, job_ids: str | Sequence[str] | XComArg, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.job_ids = job_ids
+        if not known_later(job_ids):
+            several("job_ids", [item for item in _listed(job_ids) if not known_later(item)], str, self.task_id)
+
+    # -- what an operator says -------------------------------------------------------------------------
+
+    #: Whether FAILED_INTERRUPTED is an end.
+    interrupted_ends: bool = True
+
+    #: Whether the trigger terminates the jobs when the user puts an end to the task.
+    cancels: bool = False
+
+    def begin(self, context: Context, job_ids: Sequence[str]) -> Views:
+        """Do what is to be done before the wait; the jobs as they are then."""
+        raise NotImplementedError
+
+    def finish(self, context: Context, views: Views) -> None:
+        """Do what is to be done after the wait, if there was one."""
+
+    def arm(self, context: Context, job_ids: Sequence[str]) -> None:
+        """From now on a killed worker can end the jobs, if that is wanted."""
+
+    def abandon(self, job_ids: Sequence[str]) -> str:
+        """A limit is reached: words for what becomes of the jobs."""
+        return ""
+
+    # -- a run -----------------------------------------------------------------------------------------
+
+    def execute(self, context: Context) -> list[str]:
+        """Begin, wait, finish; the ids of the jobs."""
+        since = time.time()
+        with permanent_errors():
+            job_ids = several("job_ids", self.job_ids, str, self.task_id)
+            if not job_ids:
+                self.log.warning("job_ids is empty: there is nothing to do")
+                return []
+            if len(job_ids) == 1:
+                self.show_link(context, job_ids[0])
+            views = self.begin(context, job_ids)
+            self.arm(context, job_ids)
+            return self._go_on(context, views, {"job_ids": job_ids, "since": since, "errors": 0})
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> list[str]:
+        """Go on after the triggerer has waited.
+
+        :param event: what :class:`~airflow_provider_tcbatch.triggers.jobs.TCBatchJobsTrigger` yielded.
+        """
+        with permanent_errors():
+            self.arm(context, event["job_ids"])
+            views, carried = self._look_again(event)
+            return self._go_on(context, views, carried)
+
+    def pending(self, views: Views) -> list[str]:
+        from airflow_provider_tcbatch.hooks.jobs_wait import has_ended
+
+        return [
+            job_id
+            for job_id, view in views.items()
+            if view is not None and not has_ended(str(view.job_state), interrupted=self.interrupted_ends)
+        ]
+
+    def _go_on(self, context: Context, views: Views, carried: Mapping[str, Any]) -> list[str]:
+        while self.wait_for_completion and (pending := self.pending(views)):
+            views, carried = self._look_again(self._wait(context, pending, carried))
+        states = {job_id: None if view is None else str(view.job_state) for job_id, view in views.items()}
+        context["ti"].xcom_push(key="tcbatch_states", value=states)
+        self.finish(context, views)
+        return list(views)
+
+    def _wait(self, context: Context, job_ids: Sequence[str], carried: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.log.info("Waiting for %d jobs: %s", len(job_ids), ", ".join(job_ids))
+        deadlines = self.deadlines(context, carried["since"])
+        if self.deferrable:
+            trigger = TCBatchJobsTrigger(
+                job_ids=job_ids,
+                tencentcloud_conn_id=self.tencentcloud_conn_id,
+                region=self.region,
+                poll_interval=self.poll_interval,
+                deadlines=deadlines.to_json(),
+                interrupted=self.interrupted_ends,
+                cancel_on_kill=self.cancels,
+                carried=carried,
+            )
+            self.defer(trigger=trigger, method_name="execute_complete")
+        from airflow_provider_tcbatch.hooks.jobs_wait import JobsWait
+        from airflow_provider_tcbatch.hooks.watching import wait_here
+
+        wait = JobsWait(
+            job_ids,
+            poll_interval=self.poll_interval,
+            deadlines=deadlines,
+            interrupted=self.interrupted_ends,
+            say=self.log.info,
+        )
+        return {**wait_here(self.hook.settings, wait).to_event(), **carried}
+
+    def _look_again(self, event: Mapping[str, Any]) -> tuple[Views, Mapping[str, Any]]:
+        """The wait is over: look at the jobs once, whatever has been heard."""
+        from airflow_provider_tcbatch.operators.ending import look
+
+        carried = {name: event[name] for name in ("job_ids", "since", "errors")}
+        views = look(self.hook, event["job_ids"])
+        if not (pending := self.pending(views)):
+            return views, carried
+        if event["status"] == "timeout":
+            states = {job_id: view.job_state for job_id in pending if (view := views[job_id]) is not None}
+            self.give_up(Limit(event["limit"]), states, pending[0], self.abandon(pending))
+        return views, {**carried, "errors": self.errors_after(event, pending[0])}
+
+
+def several(name: str, given: object, kind: type, task_id: str) -> list[Any]:
+    """What an argument names: one thing, or several, each once; also as text that Jinja made of a list.
+
+    :param name: the argument, for the message.
+    :param kind: ``str`` or ``int``.
+    :param task_id: the task, for the message.
+    :raises InvalidRequest: if it is neither.
+    """
+    items = _listed(given)
+    if kind is int:
+        items = [int(item) if isinstance(item, str) and item.strip().isdigit() else item for item in items]
+    for item in items:
+        wrong = type(item) is not kind  # a bool is an int, too
+        if wrong or (item < 0 if kind is int else not item):
+            wanted = "an id or a list of ids" if kind is str else "an index from 0, or a list of them"
+            raise InvalidRequest(f"Task {task_id!r}: {name} holds {item!r}; write {wanted}")
+    return list(dict.fromkeys(items))
+
+
+def _listed(given: object) -> list[Any]:
+    if isinstance(given, str):
+        text = given.strip()
+        if text in _NOTHING:
+            return []
+        if not text.startswith("["):
+            return [text]
+        try:
+            given = yaml.safe_load(text)
+        except yaml.YAMLError:
+            return [text]
+    if given is None:
+        return []
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, (bytes, Mapping)) else [given]

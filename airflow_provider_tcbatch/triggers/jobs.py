@@ -1,0 +1,194 @@
+"""Waiting for several jobs, or for instances of a task, without holding a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_tcbatch.triggers.job import KILL_SECONDS, put_to_an_end, settled
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.hooks.jobs_wait import JobsEnd
+
+__all__ = ["TCBatchJobsTrigger", "TCBatchTaskInstancesTrigger"]
+
+
+class _OneEvent(BaseTrigger):
+    """A trigger that yields exactly one event, for errors too, and never raises.
+
+    :param arguments: what makes it again in another process.
+    :param carried: handed on in the event.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any], carried: Mapping[str, Any] | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.carried = dict(carried or {})
+        self._arguments = {**arguments, "carried": self.carried}
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what makes this trigger again in another process."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", dict(self._arguments)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and say how it ended."""
+        started = time.monotonic()
+        try:
+            event = (await self._wait()).to_event()
+        except Exception as error:
+            self.log.exception("Waiting failed")
+            event = {"status": "error", "states": {}, "limit": None, "message": f"{type(error).__name__}: {error}"}
+        await settled(self, started)
+        yield TriggerEvent({**event, **self.carried})  # type: ignore[no-untyped-call]
+
+    async def _wait(self) -> JobsEnd:
+        raise NotImplementedError
+
+
+class TCBatchJobsTrigger(_OneEvent):
+    """Wait until all of some jobs have ended; all triggers of a triggerer that use one account share one watcher.
+
+    It yields exactly one event, a dictionary:
+
+    - ``status``: ``ended`` if all jobs have; ``timeout``; ``error`` as soon as one of them can't be watched
+    - ``states``: the states that were read last, by job id
+    - ``limit``: ``timeout`` or ``execution_timeout``, whichever was reached
+    - ``message``: what went wrong, for ``error``
+    - and what is in ``carried``
+
+    :param job_ids: the jobs.
+    :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``.
+    :param region: region; default is the connection's.
+    :param poll_interval: longest time in seconds between two looks at a job while no events flow.
+    :param deadlines: unix seconds at which to give up, by limit; see :class:`~.policies.deadline.Deadlines`.
+    :param interrupted: whether FAILED_INTERRUPTED is an end: nothing more happens by itself, but machines are kept.
+    :param cancel_on_kill: terminate the jobs when the user marks the waiting task as failed, succeeded or skipped
+        (Airflow 3.3 and later tell the trigger).
+    :param carried: handed on in the event.
+    """
+
+    def __init__(
+        self,
+        *,
+        job_ids: Sequence[str],
+        tencentcloud_conn_id: str = "tencentcloud_default",
+        region: str | None = None,
+        poll_interval: float = 30.0,
+        deadlines: Mapping[str, float] | None = None,
+        interrupted: bool = True,
+        cancel_on_kill: bool = False,
+        carried: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.job_ids = list(job_ids)
+        self.tencentcloud_conn_id = tencentcloud_conn_id
+        self.region = region
+        self.poll_interval = poll_interval
+        self.deadlines = dict(deadlines or {})
+        self.interrupted = interrupted
+        self.cancel_on_kill = cancel_on_kill
+        arguments = {
+            "job_ids": self.job_ids,
+            "tencentcloud_conn_id": tencentcloud_conn_id,
+            "region": region,
+            "poll_interval": poll_interval,
+            "deadlines": self.deadlines,
+            "interrupted": interrupted,
+            "cancel_on_kill": cancel_on_kill,
+        }
+        super().__init__(arguments, carried)
+
+    async def on_kill(self) -> None:
+        """Terminate the jobs if the user has put an end to the task. Airflow gives this 30 seconds."""
+        if not self.cancel_on_kill or not await put_to_an_end(self, ", ".join(self.job_ids)):
+            return
+        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
+        from airflow_provider_tcbatch.hooks.watching import terminate
+
+        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
+        endings = [terminate(settings, job_id, patience=KILL_SECONDS) for job_id in self.job_ids]
+        for job_id, result in zip(self.job_ids, await asyncio.gather(*endings, return_exceptions=True), strict=True):
+            if result is not None:
+                self.log.warning("Job %s could not be terminated, it may still be running: %s", job_id, result)
+
+    async def _wait(self) -> JobsEnd:
+        # Imported here: a DAG file that names this trigger should not pay for its clients.
+        from airflow_provider_tcbatch.hooks.jobs_wait import JobsWait
+        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
+        from airflow_provider_tcbatch.hooks.watching import job_watcher
+        from airflow_provider_tcbatch.policies.deadline import Deadlines
+
+        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
+        wait = JobsWait(
+            self.job_ids,
+            poll_interval=self.poll_interval,
+            deadlines=Deadlines.from_json(self.deadlines),
+            interrupted=self.interrupted,
+            say=self.log.info,
+        )
+        async with job_watcher(settings) as watcher:
+            return await wait.run(watcher, settings)
+
+
+class TCBatchTaskInstancesTrigger(_OneEvent):
+    """Wait until instances of a task have ended.
+
+    It yields exactly one event, as :class:`TCBatchJobsTrigger` does; ``states`` holds the instances that have not
+    ended, by index.
+
+    :param job_id: the job.
+    :param task_name: the task.
+    :param indexes: its instances.
+    :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``.
+    :param region: region; default is the connection's.
+    :param poll_interval: longest time in seconds between two looks.
+    :param deadlines: unix seconds at which to give up, by limit; see :class:`~.policies.deadline.Deadlines`.
+    :param carried: handed on in the event.
+    """
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        task_name: str,
+        indexes: Sequence[int],
+        tencentcloud_conn_id: str = "tencentcloud_default",
+        region: str | None = None,
+        poll_interval: float = 30.0,
+        deadlines: Mapping[str, float] | None = None,
+        carried: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.job_id = job_id
+        self.task_name = task_name
+        self.indexes = list(indexes)
+        self.tencentcloud_conn_id = tencentcloud_conn_id
+        self.region = region
+        self.poll_interval = poll_interval
+        self.deadlines = dict(deadlines or {})
+        arguments = {
+            "job_id": job_id,
+            "task_name": task_name,
+            "indexes": self.indexes,
+            "tencentcloud_conn_id": tencentcloud_conn_id,
+            "region": region,
+            "poll_interval": poll_interval,
+            "deadlines": self.deadlines,
+        }
+        super().__init__(arguments, carried)
+
+    async def _wait(self) -> JobsEnd:
+        from airflow_provider_tcbatch.hooks.jobs_wait import InstancesWait
+        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
+        from airflow_provider_tcbatch.policies.deadline import Deadlines
+
+        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
+        wait = InstancesWait(
+            self.job_id,
+            self.task_name,
+            set(self.indexes),
+            poll_interval=self.poll_interval,
+            deadlines=Deadlines.from_json(self.deadlines),
+        )
+        return await wait.run(settings)
