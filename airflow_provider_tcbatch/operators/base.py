@@ -9,14 +9,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, PermissionDenied
 
 if TYPE_CHECKING:
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
     from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+else:
+    try:
+        from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+    except ImportError:  # Airflow 3.1
+        from airflow.exceptions import AirflowFailException, AirflowSkipException
 
 __all__ = [
+    "AirflowFailException",
+    "AirflowSkipException",
     "PermanentInvalidRequest",
     "PermanentPermissionDenied",
     "TCBatchOperator",

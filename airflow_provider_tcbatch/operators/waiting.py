@@ -8,8 +8,6 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.sdk.exceptions import AirflowSkipException
-
 from airflow_provider_tcbatch.exceptions import (
     ExecutionTimeout,
     InvalidRequest,
@@ -20,7 +18,12 @@ from airflow_provider_tcbatch.exceptions import (
     QueueTimeout,
     TCBatchError,
 )
-from airflow_provider_tcbatch.operators.base import TCBatchOperator, default_deferrable, duration
+from airflow_provider_tcbatch.operators.base import (
+    AirflowSkipException,
+    TCBatchOperator,
+    default_deferrable,
+    duration,
+)
 from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
 from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, Verdict, judge
 from airflow_provider_tcbatch.policies.submission import Ending

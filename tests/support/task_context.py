@@ -7,7 +7,17 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+else:
+    try:
+        from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+    except ImportError:  # Airflow 3.1
+        from airflow.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+
+__all__ = ["AirflowFailException", "AirflowSkipException", "Replaced", "Store", "Task", "TaskDeferred", "TaskInstance"]
 
 
 class Replaced(RuntimeError):

@@ -27,9 +27,9 @@ def job(command: str, instances: int = 1, **env: str) -> dict[str, Any]:
     }
 
 
-def gated(**env: str) -> dict[str, Any]:
+def gated() -> dict[str, Any]:
     """A job that runs until its file is there."""
-    return job('until [ -e "$GATE" ]; do sleep 0.1; done', GATE="{{ params.gate }}", **env)
+    return job('until [ -e "$GATE" ]; do sleep 0.1; done', GATE="{{ params.gate }}")
 
 
 RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=1), "poll_interval": 1}

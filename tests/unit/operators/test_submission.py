@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.api import ApiClient
@@ -20,7 +19,7 @@ from airflow_provider_tcbatch.operators.base import PermanentInvalidRequest, Per
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from airflow_provider_tcbatch.policies.marking import OWNER_TAG
 from airflow_provider_tcbatch.triggers.job import TCBatchQuotaTrigger
-from tests.support.task_context import Replaced, Task
+from tests.support.task_context import AirflowSkipException, Replaced, Task, TaskDeferred
 from tests.unit.conftest import job
 
 

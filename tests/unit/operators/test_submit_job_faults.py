@@ -8,13 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
-from tests.support.task_context import Task
+from tests.support.task_context import Task, TaskDeferred
 from tests.unit.conftest import job
 
 

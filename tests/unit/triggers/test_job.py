@@ -34,7 +34,8 @@ async def test_it_says_how_a_job_ended(connection: str, command: str, state: str
 
 async def test_it_gives_up_at_its_deadline(connection: str) -> None:
     job_id = TCBatchHook(connection).submit_job(job("sleep 30"))
-    event = await only_event(TCBatchJobTrigger(job_id=job_id, poll_interval=0.1, deadlines={"timeout": time.time() + 2.5}))
+    limits = {"timeout": time.time() + 2.5}
+    event = await only_event(TCBatchJobTrigger(job_id=job_id, poll_interval=0.1, deadlines=limits))
     assert (event["status"], event["limit"]) == ("timeout", "timeout")
     assert event["state"] in ("SUBMITTED", "RUNNABLE", "STARTING", "RUNNING")
     TCBatchHook(connection).terminate_job(job_id)
