@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_tcbatch.client import log_stream
+from airflow_provider_tcbatch.client.log_cursor import BEGINNING_LOST
 from airflow_provider_tcbatch.client.log_stream import LogStream
-from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound
+from airflow_provider_tcbatch.exceptions import InfrastructureError, InvalidRequest, NotFound
 from airflow_provider_tcbatch.models.actions import DescribeJob, DescribeTask, DescribeTaskLogs
 
 
@@ -237,11 +238,56 @@ async def test_an_instance_without_a_log_does_not_hide_the_others(caplog: pytest
 
 async def test_an_instance_that_never_ran_takes_no_place() -> None:
     service, shown = Service(main=3), Shown()
-    service.end("main", 0, 1, state="FAILED")
     service.begin("main", 2)
+    service.end("main", 0, 1, state="FAILED")
+    service.end("main", 2)
     stream = streaming(service, shown, instances=1)
     await stream.turn()
     assert shown.indexes == [2]
+
+
+async def test_a_large_task_costs_less_while_there_is_no_room() -> None:
+    service, shown = Service(main=10_000), Shown()
+    service.begin("main", *range(50))
+    stream = streaming(service, shown)
+    await stream.turn()
+    service.calls.clear()
+    await stream.turn()
+    assert service.calls == {"DescribeTask": 1, "DescribeTaskLogs": 1}
+
+
+async def test_what_one_output_tells_of_previews_holds_for_all() -> None:
+    service, shown = Service(main=2), Shown()
+    lines = "".join(f"{number:04d}\n" for number in range(1000))
+    service.begin("main", 0, output=lines[:2000])
+    stream = streaming(service, shown)
+    await stream.turn()
+    service.output["main", 0] = lines[1000:3048]
+    await stream.turn()
+    assert [line for *_, line in shown] == lines[:3048].split("\n")[:-1]
+
+    shown.clear()
+    service.begin("main", 1, output=lines[1001:3049])
+    await stream.turn()
+    assert [line for *_, line in shown] == [BEGINNING_LOST, *lines[1005:3049].split("\n")[:-1]]
+
+
+async def test_the_end_finds_instances_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_stream, "_AGAIN", 0.0)
+    service, shown = Service(main=3), Shown()
+    service.begin("main", *range(3))
+    service.end("main", *range(3))
+    logs = service._DescribeTaskLogs
+
+    def later(action: DescribeTaskLogs) -> dict[str, Any]:
+        if service.calls["DescribeTaskLogs"] < 5:
+            raise InfrastructureError("down", code="InternalError", action="DescribeTaskLogs", retryable=True)
+        return logs(action)
+
+    monkeypatch.setattr(service, "_DescribeTaskLogs", later)
+    await asyncio.wait_for(streaming(service, shown).finish(patience=60), 5)
+    assert shown.indexes == [0, 1, 2]
+    assert service.calls == {"DescribeJob": 1, "DescribeTask": 1, "DescribeTaskLogs": 5}
 
 
 async def test_a_new_run_is_told_by_its_time() -> None:
