@@ -195,7 +195,13 @@ def test_what_the_user_wrote_is_never_lost(
     assert {k: v for k, v in result.items() if k not in rest} == {k: v for k, v in job.items() if k not in rest}
 
 
+def tagged(number: int) -> dict[str, Any]:
+    return {"Tasks": [{}], "Tags": [{"Key": f"key-{index}", "Value": "x"} for index in range(number)]}
+
+
 @given(JOBS, owners(ORDINARY), TOKENS, st.sampled_from(Mark))
+@example(tagged(9), Owner("a", "b", "c", "d"), "0" * 32, Mark.TAG)
+@example(tagged(10), Owner("a", "b", "c", "d"), "0" * 32, Mark.TAG)
 def test_the_owner_stands_in_a_tag_where_there_is_room_for_it(
     job: dict[str, Any], owner: Owner, token: str, mark: Mark
 ) -> None:
