@@ -283,6 +283,9 @@ class Settings(BaseModel):
     describe_jobs_unknown: Literal["omit", "error"] = Field(
         "omit", description="Unknown ids in DescribeJobs are left out, or refused with ResourceNotFound.Job."
     )
+    retry_jobs_seconds: NonNegativeFloat = Field(
+        0.0, description="How long a job still reads FAILED after RetryJobs has accepted it."
+    )
     retry_jobs_atomic: bool = Field(
         True,
         description="RetryJobs with a job that cannot be retried: none is, or those that can are and the call is "

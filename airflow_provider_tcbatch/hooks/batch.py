@@ -12,6 +12,7 @@ from airflow_provider_tcbatch.exceptions import ApiError, NotFound, ResourceBusy
 from airflow_provider_tcbatch.hooks.batch_base import PAGE, Filters, filters_of, portions
 from airflow_provider_tcbatch.hooks.batch_envs import ComputeEnvMethods
 from airflow_provider_tcbatch.hooks.batch_templates import TaskTemplateMethods
+from airflow_provider_tcbatch.hooks.job_wait import counts_of
 from airflow_provider_tcbatch.models.actions import (
     DeleteJob,
     DescribeJob,
@@ -36,7 +37,7 @@ from airflow_provider_tcbatch.policies.outcome import judge
 from airflow_provider_tcbatch.policies.pacing import pace
 from airflow_provider_tcbatch.policies.report import SHOWN, FailedInstance, failure_report
 
-__all__ = ["TCBatchHook"]
+__all__ = ["UNKNOWN_SECONDS", "TCBatchHook", "has_machines"]
 
 #: A job that was just submitted may be unknown to the Describe actions for a moment.
 UNKNOWN_SECONDS = 30.0
@@ -45,6 +46,18 @@ _UNFINISHED = tuple(state.value for state in State if not state.is_terminal)
 
 #: States of a task of which no instance has failed. (One that still runs may have some already.)
 _UNHARMED = (State.SUCCEED.value, State.SUBMITTED.value, State.PENDING.value)
+
+
+def has_machines(view: DescribeJobResult) -> bool:
+    """Whether a job may still use machines although its state is final.
+
+    FAILED_INTERRUPTED keeps them until it is terminated. And whether a job is FAILED at its first failed instance or at
+    its last one is not documented.
+    """
+    counts = counts_of(view)
+    return view.job_state == State.FAILED_INTERRUPTED or (
+        view.job_state == State.FAILED and counts is not None and counts.active > 0
+    )
 
 
 class TCBatchHook(ComputeEnvMethods, TaskTemplateMethods):
@@ -152,8 +165,7 @@ class TCBatchHook(ComputeEnvMethods, TaskTemplateMethods):
             late = time.monotonic() - begun >= patience
             try:
                 view = self.describe_job(job_id)
-                outcome = judge(view.job_state)
-                if outcome.is_final and (outcome.state != State.FAILED_INTERRUPTED or (asked and late)):
+                if judge(view.job_state).is_final and (not has_machines(view) or (asked and late)):
                     return view
                 if not asked or not (view.next_action or late):
                     self.api.call(TerminateJob(job_id=job_id), attempts=1)

@@ -41,7 +41,8 @@ def counts_of(view: DescribeJobResult) -> Counts | None:
     if metrics is None or not metrics.total:
         return None
     ended = metrics.succeed_count + metrics.failed
-    return Counts(metrics.total, metrics.succeed_count, metrics.failed, metrics.running_count + ended)
+    active = metrics.starting_count + metrics.running_count + metrics.failed_interrupted_count
+    return Counts(metrics.total, metrics.succeed_count, metrics.failed, metrics.running_count + ended, active)
 
 
 @dataclass(frozen=True)

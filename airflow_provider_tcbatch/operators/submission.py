@@ -22,10 +22,9 @@ from airflow_provider_tcbatch.exceptions import (
     TCBatchError,
     Throttled,
 )
-from airflow_provider_tcbatch.hooks.batch import UNKNOWN_SECONDS
+from airflow_provider_tcbatch.hooks.batch import UNKNOWN_SECONDS, has_machines
 from airflow_provider_tcbatch.hooks.job_wait import counts_of
 from airflow_provider_tcbatch.models.job import Job
-from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.models.wire import to_wire_form
 from airflow_provider_tcbatch.operators.repair import run_again
 from airflow_provider_tcbatch.policies.marking import GENERATION_VARIABLE, OWNER_TAG, Mark, Owner, generation_of, marked
@@ -208,7 +207,7 @@ class Submission:
         return JobNow(
             outcome.verdict,
             terminating=bool(view.next_action),
-            must_be_ended=outcome.early or outcome.state == State.FAILED_INTERRUPTED,
+            must_be_ended=outcome.early or has_machines(view),
         )
 
     # -- carrying out --------------------------------------------------------------------------------

@@ -202,7 +202,7 @@ class WaitsForJob(TCBatchOperator):
             return self.wait(context, job_id, event.get("submitted_at"), errors=errors)
         heard = event.get("source") if event["status"] == "ended" else "last look"
         self.log.info("Job %s is %s (heard by %s)", job_id, view.job_state, heard)
-        if outcome.early:
+        if outcome.early or (outcome.verdict is Verdict.FAILURE and self._still_runs(view)):
             view = self._end_early(context, view)
         self._push_timeline(context, event, resumed_at)
         return self.finish(context, view, outcome.verdict, streamed=bool(event.get("streamed")))
@@ -323,10 +323,17 @@ class WaitsForJob(TCBatchOperator):
             return view, f"its termination was asked for, but it is still {view.job_state}"
         return view, "it was terminated"
 
+    @staticmethod
+    def _still_runs(view: DescribeJobResult) -> bool:
+        """Whether instances of a FAILED job go on. (One that was interrupted on purpose keeps its machines.)"""
+        from airflow_provider_tcbatch.hooks.batch import has_machines
+
+        return str(view.job_state) == "FAILED" and has_machines(view)
+
     def _end_early(self, context: Context, view: DescribeJobResult) -> DescribeJobResult:
-        """``fail_fast``: the job can't succeed any more."""
-        self.log.info("Job %s can't succeed any more (fail_fast): ending it", view.job_id)
-        ended, words = self._end_job(context, view.job_id, "fail_fast")
+        """The job can't succeed any more, but instances of it run."""
+        self.log.info("Job %s can't succeed any more, but still runs: ending it", view.job_id)
+        ended, words = self._end_job(context, view.job_id, "fail_fast" if self.fail_fast else "failed")
         self.log.info("Job %s: %s", view.job_id, words)
         return ended or view
 

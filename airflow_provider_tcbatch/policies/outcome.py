@@ -31,12 +31,14 @@ class Counts:
     :param succeeded: those that ended well.
     :param failed: those that ended badly.
     :param started: those that have begun to run, the ended ones included.
+    :param active: those that use a machine now.
     """
 
     total: int
     succeeded: int
     failed: int
     started: int
+    active: int = 0
 
     @property
     def done(self) -> int:

@@ -254,7 +254,7 @@ def retry_jobs(core: Core, params: Params) -> Params:
                 raise
             refusal = refusal or error
     for job in jobs:
-        scheduler.retry_job(core, job)
+        scheduler.accept_retry(core, job)
     if refusal is not None:
         raise refusal
     return {}
@@ -264,7 +264,7 @@ def _find_failed_job(core: Core, job_id: str) -> Job:
     job = find_job(core, job_id)
     if job.state != FAILED:
         raise ApiError("UnsupportedOperation", f"The job {job.job_id} is {job.state}, only FAILED jobs are retried.")
-    if any(not task.over and not task.stranded for task in job.tasks.values()):
+    if job.retrying or any(not task.over and not task.stranded for task in job.tasks.values()):
         raise ApiError("UnsupportedOperation", f"Instances of the job {job.job_id} are still running.")
     return job
 

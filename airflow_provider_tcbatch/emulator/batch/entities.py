@@ -146,6 +146,8 @@ class Job:
     #: Set once the state is final.
     ended: Latch = field(default_factory=Latch)
     terminator: asyncio.Task[None] | None = None
+    #: Whether RetryJobs has been accepted and not taken effect yet.
+    retrying: bool = False
     #: Whether TerminateJob has taken effect.
     terminated: bool = False
     #: Whether a failure has stopped the others, which happens once.

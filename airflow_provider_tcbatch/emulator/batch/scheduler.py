@@ -264,6 +264,22 @@ async def _terminate_job(core: Core, job: Job) -> None:
         job.next_action = ""
 
 
+def accept_retry(core: Core, job: Job) -> None:
+    """RetryJobs is asynchronous: with ``retry_jobs_seconds`` the job reads FAILED for a while."""
+    if core.settings.retry_jobs_seconds > 0:
+        job.retrying = True
+        core.spawn(_retry_later(core, job), f"retry of {job.job_id}")
+    else:
+        retry_job(core, job)
+
+
+async def _retry_later(core: Core, job: Job) -> None:
+    await core.sleep(core.settings.retry_jobs_seconds)
+    job.retrying = False
+    if job.job_id in core.jobs:
+        retry_job(core, job)
+
+
 def retry_job(core: Core, job: Job) -> None:
     """Run the failed instances of a FAILED job again, as if for the first time."""
     job.state_reason, job.next_action, job.ended_at = "", "", None

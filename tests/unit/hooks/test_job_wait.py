@@ -469,9 +469,9 @@ async def test_without_fail_fast_a_hint_costs_no_count(api: ApiClient, hook: TCB
         ({"SubmittedCount": 4}, Counts(4, 0, 0, 0)),
         (
             {"RunnableCount": 1, "StartingCount": 2, "RunningCount": 3, "SucceedCount": 4, "FailedCount": 5},
-            Counts(15, 4, 5, 12),
+            Counts(15, 4, 5, 12, 5),
         ),
-        ({"FailedCount": 1, "FailedInterruptedCount": 2}, Counts(3, 0, 3, 3)),
+        ({"FailedCount": 1, "FailedInterruptedCount": 2}, Counts(3, 0, 3, 3, 2)),
     ],
 )
 def test_instances_are_counted_as_the_service_shows_them(metrics: Any, expected: Counts | None) -> None:

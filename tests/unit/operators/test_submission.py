@@ -309,7 +309,12 @@ def test_without_a_store_every_try_has_its_own_job_and_a_warning_says_so(
 # -- repair ----------------------------------------------------------------------------------------------
 
 
-def test_a_repair_runs_only_the_failed_instances_again(task: Task, emulator: Emulator, tmp_path: Path) -> None:
+@pytest.mark.parametrize("delay", [0.0, 1.0])
+def test_a_repair_runs_only_the_failed_instances_again(
+    task: Task, emulator: Emulator, tmp_path: Path, delay: float
+) -> None:
+    """RetryJobs is asynchronous: the job may read FAILED for a while, which must not be taken for its end."""
+    emulator.configure(retry_jobs_seconds=delay)
     runs = tmp_path / "runs"
     flag = tmp_path / "flag"
     command = f"echo $BATCH_TASK_INSTANCE_INDEX >> {runs}; [ $BATCH_TASK_INSTANCE_INDEX != 1 ] || [ -e {flag} ]"
@@ -325,6 +330,19 @@ def test_a_repair_runs_only_the_failed_instances_again(task: Task, emulator: Emu
     assert finish(operator, context, emulator, first) == first
     assert sorted(runs.read_text().split()) == ["0", "1", "1", "2"]
     assert len(task.record["repairs"]) == 1
+
+
+def test_a_failed_job_whose_instances_go_on_is_ended(task: Task, emulator: Emulator, gate: Path) -> None:
+    """Whether a job is FAILED at its first failed instance, or when all have ended, is not documented."""
+    emulator.configure(task_failure="at_once", job_failure="at_once")
+    context = task.next_try()
+    operator = submit(f"[ $BATCH_TASK_INSTANCE_INDEX != 1 ] || exit 5; {until(gate)}", instances=3)
+    job_id = deferred(operator, context)
+    with pytest.raises(e.JobFailed, match="exit code 5"):
+        finish(operator, context, emulator, job_id)
+    metrics = TCBatchHook().describe_job(job_id).task_instance_metrics
+    assert metrics is not None
+    assert (metrics.running_count, metrics.failed_count) == (0, 3)
 
 
 def test_a_job_that_was_edited_is_not_repaired(task: Task, emulator: Emulator) -> None:

@@ -21,6 +21,7 @@ from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.models.actions import DescribeJobResult, SubmitJob
 from airflow_provider_tcbatch.models.job import Job
 from airflow_provider_tcbatch.models.views import JobView
+from airflow_provider_tcbatch.operators import repair
 from airflow_provider_tcbatch.operators import submission as module
 from airflow_provider_tcbatch.operators.records import StoredRecords
 from airflow_provider_tcbatch.operators.submission import JobSpec, Settled, Submission
@@ -134,17 +135,26 @@ class Service:
         made = self.jobs.get(job_id)
         if made is None:
             raise e.NotFound("no such job", code="ResourceNotFound.Job")
+        self._read(made)
+        return DescribeJobResult.parse({**self._view(made), "NextAction": "TERMINATING" if made.dying else ""})
+
+    def describe_jobs(
+        self, job_ids: list[str] | None = None, filters: dict[str, list[str]] | None = None
+    ) -> Iterator[JobView]:
+        self.step()
+        for made in list(self.jobs.values()):
+            wanted = made.job_id in (job_ids or ()) or made.request.job.job_name in (filters or {}).get("job-name", ())
+            if wanted:
+                self._read(made)
+                yield JobView.parse(self._view(made))
+
+    @staticmethod
+    def _read(made: Made) -> None:
+        """RetryJobs takes effect after some looks."""
         if made.fail_reads:
             made.fail_reads -= 1
             if not made.fail_reads:
                 made.state, made.end_time = "RUNNING", None
-        return DescribeJobResult.parse({**self._view(made), "NextAction": "TERMINATING" if made.dying else ""})
-
-    def describe_jobs(self, filters: dict[str, list[str]]) -> Iterator[JobView]:
-        self.step()
-        for made in list(self.jobs.values()):
-            if made.request.job.job_name in filters["job-name"]:
-                yield JobView.parse(self._view(made))
 
     def describe_job_submit_info(self, job_id: str) -> Any:
         self.step()
@@ -194,12 +204,12 @@ class Histories(RuleBasedStateMachine):
         self.edited = 0
         self.tries, self.retries, self.max_tries = 0, 2, 2
         self.before = module.time
-        module.time = self.clock  # type: ignore[assignment]
+        module.time = repair.time = self.clock  # type: ignore[assignment]
         logging.getLogger(module.__name__).disabled = True
 
     def teardown(self) -> None:
         if hasattr(self, "before"):
-            module.time = self.before
+            module.time = repair.time = self.before
             logging.getLogger(module.__name__).disabled = False
 
     # -- one try

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,14 +36,6 @@ def job(command, instances=1):
 with DAG("{name}", schedule=None) as dag:
     TCBatchSubmitJobOperator(task_id="submit", job=job({command!r}), poll_interval=1, **{options!r})
 """
-
-
-@pytest.fixture(scope="session")
-def airflow_home() -> Path:
-    home = Path(os.environ["AIRFLOW_HOME"])
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=180)
-    (home / "dags").mkdir(exist_ok=True)
-    return home
 
 
 class Run:
@@ -147,3 +136,40 @@ def test_a_timeout_terminates_the_job(
     assert result.state == "failed"
     assert emulator.wait_job(result.xcom("job_id")) == "FAILED"
     assert "did not end within timeout (3 s from its submission)" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["blocking", "deferred"])
+def test_output_is_streamed_while_the_job_runs_each_line_once(
+    run: Callable[..., Run],
+    deferrable: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from airflow_provider_tcbatch.hooks import job_wait
+
+    monkeypatch.setattr(job_wait, "_STREAM_SECONDS", 0.5)
+    seen: list[str] = []
+    gate = tmp_path / "gate"
+    real = job_wait.JobWait.__post_init__
+
+    def watched(self: job_wait.JobWait) -> None:
+        say = self.say
+
+        def note(text: str, *values: object) -> None:
+            seen.append(text % values)
+            say(text, *values)
+            if "first part" in seen[-1]:
+                gate.touch()  # the job goes on once its first line has been shown
+
+        self.say = note
+        real(self)
+
+    monkeypatch.setattr(job_wait.JobWait, "__post_init__", watched)
+    command = f"echo first part; until [ -e {gate} ]; do sleep 0.1; done; echo second part; echo a word >&2; exit 4"
+    result = run(f"streamed_{deferrable}", command, deferrable=deferrable, stream_logs=True)
+    assert result.state == "failed"
+    out = capfd.readouterr().out
+    for line in ("[main 0 stdout] first part", "[main 0 stdout] second part", "[main 0 stderr] a word"):
+        assert out.count(line) == 1, line
+    assert seen.index("[main 0 stdout] first part") < seen.index(f"Job {result.xcom('job_id')} is FAILED")
