@@ -117,7 +117,7 @@ class WaitsForJob(TCBatchOperator):
         return self._kept
 
     def arm(self, context: Context, job_id: str) -> None:
-        """From now on a killed worker can end the job. Client and keys are there: none are read while it dies."""
+        """From now on a killed worker can end the job. Client and keys are there: none are made while it dies."""
         if not self.cancel_on_kill:
             return
         from airflow_provider_tcbatch.operators.airflow_context import owner_of
@@ -125,29 +125,42 @@ class WaitsForJob(TCBatchOperator):
 
         ti = context["ti"]
         self._kill_switch = KillSwitch(self.hook, job_id, owner_of(context), str(ti.id), self.records(context))
-        _ = self.hook.api
+        self.hook.api.credentials.get()
 
-    def deadlines(self, context: Context, since: float | None) -> Deadlines:
+    def deadlines(self, context: Context, since: float | None, *, queued: bool = True) -> Deadlines:
+        """When to give up.
+
+        :param since: unix seconds from which ``timeout`` and ``queue_timeout`` count.
+        :param queued: whether nothing of the job is known to have started.
+        """
         started = context["ti"].start_date
         return Deadlines.of(
             submitted_at=since,
             try_started_at=None if started is None else started.timestamp(),
             timeout=self.timeout,
-            queue_timeout=self.queue_timeout,
+            queue_timeout=self.queue_timeout if queued else None,
             # Airflow itself does not apply it to a task that is deferred.
             execution_timeout=None if self.execution_timeout is None else self.execution_timeout.total_seconds(),
         )
 
     def wait(
-        self, context: Context, job_id: str, since: float | None, *, errors: int = 0, progress: bool = True
+        self,
+        context: Context,
+        job_id: str,
+        since: float | None,
+        *,
+        errors: int = 0,
+        progress: bool = True,
+        queued: bool = True,
     ) -> str | None:
         """Wait for the job, and do what follows from its end.
 
         :param since: unix seconds from which ``timeout`` and ``queue_timeout`` count.
         :param errors: how often waiting has failed so far.
         :param progress: whether there are instances to count.
+        :param queued: whether nothing of the job is known to have started.
         """
-        deadlines = self.deadlines(context, since)
+        deadlines = self.deadlines(context, since, queued=queued)
         stream = self.log_instances if self.stream_logs else 0
         if self.deferrable:
             trigger = TCBatchJobTrigger(
@@ -190,16 +203,23 @@ class WaitsForJob(TCBatchOperator):
         view = self._look(event)
         if view is None:
             return self._trust(context, event)
-        outcome = judge(view.job_state, counts_of(view), self._policy)
+        counts = counts_of(view)
+        outcome = judge(view.job_state, counts, self._policy)
+        queued = str(view.job_state) != "RUNNING" and not (counts is not None and counts.started)
         if not outcome.is_final and event["status"] == "timeout":
-            self._give_up(context, view, Limit(event["limit"]))
+            limit = Limit(event["limit"])
+            if limit is Limit.QUEUE_TIMEOUT and not queued:
+                # It has started since the triggerer looked.
+                errors = int(event.get("errors") or 0)
+                return self.wait(context, job_id, event.get("submitted_at"), errors=errors, queued=False)
+            self._give_up(context, view, limit)
         if not outcome.is_final:
             errors = int(event.get("errors") or 0) + 1
             if errors > _WAIT_ERRORS:
                 self._lose_sight(context, view, errors, str(event.get("message")))
             if event["status"] == "error":
                 self.log.warning("Waiting failed, but the service answers; going on. It was: %s", event.get("message"))
-            return self.wait(context, job_id, event.get("submitted_at"), errors=errors)
+            return self.wait(context, job_id, event.get("submitted_at"), errors=errors, queued=queued)
         heard = event.get("source") if event["status"] == "ended" else "last look"
         self.log.info("Job %s is %s (heard by %s)", job_id, view.job_state, heard)
         if outcome.early or (outcome.verdict is Verdict.FAILURE and self._still_runs(view)):

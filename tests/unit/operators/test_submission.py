@@ -532,6 +532,28 @@ def test_a_job_that_has_started_is_not_given_up_by_queue_timeout(task: Task, emu
     assert operator.execute(task.next_try())
 
 
+def test_a_job_that_starts_while_the_task_is_resumed_is_waited_for(task: Task, emulator: Emulator, gate: Path) -> None:
+    """The triggerer saw it queued at its last look; the worker looks again some seconds later."""
+    context = task.next_try()
+    operator = submit(until(gate), queue_timeout=60.0, timeout=3600)
+    job_id = deferred(operator, context)
+    for view in TCBatchHook().wait(job_id, poll_interval=0.1):
+        if str(view.job_state) == "RUNNING":
+            break
+    seen = {
+        "status": "timeout",
+        "limit": "queue_timeout",
+        "job_id": job_id,
+        "submitted_at": time.time() - 61,
+        "errors": 2,
+    }
+    with pytest.raises(TaskDeferred) as raised:
+        operator.execute_complete(context, seen)
+    assert set(raised.value.trigger.deadlines) == {"timeout"}
+    assert raised.value.trigger.errors == 2
+    assert state(job_id) == "RUNNING"
+
+
 # -- machines --------------------------------------------------------------------------------------------
 
 
