@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +21,15 @@ def connection(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
     """Id of a connection to the emulator."""
     monkeypatch.setenv("AIRFLOW_CONN_TENCENTCLOUD_DEFAULT", emulator.info.airflow_conn_json)
     return "tencentcloud_default"
+
+
+@pytest.fixture(scope="session")
+def airflow_home() -> Path:
+    """The tests' own Airflow, with a database and a folder ``dags``."""
+    home = Path(os.environ["AIRFLOW_HOME"])
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=180)
+    (home / "dags").mkdir(exist_ok=True)
+    return home
 
 
 @pytest.fixture
