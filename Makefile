@@ -17,21 +17,29 @@ CONSTRAINTS := $(firstword $(wildcard constraints/constraints-$(VERSION).txt) \
 PIP := PIP_CONSTRAINT=$(CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(CONSTRAINTS) PIP_DISABLE_PIP_VERSION_CHECK=1 \
        PIP_NO_INPUT=1 $(BIN)/python -m pip install --quiet
 
+# The same for the oldest Airflow.
+OLD := .venv-oldest
+OLD_CONSTRAINTS := $(firstword $(wildcard constraints/oldest-$(VERSION).txt) \
+                               $(lastword $(sort $(wildcard constraints/oldest-*.txt))))
+OLD_PIP := PIP_CONSTRAINT=$(OLD_CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(OLD_CONSTRAINTS) PIP_DISABLE_PIP_VERSION_CHECK=1 \
+           PIP_NO_INPUT=1 $(OLD)/bin/python -m pip install --quiet
+
 # Files that say what has been done to the environment. The interpreter's version is part of the first one's name:
 # another PYTHON makes another environment.
 MADE := $(VENV)/.made-$(VERSION)
 DEMO := $(VENV)/.demo
 TEST := $(VENV)/.test
+OLDEST := $(OLD)/.made-$(VERSION)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format unit conformance e2e venv constraints clean check-python
+.PHONY: help demo test lint format unit conformance e2e oldest venv constraints clean check-python
 
 help:
 	@echo 'make demo          a Batch job from a DAG, end to end, on this machine (KEEP=1 leaves it running)'
-	@echo 'make test          everything: lint, types, import contracts, unit, conformance and end-to-end tests'
+	@echo 'make test          everything: lint, types, import contracts, unit, conformance and end-to-end tests, Airflow 3.1'
 	@echo 'make lint          ruff, mypy --strict and the import contracts; make format rewrites the files'
-	@echo 'make unit          unit tests only; likewise make conformance, make e2e'
+	@echo 'make unit          unit tests only; likewise make conformance, make e2e, make oldest (Airflow 3.1)'
 	@echo 'make venv          the environment for development in $(VENV)'
 	@echo 'make constraints   resolve the pinned versions anew (PYTHONS="python3.10 python3.11 ...")'
 	@echo 'make clean         remove $(VENV) and every cache'
@@ -39,7 +47,7 @@ help:
 demo: $(DEMO)
 	@$(BIN)/python -m tests.support.demo $(if $(filter-out 0,$(KEEP)),--keep)
 
-test: lint unit conformance e2e
+test: lint unit conformance e2e oldest
 
 lint: $(TEST)
 	$(BIN)/ruff check .
@@ -53,6 +61,12 @@ format: $(TEST)
 
 unit conformance e2e: $(TEST)
 	$(BIN)/python -m pytest tests/$@
+
+# The oldest Airflow that is supported, in an environment of its own: real processes, and whole DAGs by dag.test().
+oldest: $(OLDEST)
+	$(OLD)/bin/python -m pytest -p no:cacheprovider tests/oldest tests/unit/operators/test_submit_job_runs.py \
+	  tests/unit/triggers tests/unit/test_provider_info.py \
+	  tests/unit/operators/test_submission.py::test_without_a_store_every_try_has_its_own_job_and_a_warning_says_so
 
 venv: $(TEST)
 
@@ -72,6 +86,13 @@ $(TEST): $(MADE) pyproject.toml $(CONSTRAINTS)
 	$(PIP) --editable '.[test]'
 	@touch $(DEMO) $@
 
+$(OLDEST): pyproject.toml $(OLD_CONSTRAINTS) | check-python
+	rm -rf $(OLD)
+	$(PYTHON) -m venv $(OLD)
+	$(OLD_PIP) --upgrade pip
+	$(OLD_PIP) --editable '.[oldest]'
+	@touch $@
+
 # Debian's python3 comes without venv and ensurepip, and an older one than 3.10 may be the default.
 check-python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
@@ -84,4 +105,4 @@ constraints: check-python
 	$(PYTHON) constraints/resolve.py $(PYTHONS)
 
 clean:
-	rm -rf $(VENV) .demo .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) $(OLD) .demo .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist

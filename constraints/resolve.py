@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Rewrite ``constraints-<python>.txt`` by resolving the project's extras with real interpreters.
+"""Rewrite ``constraints-<python>.txt`` and ``oldest-<python>.txt`` by resolving the project with real interpreters.
+
+The first holds what the project is developed and tested with, the second the oldest Airflow that it supports and what
+its tests need there.
 
 ``make constraints`` calls this. It needs nothing but the standard library and pip, so that it runs before any
 virtual environment exists. Each interpreter resolves for itself: markers, wheels and ``requires-python`` differ
@@ -21,8 +24,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 
-#: The one version that is chosen and not resolved: what the project is tested against.
-AIRFLOW = "3.3.2"
+#: What is chosen and not resolved: by the beginning of the file's name, Airflow's version and the project's extra.
+CHOICES = {"constraints": ("3.3.2", "test"), "oldest": ("3.1.8", "oldest")}
 
 #: What builds the packages that come without a wheel, the project itself included. Pinned too: a new release
 #: of a build backend can break an install as well as any other.
@@ -43,7 +46,7 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def resolve(python: str) -> list[str]:
+def resolve(python: str, airflow: str, extra: str) -> list[str]:
     """Return the sorted ``name==version`` lines of one interpreter's resolution."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
@@ -51,8 +54,8 @@ def resolve(python: str) -> list[str]:
         # Only a resolution, nothing installed; --ignore-installed because what the fresh environment brings
         # along (pip, older Pythons' setuptools) must be in the report as well.
         command = [f"{folder}/venv/bin/python", "-m", "pip", "install", "--quiet", "--dry-run"]
-        command += ["--ignore-installed", "--report", str(report), f"{HERE.parent}[test]"]
-        subprocess.run([*command, f"apache-airflow=={AIRFLOW}", *BUILD_TOOLS, INSTALLER], check=True)
+        command += ["--ignore-installed", "--report", str(report), f"{HERE.parent}[{extra}]"]
+        subprocess.run([*command, f"apache-airflow=={airflow}", *BUILD_TOOLS, INSTALLER], check=True)
         items = json.loads(report.read_text())["install"]
     project = canonical("airflow-provider-tcbatch")
     pins = {canonical(item["metadata"]["name"]): item["metadata"]["version"] for item in items}
@@ -65,11 +68,12 @@ def main() -> int:
     parser.add_argument("python", nargs="+", help="interpreter to resolve with, for instance python3.12")
     for python in parser.parse_args().python:
         version = version_of(python)
-        lines = resolve(python)
-        path = HERE / f"constraints-{version}.txt"
-        header = f"# Python {version}, Airflow {AIRFLOW}. Written by `make constraints`.\n"
-        path.write_text(header + "\n".join(lines) + "\n")
-        print(f"{path.name}: {len(lines)} packages", file=sys.stderr)
+        for name, (airflow, extra) in CHOICES.items():
+            lines = resolve(python, airflow, extra)
+            path = HERE / f"{name}-{version}.txt"
+            header = f"# Python {version}, Airflow {airflow}. Written by `make constraints`.\n"
+            path.write_text(header + "\n".join(lines) + "\n")
+            print(f"{path.name}: {len(lines)} packages", file=sys.stderr)
     return 0
 
 

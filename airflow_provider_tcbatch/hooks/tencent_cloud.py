@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -278,7 +279,7 @@ def _fields(extra: Mapping[str, Any], conn_id: str) -> dict[str, str]:
 def _credentials(connection: Connection, extra: Mapping[str, str], called: str) -> CredentialSource:
     """The source of keys that a connection chooses."""
     source = _base_credentials(connection, extra, called)
-    source.mask = mask_secret
+    source.mask = _mask
     if "role_arn" not in extra:
         return source
     options: dict[str, Any] = {}
@@ -290,8 +291,25 @@ def _credentials(connection: Connection, extra: Mapping[str, str], called: str) 
     role = AssumeRole(
         source, extra["role_arn"], endpoint=_sts(extra), region=region, proxy=extra.get("proxy"), **options
     )
-    role.mask = mask_secret
+    role.mask = _mask
     return role
+
+
+def _mask(secret: str) -> None:
+    """Keep a secret out of the log; called by whichever thread reads keys first.
+
+    Airflow's ``mask_secret`` also tells the supervisor. Before 3.3 a message to it from another thread than the main one
+    mixes with those of the main one, and a triggerer dies of it ("Response read out of order"): there the secret is
+    masked in this process only, which is the one that logs.
+    """
+    from airflow.sdk.execution_time import context
+
+    if hasattr(context, "NEVER_EXPIRE") or threading.current_thread() is threading.main_thread():
+        mask_secret(secret)
+        return
+    from airflow.sdk._shared.secrets_masker import _secrets_masker
+
+    _secrets_masker().add_mask(secret)
 
 
 def _base_credentials(connection: Connection, extra: Mapping[str, str], called: str) -> CredentialSource:
