@@ -298,9 +298,9 @@ def _credentials(connection: Connection, extra: Mapping[str, str], called: str) 
 def _mask(secret: str) -> None:
     """Keep a secret out of the log; called by whichever thread reads keys first.
 
-    Airflow's ``mask_secret`` also tells the supervisor. Before 3.3 a message to it from another thread than the main one
-    mixes with those of the main one, and a triggerer dies of it ("Response read out of order"): there the secret is
-    masked in this process only, which is the one that logs.
+    Airflow's ``mask_secret`` also tells the supervisor. Before 3.3 a message to it from another thread mixes with those
+    of the main one, and a triggerer dies of it ("Response read out of order"): there the secret is masked in this
+    process only, which is the one that logs.
     """
     from airflow.sdk.execution_time import context
 
