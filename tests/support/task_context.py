@@ -31,8 +31,8 @@ class Store:
         self.data: dict[str, Any] = {}
         self.current: uuid.UUID | None = None
         self.writes: list[Any] = []
-        #: Called before and after every write.
-        self.step: Callable[[], None] = lambda: None
+        #: Called before (``<save``) and after (``save>``) every write.
+        self.step: Callable[[str], None] = lambda name: None
 
     def accessor(self, ti_id: uuid.UUID) -> Accessor:
         return Accessor(self, ti_id)
@@ -52,12 +52,12 @@ class Accessor:
         return copy.deepcopy(self._store.data.get(key, default))
 
     def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None:
-        self._store.step()
+        self._store.step("<save")
         if self._ti_id != self._store.current:
             raise Replaced("404 task instance not found")
         self._store.data[key] = copy.deepcopy(value)
         self._store.writes.append(copy.deepcopy(value))
-        self._store.step()
+        self._store.step("save>")
 
 
 class TaskInstance:

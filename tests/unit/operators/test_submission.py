@@ -113,6 +113,19 @@ def test_a_retry_after_a_crash_at_submission_never_submits_twice(
     assert task.record["job_id"] == job_id
 
 
+def test_a_token_that_the_service_has_forgotten_makes_no_second_job(
+    task: Task, emulator: Emulator, gate: Path, crash: Callable[[str], None]
+) -> None:
+    """How long the service remembers a token is not documented: here, not at all."""
+    emulator.configure(client_token_window_seconds=0)
+    before = count()
+    crash("after")
+    with pytest.raises(Crash):
+        submit(until(gate)).execute(task.next_try())
+    deferred(submit(until(gate)), task.next_try())
+    assert count() == before + 1
+
+
 def test_a_changed_job_is_looked_for_and_not_sent_again(
     task: Task, emulator: Emulator, gate: Path, crash: Callable[[str], None]
 ) -> None:
