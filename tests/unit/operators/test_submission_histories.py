@@ -36,8 +36,19 @@ OWNER = Owner("here", "a_dag", "a_run", "a_task")
 #: Where in a try something happens: before or after a call, or a write to the store; and at which of them.
 MOMENTS = st.tuples(
     st.sampled_from(
-        "<save save> <SubmitJob SubmitJob> SubmitJob> <TerminateJob TerminateJob> <RetryJobs RetryJobs> "
-        "DescribeJob DescribeJobs".split()
+        [
+            "<save",
+            "save>",
+            "<SubmitJob",
+            "SubmitJob>",
+            "SubmitJob>",
+            "<TerminateJob",
+            "TerminateJob>",
+            "<RetryJobs",
+            "RetryJobs>",
+            "DescribeJob",
+            "DescribeJobs",
+        ]
     ),
     st.sampled_from([0, 0, 0, 1, 2]),
 )
