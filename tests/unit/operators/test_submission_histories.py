@@ -37,17 +37,8 @@ OWNER = Owner("here", "a_dag", "a_run", "a_task")
 MOMENTS = st.tuples(
     st.sampled_from(
         [
-            "<save",
-            "save>",
-            "<SubmitJob",
-            "SubmitJob>",
-            "SubmitJob>",
-            "<TerminateJob",
-            "TerminateJob>",
-            "<RetryJobs",
-            "RetryJobs>",
-            "DescribeJob",
-            "DescribeJobs",
+            *("<save", "save>", "<SubmitJob", "SubmitJob>", "SubmitJob>", "<TerminateJob", "TerminateJob>"),
+            *("<RetryJobs", "RetryJobs>", "DescribeJob", "DescribeJobs"),
         ]
     ),
     st.sampled_from([0, 0, 0, 1, 2]),
