@@ -66,6 +66,22 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_provider_tcbatch.links.TCBatchLogsLink",
             "airflow_provider_tcbatch.links.TCBatchTaskTemplateLink",
         ],
+        "cli": ["airflow_provider_tcbatch.cli.get_cli_commands"],
+        "config": {
+            "tcbatch": {
+                "description": "Jobs of Tencent Cloud Batch.",
+                "options": {
+                    "deployment_id": {
+                        "description": "Tells this Airflow from others that use the same Tencent Cloud account: it is "
+                        "part of the ownership tag of each job. Letters, digits, spaces and ``+-=.:@_``.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "production",
+                        "default": "",
+                    }
+                },
+            }
+        },
         "connection-types": [
             {
                 "connection-type": "tencentcloud",

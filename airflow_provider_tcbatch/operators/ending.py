@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_tcbatch.exceptions import ApiError, NotFound, ResourceBusy
+from airflow_provider_tcbatch.hooks.batch import has_machines
 from airflow_provider_tcbatch.hooks.jobs_wait import has_ended
 from airflow_provider_tcbatch.models.states import State
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+    from airflow_provider_tcbatch.models.actions import DescribeJobResult
+    from airflow_provider_tcbatch.models.views import JobView
     from airflow_provider_tcbatch.operators.waiting_jobs import Views
 
-__all__ = ["ASKING_SECONDS", "UNKNOWN_SECONDS", "ask_to_end", "look"]
+__all__ = ["ASKING_SECONDS", "UNKNOWN_SECONDS", "ask_to_end", "is_over", "look"]
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,16 @@ def look(hook: TCBatchHook, job_ids: Sequence[str], *, patience: float = 0.0) ->
         time.sleep(1.0)
 
 
+def is_over(hook: TCBatchHook, view: JobView | DescribeJobResult) -> bool:
+    """Whether a job has ended and uses no machine any more.
+
+    When a job is FAILED, at its first failed instance or its last one, is not documented: so its instances are counted.
+    """
+    if not has_ended(str(view.job_state), interrupted=False):
+        return False
+    return view.job_state != State.FAILED or not has_machines(hook.describe_job(view.job_id))
+
+
 def ask_to_end(hook: TCBatchHook, job_ids: Sequence[str], *, patience: float = ASKING_SECONDS) -> Views:
     """Terminate jobs, and return when the service has accepted it for each; their ends are not waited for.
 
@@ -69,11 +82,10 @@ def ask_to_end(hook: TCBatchHook, job_ids: Sequence[str], *, patience: float = A
         age = time.monotonic() - begun
         for job_id in list(left):
             view = seen[job_id]
-            if view is not None and has_ended(str(view.job_state), interrupted=False):
-                left.remove(job_id)
-                continue
             try:
-                if view is not None:
+                if view is not None and is_over(hook, view):
+                    left.remove(job_id)
+                elif view is not None:
                     hook.api.call(TerminateJob(job_id=job_id), attempts=1)
                     left.remove(job_id)
                 elif age >= min(patience, UNKNOWN_SECONDS):

@@ -33,8 +33,8 @@ __all__ = ["TCBatchDeleteJobOperator", "TCBatchRetryJobsOperator", "TCBatchTermi
 #: Most failed jobs that an error explains.
 _EXPLAINED = 5
 
-#: Seconds to go on deleting a job that has ended, while the service says that a part of it has not.
-_DELETING_SECONDS = 60.0
+#: Seconds to go on with a job that has ended, while a part of it has not.
+_REST_SECONDS = 60.0
 
 
 class TCBatchRetryJobsOperator(WaitsForJobs):
@@ -234,6 +234,15 @@ class TCBatchTerminateJobOperator(WaitsForJobs):
             raise NotFound(f"There is no job {', '.join(missing)} (missing_ok=False)")
         return views if not self.pending(views) else look(self.hook, job_ids)
 
+    def finish(self, context: Context, views: Views) -> None:
+        """Wait for the last instances of jobs that are FAILED already."""
+        from airflow_provider_tcbatch.operators.ending import is_over
+
+        for job_id, view in views.items() if self.wait_for_completion else ():
+            if view is not None and not is_over(self.hook, view):
+                self.log.info("Job %s is %s, but instances of it still run", job_id, view.job_state)
+                self.hook.end_job(job_id, patience=_REST_SECONDS)
+
 
 class TCBatchDeleteJobOperator(WaitsForJobs):
     """Delete the records of jobs: nothing can be asked about them afterwards, and they no longer count for the quota.
@@ -276,7 +285,7 @@ class TCBatchDeleteJobOperator(WaitsForJobs):
 
     def finish(self, context: Context, views: Views) -> None:
         """Delete the jobs."""
-        until = time.monotonic() + (_DELETING_SECONDS if self.wait_for_completion else 0.0)
+        until = time.monotonic() + (_REST_SECONDS if self.wait_for_completion else 0.0)
         errors: list[TCBatchError] = []
         for job_id, view in views.items():
             try:

@@ -37,7 +37,7 @@ def test_everything_it_names_can_be_imported() -> None:
     modules = [
         m for kind in ("operators", "hooks", "triggers") for entry in INFO[kind] for m in entry["python-modules"]
     ]
-    classes = [*INFO["extra-links"], *(entry["hook-class-name"] for entry in INFO["connection-types"])]
+    classes = [*INFO["extra-links"], *INFO["cli"], *(entry["hook-class-name"] for entry in INFO["connection-types"])]
     for module in modules:
         importlib.import_module(module)
     for path in classes:
@@ -73,6 +73,12 @@ def test_the_connection_form_has_every_field_and_hides_the_token() -> None:
     [connection] = INFO["connection-types"]
     assert sorted(connection["conn-fields"]) == sorted(FIELDS)
     assert connection["conn-fields"]["token"]["schema"]["format"] == "password"
+
+
+def test_airflow_knows_the_options() -> None:
+    words = [sys.executable, "-m", "airflow", "config", "get-value", "tcbatch", "deployment_id"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True, env=os.environ)
+    assert done.stdout.splitlines()[-1:] == [""], "the default is known"
 
 
 def airflow_cli(*words: str) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from airflow_provider_tcbatch import exceptions as e
-from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.operators import ending, job_actions, repair, task_instances
@@ -36,7 +35,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, connection: str) -> None:
     for module, name in (
         (ending, "UNKNOWN_SECONDS"),
         (task_instances, "_UNKNOWN_SECONDS"),
-        (job_actions, "_DELETING_SECONDS"),
+        (job_actions, "_REST_SECONDS"),
     ):
         monkeypatch.setattr(module, name, 1.0)
 
@@ -168,33 +167,24 @@ def test_retry_goes_on_with_what_runs_and_what_is_done(emulator: Emulator, tmp_p
     assert "tcbatch_job_url" not in ran.xcoms
 
 
-def test_retry_does_not_take_the_old_end_for_the_new_one(
-    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """RetryJobs is asynchronous: here it takes effect a while after its answer."""
-    job_id, _ = failing_once(tmp_path)
-    real = ApiClient.call
-    sent: list[float] = []
-
-    def call(self: ApiClient, action: Any, **options: Any) -> Any:
-        if action.name() == "RetryJobs":
-            sent.append(time.monotonic())
-            return None
-        if action.name() == "DescribeJobs" and sent and time.monotonic() - sent[0] > 1.5 and len(sent) == 1:
-            sent.append(0.0)
-            real(self, repair_action(job_id))
-        return real(self, action, **options)
-
-    monkeypatch.setattr(ApiClient, "call", call)
-    ran = Ran(TCBatchRetryJobsOperator(task_id="again", job_ids=job_id, deferrable=False, poll_interval=0.5))
-    assert ran.xcoms["tcbatch_states"] == {job_id: "SUCCEED"}
-    assert len(sent) == 2, "RetryJobs was asked for once"
+@both
+def test_retry_does_not_take_the_old_end_for_the_new_one(emulator: Emulator, tmp_path: Path, deferrable: bool) -> None:
+    """RetryJobs is asynchronous: the job reads FAILED for a while."""
+    job_id, runs = failing_once(tmp_path)
+    emulator.configure(retry_jobs_seconds=1.5)
+    operator = TCBatchRetryJobsOperator(task_id="again", job_ids=job_id, deferrable=deferrable, poll_interval=0.5)
+    assert Ran(operator).xcoms["tcbatch_states"] == {job_id: "SUCCEED"}
+    assert operator.hook.api.sent["RetryJobs"] == 1
+    assert sorted(runs.read_text().split()) == ["0", "1", "1", "2"]
 
 
-def repair_action(job_id: str) -> Any:
-    from airflow_provider_tcbatch.models.actions import RetryJobs
-
-    return RetryJobs(job_ids=[job_id])
+def test_retry_whose_answer_is_lost_runs_nothing_twice(emulator: Emulator, tmp_path: Path) -> None:
+    job_id, runs = failing_once(tmp_path)
+    emulator.configure(retry_jobs_seconds=1.5)
+    emulator.faults.add("lose_answer", action="RetryJobs", count=1)
+    operator = TCBatchRetryJobsOperator(task_id="again", job_ids=job_id, deferrable=False, poll_interval=0.5)
+    assert Ran(operator).xcoms["tcbatch_states"] == {job_id: "SUCCEED"}
+    assert sorted(runs.read_text().split()) == ["0", "1", "1", "2"]
 
 
 def test_retry_that_takes_no_effect_is_told(
@@ -301,6 +291,17 @@ def test_terminate_asks_again_while_the_job_is_submitted(emulator: Emulator, gat
     assert state(job_id) == "FAILED"
 
 
+@both
+def test_terminate_ends_what_still_runs_of_a_failed_job(emulator: Emulator, gate: Path, deferrable: bool) -> None:
+    """When a job is FAILED, at its first failed instance or its last one, is not documented."""
+    emulator.configure(task_failure="at_once", job_failure="at_once", terminate_seconds=1.0)
+    job_id = submit(f"[ $BATCH_TASK_INSTANCE_INDEX != 0 ] || exit 1; {until(gate)}", instances=2)
+    reach(job_id, "FAILED")
+    assert sorted(instance_states(job_id)) == ["FAILED", "RUNNING"]
+    Ran(TCBatchTerminateJobOperator(task_id="end", job_ids=job_id, deferrable=deferrable, poll_interval=0.5))
+    assert instance_states(job_id) == ["FAILED", "FAILED"]
+
+
 def test_terminate_without_waiting(emulator: Emulator, gate: Path) -> None:
     emulator.configure(terminate_seconds=3.0)
     job_id = submit(until(gate))
@@ -405,7 +406,7 @@ def test_delete_waits_for_the_last_instance_of_a_job_that_has_failed(
     emulator: Emulator, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job may read FAILED while instances of it still run."""
-    monkeypatch.setattr(job_actions, "_DELETING_SECONDS", 30.0)
+    monkeypatch.setattr(job_actions, "_REST_SECONDS", 30.0)
     emulator.configure(task_failure="at_once", job_failure="at_once")
     job_id = submit(f"[ $BATCH_TASK_INSTANCE_INDEX != 0 ] || exit 1; {until(gate)}; sleep 1", instances=2)
     reach(job_id, "FAILED")

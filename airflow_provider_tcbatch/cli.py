@@ -1,0 +1,85 @@
+"""``airflow tcbatch …`` on Airflow 3.3 and later, and the same as ``python -m airflow_provider_tcbatch.cli …`` on all.
+
+Airflow reads this at each start of its command line, so it only says which commands there are; what they do stands in
+:mod:`airflow_provider_tcbatch.commands`, and is imported when one is called.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from airflow.cli.cli_config import (
+    ARG_BUNDLE_NAME,
+    ARG_CONF,
+    ARG_DAG_ID,
+    ARG_LOGICAL_DATE,
+    ARG_MAP_INDEX,
+    ARG_TASK_ID,
+    ARG_VERBOSE,
+    ActionCommand,
+    Arg,
+    CLICommand,
+    DefaultHelpParser,
+    GroupCommand,
+    lazy_load_command,
+)
+
+__all__ = ["get_cli_commands", "main"]
+
+ARG_RUN_ID = Arg(("-r", "--run-id"), help="Id of a run that exists")  # type: ignore[no-untyped-call]
+
+COMMANDS: tuple[CLICommand, ...] = (
+    ActionCommand(
+        name="render",
+        help="Print the SubmitJob request of a task; nothing is sent",
+        description=(
+            "Print, as JSON, the exact SubmitJob request that a task would send: rendered, checked, with the zone and "
+            "the topic of its connection, and with secrets masked. Nothing is sent. The run need not exist: without "
+            "--run-id and --logical-date it is one that would begin now."
+        ),
+        func=lazy_load_command("airflow_provider_tcbatch.commands.render.render"),
+        args=(
+            ARG_DAG_ID,
+            ARG_TASK_ID,
+            ARG_RUN_ID,
+            ARG_LOGICAL_DATE,
+            ARG_CONF,
+            ARG_MAP_INDEX,
+            ARG_BUNDLE_NAME,
+            ARG_VERBOSE,
+        ),
+    ),
+)
+
+
+def get_cli_commands() -> list[CLICommand]:
+    """The commands that Airflow adds to its own."""
+    return [GroupCommand(name="tcbatch", help="Jobs of Tencent Cloud Batch", subcommands=COMMANDS)]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command without Airflow's own command line, which takes none from providers before 3.3.
+
+    :param arguments: default are the process's.
+    """
+    parser = DefaultHelpParser(prog="python -m airflow_provider_tcbatch.cli", description="Jobs of Tencent Cloud Batch")
+    _add(parser, COMMANDS)
+    parsed = parser.parse_args(arguments)
+    parsed.func(parsed)
+
+
+def _add(parser: argparse.ArgumentParser, commands: Sequence[CLICommand]) -> None:
+    group = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in commands:
+        own = group.add_parser(command.name, help=command.help, description=command.description or command.help)
+        if isinstance(command, GroupCommand):
+            _add(own, tuple(command.subcommands))
+            continue
+        for argument in command.args:
+            argument.add_to_parser(own)
+        own.set_defaults(func=command.func)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the commands of :mod:`airflow_provider_tcbatch.cli` do."""
