@@ -251,6 +251,17 @@ def test_literal_secrets_are_masked_in_the_log() -> None:
     assert "docker-secret" not in str(redact("login failed for docker-secret"))
 
 
+@pytest.mark.parametrize("text", [False, True])
+def test_secrets_that_rendering_brings_are_sent(text: bool) -> None:
+    """The template field holds them already: Airflow masks what comes from a connection."""
+    body = change("Tasks.0.Application.Docker", {"Image": "i", "Password": "{{ password }}"})
+    body["Tasks"][0]["Authentications"] = [{"Scene": "COS", "SecretId": "id", "SecretKey": "literal"}]
+    operator = rendered(submit(json.dumps(body) if text else body), password="from a connection")
+    [task] = operator.final_job().to_wire()["Tasks"]
+    assert task["Application"]["Docker"]["Password"] == "from a connection"
+    assert task["Authentications"][0]["SecretKey"] == "literal"
+
+
 def test_the_output_of_another_task_may_stand_anywhere_in_a_job() -> None:
     with DAG("d", schedule=None):
 
