@@ -12,14 +12,17 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 from airflow_provider_tcbatch.client.api import ApiClient
+from airflow_provider_tcbatch.client.poller import Poller
 from airflow_provider_tcbatch.client.waiting import spawn
-from airflow_provider_tcbatch.client.watcher import Watcher
 
 __all__ = ["shared_watcher"]
 
 log = logging.getLogger(__name__)
+
+WatcherT = TypeVar("WatcherT", bound=Poller[Any])
 
 #: Seconds that an unused watcher is kept.
 GRACE = 30.0
@@ -27,7 +30,7 @@ GRACE = 30.0
 
 @dataclass
 class _Entry:
-    watcher: Watcher
+    watcher: Poller[Any]
     api: ApiClient
     users: int = 0
     timer: asyncio.TimerHandle | None = None
@@ -41,8 +44,8 @@ _entries: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, _E
 
 @asynccontextmanager
 async def shared_watcher(
-    key: Hashable, make: Callable[[], tuple[Watcher, ApiClient]], grace: float = GRACE
-) -> AsyncIterator[Watcher]:
+    key: Hashable, make: Callable[[], tuple[WatcherT, ApiClient]], grace: float = GRACE
+) -> AsyncIterator[WatcherT]:
     """Use the watcher that belongs to ``key`` on the running loop.
 
     :param key: what tells watchers apart.
@@ -66,7 +69,8 @@ async def shared_watcher(
         entry.timer = None
     entry.users += 1
     try:
-        yield entry.watcher
+        # What a key stands for is always made in the same way.
+        yield cast("WatcherT", entry.watcher)
     finally:
         entry.users -= 1
         if entry.users == 0:

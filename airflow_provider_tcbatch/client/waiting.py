@@ -1,6 +1,6 @@
 """What waits are made of: snapshots, subscriptions, and the bookkeeping behind them.
 
-The scheduling itself is in :mod:`~airflow_provider_tcbatch.client.watcher`.
+The scheduling itself is in :mod:`~airflow_provider_tcbatch.client.poller`.
 """
 
 from __future__ import annotations
@@ -9,18 +9,29 @@ import asyncio
 import contextvars
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from airflow_provider_tcbatch.exceptions import TCBatchError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from airflow_provider_tcbatch.client.watcher import Watcher
+    from airflow_provider_tcbatch.client.poller import Poller
     from airflow_provider_tcbatch.models.actions import DescribeJobResult
     from airflow_provider_tcbatch.models.views import JobView
 
-__all__ = ["Alarm", "JobSnapshot", "Subscription", "Watch", "WatcherTimings", "spawn"]
+__all__ = ["Alarm", "JobSnapshot", "Snapshot", "SnapshotT", "Subscription", "Watch", "WatcherTimings", "spawn"]
+
+
+class Snapshot(Protocol):
+    """What is known of something that is watched."""
+
+    @property
+    def error(self) -> TCBatchError | None:
+        """Why it can't be watched any longer."""
+
+
+SnapshotT = TypeVar("SnapshotT", bound=Snapshot)
 
 
 @dataclass(frozen=True)
@@ -106,8 +117,8 @@ class Alarm:
             self._sleeper.set_result(None)
 
 
-class Watch:
-    """One job and those who wait for it."""
+class Watch(Generic[SnapshotT]):
+    """One job, or whatever else is watched, and those who wait for it."""
 
     __slots__ = (
         "born",
@@ -116,16 +127,17 @@ class Watch:
         "failures",
         "fresh",
         "hinted_at",
-        "job_id",
+        "key",
         "last",
         "on_the_way",
         "poll_interval",
         "subscribers",
     )
 
-    def __init__(self, job_id: str, now: float) -> None:
-        self.job_id = job_id
-        self.subscribers: list[Subscription] = []
+    def __init__(self, key: str, now: float) -> None:
+        #: Its id.
+        self.key = key
+        self.subscribers: list[Subscription[SnapshotT]] = []
         self.poll_interval = 0.0
         self.born = now
         #: Since when it is looked at often; moved forward by an event.
@@ -137,27 +149,27 @@ class Watch:
         self.failed_at = float("-inf")
         #: When an event announced its end (unix seconds).
         self.hinted_at: float | None = None
-        self.last: JobSnapshot | None = None
+        self.last: SnapshotT | None = None
 
 
-class Subscription:
-    """A wait for one job: yields a snapshot whenever its state or its counts have changed.
+class Subscription(Generic[SnapshotT]):
+    """A wait for one job, or for something else: yields a snapshot whenever its state or its counts have changed.
 
     Only the latest snapshot is kept: a slow reader misses intermediate states, never the final one.
     """
 
     __slots__ = ("_alarm", "_latest", "_nudged", "_watch", "_watcher", "nudged")
 
-    def __init__(self, watcher: Watcher, watch: Watch) -> None:
+    def __init__(self, watcher: Poller[SnapshotT], watch: Watch[SnapshotT]) -> None:
         self._watcher = watcher
         self._watch = watch
-        self._latest: JobSnapshot | None = watch.last
+        self._latest: SnapshotT | None = watch.last
         self._nudged = False
         #: Whether there was a nudge between the last two calls of :meth:`next`, or during the last one.
         self.nudged = False
         self._alarm = Alarm()
 
-    async def next(self, timeout: float | None = None) -> JobSnapshot | None:
+    async def next(self, timeout: float | None = None) -> SnapshotT | None:
         """Return the next snapshot; ``None`` when ``timeout`` seconds passed without one, or after a nudge."""
         if self._latest is None and not self._nudged and (timeout is None or timeout > 0):
             await self._alarm.sleep(timeout)
@@ -166,11 +178,11 @@ class Subscription:
         return snapshot
 
     def nudge(self) -> None:
-        """Something happened to the job that its state may not show; called by the watcher."""
+        """Something happened that the state may not show; called by the watcher."""
         self._nudged = True
         self._alarm.ring()
 
-    def put(self, snapshot: JobSnapshot) -> None:
+    def put(self, snapshot: SnapshotT) -> None:
         """Hand over a snapshot; called by the watcher."""
         self._latest = snapshot
         self._alarm.ring()

@@ -122,7 +122,7 @@ class JobWait:
         cos = await asyncio.to_thread(settings.cos_client)
         return LogStream(watcher.api, cos, self.job_id, show, instances=self.stream)
 
-    async def _follow(self, watcher: Watcher, subscription: Subscription, stream: LogStream | None) -> WaitEnd:
+    async def _follow(self, watcher: Watcher, subscription: Subscription[JobSnapshot], stream: LogStream | None) -> WaitEnd:
         detail_at = self._next_detail(watcher)
         stream_at = time.time() + _STREAM_SECONDS / 2
         while True:

@@ -1,0 +1,271 @@
+"""Looking at many things with few calls: what all watchers have in common.
+
+A poller knows when to look, how to share calls, what to do when they fail, and whom to tell. What a look is, and what
+a change is, is said by whoever derives from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+import random
+import time
+from collections.abc import Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
+
+from airflow_provider_tcbatch.client.waiting import Alarm, SnapshotT, Subscription, Watch, WatcherTimings, spawn
+from airflow_provider_tcbatch.exceptions import InfrastructureError, TCBatchError, Throttled
+from airflow_provider_tcbatch.policies.pacing import pace
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.client.api import ApiClient
+
+__all__ = ["Poller"]
+
+log = logging.getLogger(__name__)
+
+#: Most ids that one call takes.
+BATCH = 100
+
+
+class Poller(Generic[SnapshotT]):
+    """Watches any number of things of one kind with few calls.
+
+    It must be started on, and used from, one event loop. It owns nothing but its tasks: clients are closed by
+    whoever made them (see :mod:`~airflow_provider_tcbatch.client.registry`).
+
+    :param api: client to ask.
+    :param timings: paces.
+    """
+
+    #: What is watched, for the log.
+    kind: ClassVar[str] = "things"
+
+    def __init__(self, api: ApiClient, timings: WatcherTimings | None = None) -> None:
+        self._api = api
+        self._timings = timings or WatcherTimings()
+        self._watches: dict[str, Watch[SnapshotT]] = {}
+        self._heap: list[tuple[float, int, Watch[SnapshotT]]] = []
+        self._serial = itertools.count()
+        self._alarm = Alarm()
+        self._polls = asyncio.Semaphore(4)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._crash: TCBatchError | None = None
+        self._succeeded_at = float("-inf")
+
+    # -- what a kind of things says --------------------------------------------------------------------
+
+    async def _look(self, batch: list[Watch[SnapshotT]]) -> None:
+        """Look at these things with as few calls as possible, and tell."""
+        raise NotImplementedError
+
+    def _failure(self, key: str, error: TCBatchError) -> SnapshotT:
+        """The snapshot that says why something can't be watched any longer."""
+        raise NotImplementedError
+
+    def _differs(self, before: SnapshotT, now: SnapshotT) -> bool:
+        """Whether there is any news."""
+        raise NotImplementedError
+
+    def _slowest(self, watch: Watch[SnapshotT]) -> float:
+        """Longest time in seconds between two looks."""
+        return watch.poll_interval
+
+    def _learn(self, watch: Watch[SnapshotT], snapshot: SnapshotT) -> None:
+        """Something was read from the API."""
+
+    def _before_turn(self, now: float) -> None:
+        """Called whenever the schedule is looked through."""
+
+    # -- for those who wait --------------------------------------------------------------------------
+
+    @property
+    def api(self) -> ApiClient:
+        """The client that it asks."""
+        return self._api
+
+    @property
+    def crashed(self) -> bool:
+        """Whether a bug has stopped it; it must be replaced."""
+        return self._crash is not None
+
+    def start(self) -> None:
+        """Start the background tasks on the running loop."""
+        self._background(self._schedule(), "tcbatch-watcher")
+
+    def subscribe(self, key: str, poll_interval: float = 30.0) -> Subscription[SnapshotT]:
+        """Begin to wait; leave the returned context to end.
+
+        :param key: id of what is waited for.
+        :param poll_interval: longest time in seconds between two looks at it while no events flow.
+        """
+        now = time.monotonic()
+        watch = self._watches.get(key)
+        soon = now + self._timings.first * random.uniform(0.3, 1.0)
+        if watch is None:
+            watch = self._watches[key] = Watch(key, now)
+            watch.poll_interval = poll_interval
+            self._plan(watch, soon)
+        elif poll_interval < watch.poll_interval:
+            watch.poll_interval = poll_interval
+            self._plan(watch, soon)
+        subscription = Subscription(self, watch)
+        watch.subscribers.append(subscription)
+        if self._crash is not None:
+            subscription.put(self._failure(key, self._crash))
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription[SnapshotT], watch: Watch[SnapshotT]) -> None:
+        """End a wait; called by the subscription."""
+        if subscription in watch.subscribers:
+            watch.subscribers.remove(subscription)
+        if not watch.subscribers and self._watches.get(watch.key) is watch:
+            del self._watches[watch.key]
+
+    async def aclose(self) -> None:
+        """End the background tasks."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- when to look --------------------------------------------------------------------------------
+
+    def _plan(self, watch: Watch[SnapshotT], due: float) -> None:
+        """Look at something no later than ``due``."""
+        if due >= watch.due:
+            return
+        watch.due = due
+        if watch.on_the_way:
+            # The answer under way may be older than the reason to look: look again right after it.
+            return
+        heapq.heappush(self._heap, (due, next(self._serial), watch))
+        if self._heap[0][2] is watch:
+            self._alarm.ring()
+
+    def _interval(self, watch: Watch[SnapshotT], now: float) -> float:
+        """What is young is looked at soon, what is old seldom."""
+        return pace(now - watch.fresh, self._slowest(watch)) * random.uniform(0.9, 1.0)
+
+    def _take(self, now: float) -> list[Watch[SnapshotT]]:
+        """What goes into one call: what is due, and as much that soon will be as still fits in."""
+        batch: list[Watch[SnapshotT]] = []
+        size = BATCH
+        while self._heap and len(batch) < size:
+            due, _, watch = self._heap[0]
+            stale = watch.due != due or watch.on_the_way or self._watches.get(watch.key) is not watch
+            if not stale:
+                if due > now and (not batch or due - now > self._interval(watch, now) / 2):
+                    break
+                portion = self._portion(watch)
+                if not batch:
+                    size = portion
+                elif portion != size:
+                    break
+            heapq.heappop(self._heap)
+            if not stale:
+                watch.on_the_way = True
+                watch.due = float("inf")
+                batch.append(watch)
+        return batch
+
+    def _portion(self, watch: Watch[SnapshotT]) -> int:
+        """How many others may share a call with this one.
+
+        Where calls fail while others succeed, something about one of those in them is to blame: ever smaller calls
+        find it and let the others go on. Where all calls fail, splitting them would only make more of them.
+        """
+        if watch.failures < 2 or self._succeeded_at <= watch.failed_at:
+            return BATCH
+        return max(1, BATCH >> (3 * (watch.failures - 1)))
+
+    async def _schedule(self) -> None:
+        while True:
+            now = time.monotonic()
+            self._before_turn(now)
+            if batch := self._take(now):
+                await self._polls.acquire()
+                self._background(self._poll(batch), "tcbatch-poll")
+                continue
+            wait = (self._heap[0][0] if self._heap else now + 60.0) - now
+            await self._alarm.sleep(max(wait, 0.001))
+
+    # -- looking -------------------------------------------------------------------------------------
+
+    async def _poll(self, batch: list[Watch[SnapshotT]]) -> None:
+        started = time.monotonic()
+        pause = 0.0
+        try:
+            await self._look(batch)
+            self._succeeded_at = time.monotonic()
+        except Throttled as error:
+            # The limiter has already slowed down. A throttle costs time and nothing else.
+            log.info("Throttled, going on more slowly: %s", error)
+        except TCBatchError as error:
+            pause = await self._failed(batch, error, started)
+        finally:
+            self._polls.release()
+            now = time.monotonic()
+            for watch in batch:
+                watch.on_the_way = False
+                asked, watch.due = watch.due, float("inf")
+                if self._watches.get(watch.key) is watch:
+                    self._plan(watch, now + pause if pause else min(asked, now + self._interval(watch, now)))
+
+    async def _failed(self, batch: list[Watch[SnapshotT]], error: TCBatchError, started: float) -> float:
+        """Note that a look at these failed; tell those that failed too often. Returns the pause in seconds."""
+        for watch in batch:
+            watch.failures += 1
+            watch.failed_at = started
+        most = max(watch.failures for watch in batch)
+        log.warning("Looking at %d %s failed (%d in a row): %s", len(batch), self.kind, most, error)
+        told = InfrastructureError(f"{most} looks in a row failed, the last one with: {error}", retryable=True)
+        lost = [watch for watch in batch if watch.failures >= self._timings.failures]
+        await self._tell((watch, self._failure(watch.key, told)) for watch in lost)
+        if len(batch) > 1 and most >= 2 and self._succeeded_at <= started:
+            await self._probe(batch)
+        doublings = min(most, self._timings.failures) - 1
+        return self._timings.backoff * float(2**doublings) * random.uniform(0.8, 1.2)
+
+    async def _probe(self, batch: list[Watch[SnapshotT]]) -> None:
+        """Look at one of those in a call that failed: does nothing work, or is one of the others to blame?"""
+        try:
+            await self._look([random.choice(batch)])
+        except TCBatchError:
+            return
+        self._succeeded_at = time.monotonic()
+
+    # -- telling -------------------------------------------------------------------------------------
+
+    async def _tell(self, news: Iterable[tuple[Watch[SnapshotT], SnapshotT]]) -> None:
+        """Wake those for whom there is news, in portions: thousands at once would stall the loop."""
+        for number, (watch, snapshot) in enumerate(news, start=1):
+            if snapshot.error is None:
+                watch.failures = 0
+                self._learn(watch, snapshot)
+            if watch.last is None or snapshot.error is not None or self._differs(watch.last, snapshot):
+                watch.last = snapshot
+                for subscription in watch.subscribers:
+                    subscription.put(snapshot)
+            if number % BATCH == 0:
+                await asyncio.sleep(0)
+
+    # -- background tasks ----------------------------------------------------------------------------
+
+    def _background(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        task = spawn(coroutine, name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        # A bug of ours must reach every waiter: silence would leave their tasks waiting for ever.
+        log.error("Task %s of the watcher crashed", task.get_name(), exc_info=error)
+        self._crash = TCBatchError(f"The watcher crashed ({type(error).__name__}: {error})")
+        for watch in self._watches.values():
+            for subscription in watch.subscribers:
+                subscription.put(self._failure(watch.key, self._crash))
