@@ -2,9 +2,11 @@
 #
 #   PYTHON=python3.12 make test    another interpreter (3.10 or newer)
 #   make demo KEEP=1               leave emulator and Airflow running until Ctrl-C
+#   make test WORKERS=1            unit and conformance tests one after the other
 
 PYTHON ?= python3
 KEEP ?=
+WORKERS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -59,13 +61,18 @@ format: $(TEST)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-unit conformance e2e: $(TEST)
+# Most of these tests wait rather than compute: some at a time. The end-to-end tests share one Airflow.
+unit conformance: $(TEST)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) tests/$@
+
+e2e: $(TEST)
 	$(BIN)/python -m pytest tests/$@
 
 # The oldest Airflow that is supported, in an environment of its own: real processes, and whole DAGs by dag.test().
 oldest: $(OLDEST)
 	$(OLD)/bin/python -m pytest -p no:cacheprovider tests/oldest tests/unit/operators/test_submit_job_runs.py \
 	  tests/unit/triggers tests/unit/test_provider_info.py \
+	  'tests/unit/test_cli.py::test_a_request_is_printed_by_a_real_process[airflow_provider_tcbatch.cli]' \
 	  tests/unit/operators/test_submission.py::test_without_a_store_every_try_has_its_own_job_and_a_warning_says_so
 
 venv: $(TEST)

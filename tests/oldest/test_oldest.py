@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_tcbatch.exceptions import ConfigurationError
+from airflow_provider_tcbatch.retry_policies import infrastructure_only
 from tests.e2e.conftest import Run
 from tests.e2e.test_endings import Books, task_process
 from tests.e2e.test_waits import (  # noqa: F401 - they run here, too
@@ -74,3 +76,8 @@ def test_a_clear_of_a_deferred_task_leaves_its_job(
     books.wait_for("RUNNING", "RUNNING")
     (tmp_path / "gate").touch()
     run.succeed()
+
+
+def test_retry_policies_say_which_airflow_has_them() -> None:
+    with pytest.raises(ConfigurationError, match=r"needs Airflow 3\.3 or later, this is 3\."):
+        infrastructure_only()

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import airflow
 import pytest
 
 from airflow_provider_tcbatch import cli
@@ -99,17 +98,10 @@ def command_of(wire: Any) -> Any:
     return wire["Job"]["Tasks"][0]["Application"].get("Command")
 
 
-SCHEMA = Path(airflow.__file__ or "").parent / "provider_info.schema.json"
-has_provider_commands = '"cli"' in SCHEMA.read_text()
-
-
 @pytest.mark.parametrize(
     "way_in",
     [
-        pytest.param(
-            ["-m", "airflow", "tcbatch"],
-            marks=pytest.mark.skipif(not has_provider_commands, reason="commands of providers came with Airflow 3.3"),
-        ),
+        ["-m", "airflow", "tcbatch"],  # from Airflow 3.3 on
         ["-m", "airflow_provider_tcbatch.cli"],
     ],
     ids=lambda words: words[1],

@@ -6,23 +6,18 @@ import importlib.util
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
+from airflow import sdk
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.operators.base import PermanentInvalidRequest
 from airflow_provider_tcbatch.retry_policies import infrastructure_only
 
-sdk: Any = pytest.importorskip("airflow.sdk")
-has_policies = hasattr(sdk, "ExceptionRetryPolicy")
-needs_policies = pytest.mark.skipif(not has_policies, reason="retry policies came with Airflow 3.3")
-
 RETRY, FAIL, DEFAULT = "retry", "fail", "default"
 
 
-@needs_policies
 @pytest.mark.parametrize(
     ("error", "action"),
     [
@@ -50,13 +45,6 @@ def test_what_is_decided(error: Exception, action: str) -> None:
         assert decision.retry_delay == (timedelta(seconds=90) if action == RETRY else None)
 
 
-@pytest.mark.skipif(has_policies, reason="this Airflow has them")
-def test_an_airflow_without_policies_says_which_one_has_them() -> None:
-    with pytest.raises(e.ConfigurationError, match=r"needs Airflow 3\.3 or later"):
-        infrastructure_only()
-
-
-@needs_policies
 def test_what_an_airflow_without_policies_would_say(monkeypatch: pytest.MonkeyPatch) -> None:
     class Old:
         """``airflow.sdk`` as it was."""
@@ -92,7 +80,6 @@ with DAG("policies", schedule=None) as dag:
 """
 
 
-@needs_policies
 def test_a_failure_of_machines_is_retried_and_one_of_a_program_is_not(
     airflow_home: Path, connection: str, emulator: Emulator
 ) -> None:
@@ -110,7 +97,6 @@ def test_a_failure_of_machines_is_retried_and_one_of_a_program_is_not(
     assert tries == {"machines": ("success", 2), "program": ("failed", 1)}
 
 
-@needs_policies
 def test_a_dag_with_a_policy_is_stored_and_read_again() -> None:
     from airflow.sdk import DAG
     from airflow.serialization.serialized_objects import DagSerialization
