@@ -17,6 +17,9 @@ from airflow_provider_tcbatch.models.template_actions import (
 
 __all__ = ["TaskTemplateMethods"]
 
+#: Most values that a filter of a request is given.
+_FILTER_VALUES = 5
+
 
 class TaskTemplateMethods(BatchHookBase):
     """Methods for task templates."""
@@ -60,6 +63,21 @@ class TaskTemplateMethods(BatchHookBase):
         for page in self.api.pages(DescribeTaskTemplates(filters=filters_of(filters)), PAGE):
             yield from page.task_template_set
 
+    def task_templates_named(self, names: Sequence[str]) -> dict[str, list[TaskTemplateView]]:
+        """Templates by name, the oldest of a name first: nothing says that the service keeps names apart.
+
+        :param names: whole names; those that no template has are left out of the answer.
+        """
+        wanted = list(dict.fromkeys(names))
+        # How many values a filter may have is not documented. An account has at most 50 templates.
+        filters = {"task-template-name": wanted} if len(wanted) <= _FILTER_VALUES else None
+        found: dict[str, list[TaskTemplateView]] = {}
+        for view in self.describe_task_templates(filters=filters) if wanted else ():
+            # Nor whether the filter wants the whole name.
+            if view.task_template_name in wanted:
+                found.setdefault(view.task_template_name, []).append(view)
+        return {name: sorted(views, key=_age) for name, views in found.items()}
+
     def modify_task_template(
         self,
         task_template_id: str,
@@ -83,6 +101,11 @@ class TaskTemplateMethods(BatchHookBase):
         """Delete templates, any number of them."""
         for ids in portions(task_template_ids):
             self.api.call(DeleteTaskTemplates(task_template_ids=ids))
+
+
+def _age(view: TaskTemplateView) -> tuple[str, str]:
+    # The service writes times in two ways, which have their digits in common.
+    return "".join(sign for sign in view.create_time or "" if sign.isdigit())[:14], view.task_template_id
 
 
 def _task(task: Task | Mapping[str, Any]) -> Task:

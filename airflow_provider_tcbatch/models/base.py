@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_pascal
 from airflow_provider_tcbatch.exceptions import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pydantic_core import ErrorDetails
     from typing_extensions import Self
@@ -70,6 +70,23 @@ class ApiModel(BaseModel):
             return cls.model_validate(data)
         except ValidationError as error:
             raise invalid_request(error, cls, at=at) from None
+
+    @classmethod
+    def check_part(cls, data: Any, *, at: str = "") -> None:
+        """Check an object of which the rest is elsewhere: what is there must be right, each field for itself.
+
+        Rules between fields are left out, and so is what is missing.
+
+        :param data: mapping with wire or Python field names.
+        :param at: as for :meth:`parse`.
+        :raises InvalidRequest: as :meth:`parse` does.
+        """
+        try:
+            cls.model_validate(data)
+        except ValidationError as error:
+            faults = [details for details in error.errors(include_url=False) if _is_of_one_field(details, cls)]
+            if faults:
+                raise _refusal(faults, cls, at) from None
 
     @classmethod
     def parse_response(cls, data: Mapping[str, Any]) -> Self:
@@ -143,12 +160,24 @@ def invalid_request(error: ValidationError, model: type[BaseModel], *, at: str =
     :param model: the type that was validated; its field names feed the suggestions.
     :param at: prefix of every path.
     """
-    problems = [_problem(details, model, at) for details in error.errors(include_url=False)]
+    return _refusal(error.errors(include_url=False), model, at)
+
+
+def _refusal(faults: Sequence[ErrorDetails], model: type[BaseModel], at: str) -> InvalidRequest:
+    problems = [_problem(details, model, at) for details in faults]
     title = at or model.__name__
     if len(problems) == 1:
         return InvalidRequest(f"Invalid {title}: {problems[0]}", problems=problems)
     listing = "".join(f"\n  - {problem}" for problem in problems)
     return InvalidRequest(f"Invalid {title}, {len(problems)} problems:{listing}", problems=problems)
+
+
+def _is_of_one_field(details: ErrorDetails, model: type[BaseModel]) -> bool:
+    """Whether something is wrong with a field, not with fields together or with one that is not there."""
+    if details["type"] in ("value_error", "assertion_error"):
+        # What stands there is an object: the rule is one between its fields.
+        return _model_at(model, tuple(part for part in details["loc"] if not _is_union_branch(part))) is None
+    return details["type"] != "missing"
 
 
 def _problem(details: ErrorDetails, model: type[BaseModel], at: str) -> str:

@@ -8,8 +8,15 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.log import mask_secret
+
 from airflow_provider_tcbatch.exceptions import InvalidRequest, QuotaExceeded, TCBatchError
-from airflow_provider_tcbatch.links import TCBatchComputeEnvLink, TCBatchJobLink, TCBatchLogsLink
+from airflow_provider_tcbatch.links import (
+    TCBatchComputeEnvLink,
+    TCBatchJobLink,
+    TCBatchLogsLink,
+    TCBatchTaskTemplateLink,
+)
 from airflow_provider_tcbatch.models.job import Job
 from airflow_provider_tcbatch.models.wire import to_wire_form
 from airflow_provider_tcbatch.operators.base import duration, permanent_errors
@@ -18,6 +25,7 @@ from airflow_provider_tcbatch.operators.waiting import WaitsForJob
 from airflow_provider_tcbatch.policies.outcome import Verdict
 from airflow_provider_tcbatch.policies.pacing import quota_pause
 from airflow_provider_tcbatch.policies.submission import OnRetry
+from airflow_provider_tcbatch.policies.template_tasks import template_tasks
 from airflow_provider_tcbatch.triggers.job import TCBatchQuotaTrigger
 
 if TYPE_CHECKING:
@@ -53,7 +61,8 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
 
     :param job: the job: a :class:`~airflow_provider_tcbatch.models.job.Job`, a dictionary in either spelling
         (``TaskName`` or ``task_name``), JSON or YAML text, or the path of a ``.yaml``, ``.yml`` or ``.json`` file
-        that is looked for where the DAG looks for templates. Jinja may stand anywhere inside. (templated)
+        that is looked for where the DAG looks for templates. Jinja may stand anywhere inside. A task with a
+        ``TaskTemplateId`` or ``TaskTemplateName`` is that task template with the other fields put onto it. (templated)
     :param zone: availability zone of the machines; default is the connection's. (templated)
     :param placement: a whole ``Placement``, instead of ``zone``. (templated)
     :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``. (templated)
@@ -98,7 +107,7 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
     template_fields: Sequence[str] = ("job", "zone", "placement", "tencentcloud_conn_id", "region")
     # Not template_ext: Airflow would take *every* string inside the job that ends in ".yaml" for a file.
     template_fields_renderers = {"job": "json", "placement": "json"}  # noqa: RUF012 - Airflow's own form
-    operator_extra_links = (TCBatchJobLink(), TCBatchComputeEnvLink(), TCBatchLogsLink())
+    operator_extra_links = (TCBatchJobLink(), TCBatchComputeEnvLink(), TCBatchTaskTemplateLink(), TCBatchLogsLink())
 
     def __init__(
         self,
@@ -147,6 +156,7 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
             raise InvalidRequest(f"Task {self.task_id!r}: on_retry='repair' needs durable=True: the job must be known")
         self.zone = zone
         self.placement = placement
+        self._job_id: str | None = None
         self.wait_for_completion = wait_for_completion
         self.on_retry = on_retry
         self.wait_for_quota = (
@@ -172,7 +182,7 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         )
 
     def render_request(self, context: Context) -> dict[str, Any]:
-        """The SubmitJob request that this task would send, checked; nothing is sent.
+        """The SubmitJob request that this task would send, checked; it is not sent. (Task templates are read.)
 
         Secrets are masked, and the token, which every submission has anew, is made of zeros.
 
@@ -189,7 +199,15 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
 
     def requested(self) -> Mapping[str, Any]:
         """The job in wire JSON, without secrets."""
-        wire: dict[str, Any] = to_wire_form(Job, self.final_job()).data
+        if self._job_id is not None and any(template_tasks(self.final_wire())):
+            # As it was submitted: its templates may have changed since.
+            job: Any = self.hook.describe_job_submit_info(self._job_id).to_wire()
+        else:
+            job = self.final_job()
+        form = to_wire_form(Job, job)
+        for secret in form.secrets.values():
+            mask_secret(secret.get_secret_value())
+        wire: dict[str, Any] = form.data
         return wire
 
     # -- a run ---------------------------------------------------------------------------------------
@@ -209,12 +227,18 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
             if event["status"] == "quota":
                 return self._run(context, attempts=event["attempts"], waiting_since=event["waiting_since"])
             self.mask_secrets()
-            self.arm(context, str(event["job_id"]))
+            self._job_id = str(event["job_id"])
+            self.arm(context, self._job_id)
             return self.go_on(context, event)
 
     def _run(self, context: Context, *, attempts: int = 0, waiting_since: float | None = None) -> str | None:
-        spec = self._spec(context)
-        self.hook.settings.check_pages()  # a wrong template must be found before there is a job
+        try:
+            spec = self._spec(context)
+            self.hook.settings.check_pages()  # a wrong template must be found before there is a job
+        except TCBatchError:
+            # Edited since an earlier try: nobody will come back for that try's job.
+            self.abandon(context)
+            raise
         while True:
             try:
                 settled = self._settle(context, spec, attempts)
@@ -246,29 +270,37 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
             on_retry=OnRetry(self.on_retry),
             end_superseded=self.cancel_on_kill,
             attempts=attempts,
+            on_job=lambda job_id: self.arm(context, job_id),
+            check=self.check_alive,
         )
         return submission.settle()
 
     def _announce(self, context: Context, spec: JobSpec, settled: Settled) -> None:
         """Tell the id and the console's pages at once: whatever comes, they can be looked up."""
-        self.arm(context, settled.job_id)
+        self._job_id = settled.job_id
         settings, ti = self.hook.settings, context["ti"]
         ti.xcom_push(key="job_id", value=settled.job_id)
         ti.xcom_push(key=TCBatchJobLink.key, value=settings.job_url(settled.job_id))
         env_id = next((task.env_id for task in spec.job.tasks if task.env_id), None)
         if env_id is not None:
             ti.xcom_push(key=TCBatchComputeEnvLink.key, value=settings.env_url(env_id))
+        if self._template_ids:
+            ti.xcom_push(key=TCBatchTaskTemplateLink.key, value=settings.template_url(self._template_ids[0]))
         if (folder := _log_folder(spec.job)) is not None:
             ti.xcom_push(key=TCBatchLogsLink.key, value=settings.cos_url(*folder))
 
     def _repeat(self, context: Context, settled: Settled) -> str | None:
         """The work was done by an earlier try that did not live to say so."""
+        from airflow_provider_tcbatch.operators.judging import judge_job
+
         try:
             view = self.hook.describe_job(settled.job_id)
         except TCBatchError as error:
             self.log.warning("Job %s can't be summed up any more: %s", settled.job_id, error)
             return settled.job_id
-        return self.finish(context, view, Verdict.SUCCESS, streamed=False)
+        # It was done: as a success, or as a skip.
+        verdict = judge_job(self.hook, view, self._policy).verdict
+        return self.finish(context, view, Verdict.SKIP if verdict is Verdict.SKIP else Verdict.SUCCESS, streamed=False)
 
     # -- waiting for a quota -------------------------------------------------------------------------
 

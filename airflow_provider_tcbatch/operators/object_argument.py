@@ -11,7 +11,7 @@ from airflow.sdk.log import mask_secret
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest
 from airflow_provider_tcbatch.models.base import ApiModel
-from airflow_provider_tcbatch.models.wire import is_jinja, put_secrets_back, to_wire_form, with_placeholders
+from airflow_provider_tcbatch.models.wire import WireForm, is_jinja, put_secrets_back, to_wire_form, with_placeholders
 from airflow_provider_tcbatch.operators.base import TCBatchOperator
 
 if TYPE_CHECKING:
@@ -54,10 +54,14 @@ class TakesObject(TCBatchOperator):
         if isinstance(given, str) and not is_jinja(given) and not is_path(given):
             given = self._read(given)
         if isinstance(given, (ApiModel, Mapping)):
-            form = to_wire_form(self.model, given)
+            form = self.wire_form(given)
             setattr(self, self.argument, form.data)
             self._secrets = form.secrets
             self.check_early(form.data)
+
+    def wire_form(self, value: Any) -> WireForm:
+        """A value in wire JSON, with its secrets beside it."""
+        return to_wire_form(self.model, value)
 
     def check_early(self, wire: Any) -> None:
         """Check the object as far as it is known when the DAG is parsed.
@@ -89,7 +93,7 @@ class TakesObject(TCBatchOperator):
         """The object in wire JSON, rendered, with its secrets in clear, not yet checked again."""
         self.mask_secrets()
         value = getattr(self, self.argument)
-        form = to_wire_form(self.model, self._read(value) if isinstance(value, str) else value)
+        form = self.wire_form(self._read(value) if isinstance(value, str) else value)
         # First those that rendering has brought, then those that were kept apart from the template field.
         wire: dict[str, Any] = put_secrets_back(put_secrets_back(form.data, form.secrets), self._secrets)
         return wire
