@@ -15,6 +15,9 @@ and what to do::
     │   ├── QuotaExceeded
     │   ├── Throttled             request rate
     │   └── InfrastructureError   the service failed or could not be reached
+    ├── ComputeEnvError           a compute environment did not come to what was wanted
+    │   ├── ComputeEnvFailed      nodes of it can't be made, or were lost
+    │   └── ComputeEnvTimeout     a limit was reached
     └── JobError                  the job was accepted and did not end well
         ├── JobFailed
         │   └── JobMachinesFailed its programs are not to blame
@@ -29,6 +32,9 @@ from collections.abc import Sequence
 
 __all__ = [
     "ApiError",
+    "ComputeEnvError",
+    "ComputeEnvFailed",
+    "ComputeEnvTimeout",
     "ConfigurationError",
     "ExecutionTimeout",
     "InfrastructureError",
@@ -124,6 +130,26 @@ class Throttled(ApiError):
 
 class InfrastructureError(ApiError):
     """The service failed, or could not be reached."""
+
+
+class ComputeEnvError(TCBatchError):
+    """A compute environment did not come to what was wanted.
+
+    :param message: readable report.
+    :param env_id: id of the environment.
+    """
+
+    def __init__(self, message: str, *, env_id: str) -> None:
+        super().__init__(message)
+        self.env_id = env_id
+
+
+class ComputeEnvFailed(ComputeEnvError):
+    """Nodes of the environment can't be made, or were lost."""
+
+
+class ComputeEnvTimeout(ComputeEnvError):
+    """The environment did not come to what was wanted within ``timeout`` or ``execution_timeout``."""
 
 
 class JobError(TCBatchError):

@@ -37,10 +37,18 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": _NAME,
                 "python-modules": [
+                    "airflow_provider_tcbatch.operators.compute_env",
+                    "airflow_provider_tcbatch.operators.compute_env_actions",
                     "airflow_provider_tcbatch.operators.job",
                     "airflow_provider_tcbatch.operators.job_actions",
                     "airflow_provider_tcbatch.operators.task_instances",
                 ],
+            }
+        ],
+        "sensors": [
+            {
+                "integration-name": _NAME,
+                "python-modules": ["airflow_provider_tcbatch.sensors.compute_env"],
             }
         ],
         "hooks": [
@@ -57,7 +65,11 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {
                 "integration-name": _NAME,
-                "python-modules": ["airflow_provider_tcbatch.triggers.job", "airflow_provider_tcbatch.triggers.jobs"],
+                "python-modules": [
+                    "airflow_provider_tcbatch.triggers.compute_env",
+                    "airflow_provider_tcbatch.triggers.job",
+                    "airflow_provider_tcbatch.triggers.jobs",
+                ],
             }
         ],
         "extra-links": [

@@ -10,7 +10,7 @@ from typing import Any
 from airflow_provider_tcbatch.client.logs import FAILED_STATES, InstanceOutput, LogReader
 from airflow_provider_tcbatch.exceptions import ApiError, NotFound, ResourceBusy, TCBatchError, Throttled
 from airflow_provider_tcbatch.hooks.batch_base import PAGE, Filters, filters_of, portions
-from airflow_provider_tcbatch.hooks.batch_envs import ComputeEnvMethods
+from airflow_provider_tcbatch.hooks.batch_env_care import ComputeEnvCare
 from airflow_provider_tcbatch.hooks.batch_templates import TaskTemplateMethods
 from airflow_provider_tcbatch.hooks.job_wait import counts_of
 from airflow_provider_tcbatch.models.actions import (
@@ -60,7 +60,7 @@ def has_machines(view: DescribeJobResult) -> bool:
     )
 
 
-class TCBatchHook(ComputeEnvMethods, TaskTemplateMethods):
+class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
     """A method for every action of Batch; ``hook.api.call(action)`` sends the bare action."""
 
     @cached_property

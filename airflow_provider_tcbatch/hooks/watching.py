@@ -5,28 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from airflow_provider_tcbatch.client.env_watcher import EnvWatcher
 from airflow_provider_tcbatch.client.listener import EventListener
+from airflow_provider_tcbatch.client.poller import Poller
 from airflow_provider_tcbatch.client.registry import shared_watcher
 from airflow_provider_tcbatch.client.watcher import Watcher
-from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError, ResourceBusy
+from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError, NotFound, ResourceBusy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_tcbatch.client.api import ApiClient
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
 
-__all__ = ["job_watcher", "terminate", "wait_here"]
+__all__ = ["env_watcher", "job_watcher", "scale_to_zero", "terminate", "wait_env_here", "wait_here"]
 
 log = logging.getLogger(__name__)
 
 EndT = TypeVar("EndT", covariant=True)
+PollerT = TypeVar("PollerT", bound=Poller[Any], contravariant=True)
+WatcherT = TypeVar("WatcherT", bound=Poller[Any])
 
 
-class Wait(Protocol[EndT]):
-    """A wait for one job or several: :class:`~.hooks.job_wait.JobWait`, :class:`~.hooks.jobs_wait.JobsWait`."""
+class Wait(Protocol[PollerT, EndT]):
+    """A wait: :class:`~.hooks.job_wait.JobWait`, :class:`~.hooks.jobs_wait.JobsWait`, :class:`~.env_wait.EnvWait`."""
 
-    async def run(self, watcher: Watcher, settings: ConnectionSettings) -> EndT:
+    async def run(self, watcher: PollerT, settings: ConnectionSettings) -> EndT:
         """Wait for the end."""
 
 
@@ -40,12 +46,30 @@ def job_watcher(settings: ConnectionSettings) -> AbstractAsyncContextManager[Wat
     return shared_watcher(settings.watcher_key, make)
 
 
-def wait_here(settings: ConnectionSettings, wait: Wait[EndT]) -> EndT:
-    """Wait and block: by polling alone, since a queue of events is not worth its making for one wait."""
+def env_watcher(settings: ConnectionSettings) -> AbstractAsyncContextManager[EnvWatcher]:
+    """Use the watcher of compute environments of this process for a connection's account and region."""
 
+    def make() -> tuple[EnvWatcher, ApiClient]:
+        api = settings.api_client()
+        return EnvWatcher(api), api
+
+    return shared_watcher(("environments", settings.watcher_key), make)
+
+
+def wait_here(settings: ConnectionSettings, wait: Wait[Watcher, EndT]) -> EndT:
+    """Wait and block: by polling alone, since a queue of events is not worth its making for one wait."""
+    return _wait_here(settings, wait, Watcher)
+
+
+def wait_env_here(settings: ConnectionSettings, wait: Wait[EnvWatcher, EndT]) -> EndT:
+    """Wait for a compute environment, and block."""
+    return _wait_here(settings, wait, EnvWatcher)
+
+
+def _wait_here(settings: ConnectionSettings, wait: Wait[WatcherT, EndT], make: Callable[[ApiClient], WatcherT]) -> EndT:
     async def run() -> EndT:
         api = settings.api_client()
-        watcher = Watcher(api)
+        watcher = make(api)
         watcher.start()
         try:
             return await wait.run(watcher, settings)
@@ -54,6 +78,31 @@ def wait_here(settings: ConnectionSettings, wait: Wait[EndT]) -> EndT:
             await api.aclose()
 
     return asyncio.run(run())
+
+
+async def scale_to_zero(settings: ConnectionSettings, env_id: str, *, patience: float) -> None:
+    """Let all nodes of an environment go without blocking the event loop: without them it costs nothing.
+
+    :param patience: seconds to go on asking while the service refuses: nodes that are being made can't go yet.
+    """
+    from airflow_provider_tcbatch.models.env_actions import ModifyComputeEnv
+
+    loop = asyncio.get_running_loop()
+    until = loop.time() + patience
+    api = settings.api_client()
+    try:
+        while True:
+            try:
+                await api.acall(ModifyComputeEnv(env_id=env_id, desired_compute_node_count=0), attempts=1)
+                return
+            except NotFound:
+                return
+            except ApiError as error:
+                if loop.time() >= until or not (error.retryable or isinstance(error, ResourceBusy)):
+                    raise
+            await asyncio.sleep(1.0)
+    finally:
+        await api.aclose()
 
 
 async def terminate(settings: ConnectionSettings, job_id: str, *, patience: float) -> None:

@@ -11,16 +11,24 @@ from airflow_provider_tcbatch.policies.submission import Record
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-__all__ = ["KEY", "Records", "StoredRecords", "VolatileRecords", "records_for"]
+__all__ = ["ENV_KEY", "KEY", "Records", "StoredRecords", "VolatileRecords", "records_for"]
 
 log = logging.getLogger(__name__)
 
 #: Key of the record in the store. (One per task instance: the store is scoped to dag, run, task and map index.)
 KEY = "tcbatch_job"
 
+#: Key of the record of a compute environment: its ``job_id`` and ``job_name`` are those of the environment.
+ENV_KEY = "tcbatch_env"
+
 NOT_DURABLE = (
     "Nothing is kept about this task's job between tries ({why}): a try that dies after SubmitJob was sent leaves its "
     "job running and the next one submits another; clearing the task while it is deferred leaves its job running, too."
+)
+
+ENV_NOT_DURABLE = (
+    "Nothing is kept about this task's compute environment between tries ({why}): an environment that a try made and "
+    "did not live to name is looked for by its name and its owner's mark."
 )
 
 
@@ -41,19 +49,21 @@ class StoredRecords:
     """Keeps the record in Airflow's task state store.
 
     :param accessor: ``context["task_state_store"]``.
+    :param key: key of the record in the store.
     """
 
     durable = True
 
-    def __init__(self, accessor: Any) -> None:
+    def __init__(self, accessor: Any, key: str = KEY) -> None:
         self._accessor = accessor
+        self._key = key
 
     def load(self) -> Record | None:
         """What was saved last.
 
         :raises TCBatchError: if it can't be read.
         """
-        data = self._accessor.get(KEY)
+        data = self._accessor.get(self._key)
         if data is None:
             return None
         try:
@@ -61,8 +71,8 @@ class StoredRecords:
         except ValueError as error:
             raise TCBatchError(
                 f"What this task has stored about its job can't be read: {error}. Its job, if it has one, is named in "
-                f"XCom job_id and in the logs of earlier tries. Use the provider's newer version, or delete {KEY!r} "
-                "from the task's state store after making sure that no job is left"
+                f"XCom job_id and in the logs of earlier tries. Use the provider's newer version, or delete "
+                f"{self._key!r} from the task's state store after making sure that no job is left"
             ) from error
 
     def save(self, record: Record) -> None:
@@ -74,7 +84,7 @@ class StoredRecords:
         from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
         # Retries and deferrals may last longer than the default retention of a value. Deleting the run deletes it.
-        self._accessor.set(KEY, record.to_json(), retention=NEVER_EXPIRE)
+        self._accessor.set(self._key, record.to_json(), retention=NEVER_EXPIRE)
 
 
 class VolatileRecords:
@@ -94,14 +104,15 @@ class VolatileRecords:
         self._record = record
 
 
-def records_for(context: Context, *, durable: bool) -> Records:
+def records_for(context: Context, *, durable: bool, key: str = KEY) -> Records:
     """The records of a try; a warning says what is lost where they do not last.
 
     :param durable: ``False`` if the user does not want them to last.
+    :param key: key of the record in the store.
     """
     accessor = context.get("task_state_store")
     if durable and accessor is not None:
-        return StoredRecords(accessor)
+        return StoredRecords(accessor, key)
     why = "durable=False" if not durable else "the task state store needs Airflow 3.3"
-    log.warning(NOT_DURABLE.format(why=why))
+    log.warning((NOT_DURABLE if key == KEY else ENV_NOT_DURABLE).format(why=why))
     return VolatileRecords()

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-__all__ = ["GENERATION_VARIABLE", "OWNER_TAG", "Mark", "Owner", "generation_of", "marked", "owner_of"]
+__all__ = [
+    "GENERATION_VARIABLE",
+    "OWNER_TAG",
+    "Mark",
+    "Owner",
+    "generation_of",
+    "marked",
+    "marked_env",
+    "owner_of",
+]
 
 #: Key of the tag that names the owner.
 OWNER_TAG = "airflow-tcbatch-owner"
@@ -24,6 +33,9 @@ GENERATION_VARIABLE = "AIRFLOW_CTX_TCBATCH_GENERATION"
 #: Longest JobName, and longest value of a tag, that the service takes.
 _NAME = 60
 _TAG = 255
+
+#: Longest EnvDescription that the service takes.
+_DESCRIPTION = 200
 
 #: What a tag's value may hold besides letters and digits of any script.
 _TAG_SIGNS = re.compile(r"[^\w +\-=.:@]")
@@ -125,6 +137,28 @@ def marked(
     if variables:
         given = {**variables, GENERATION_VARIABLE: generation}
         result["Tasks"] = [_with_variables(task, given) for task in result["Tasks"]]
+    return result
+
+
+def marked_env(env: Mapping[str, Any], owner: Owner, generation: str, *, mark: Mark = Mark.TAG) -> dict[str, Any]:
+    """Return a compute environment that carries its owner.
+
+    The name stays as it is: others find the environment by it. Where tags may not be used, the owner stands at the end
+    of the description.
+
+    :param env: environment in wire JSON; it is not changed.
+    :param owner: whose it is.
+    :param generation: what tells the environments apart that one task makes after another.
+    :param mark: where to put the owner.
+    """
+    result = dict(env)
+    tags = list(result.get("Tags") or [])
+    if mark is Mark.TAG and len(tags) < _TAGS and not any(tag.get("Key") == OWNER_TAG for tag in tags):
+        result["Tags"] = [*tags, {"Key": OWNER_TAG, "Value": owner.tag(generation)}]
+    if mark is Mark.NAME:
+        ending = f"[{owner.prefix()}{generation}]"
+        text = str(result.get("EnvDescription") or "")[: _DESCRIPTION - len(ending) - 1]
+        result["EnvDescription"] = f"{text} {ending}".strip()
     return result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -33,13 +33,14 @@ async def settled(trigger: BaseTrigger, started: float) -> None:
         await asyncio.sleep(max(0.0, started + _SETTLE_SECONDS - time.monotonic()))
 
 
-async def put_to_an_end(trigger: BaseTrigger, what: str) -> bool:
+async def put_to_an_end(trigger: BaseTrigger, what: str, spared: Collection[str] = ()) -> bool:
     """Whether the user has put an end to the task that waits, so that what it waits for is to be ended too.
 
     Airflow 3.3.0 to 3.3.2 call ``on_kill`` also when a trigger is merely handed to another triggerer, so what has
     become of the task decides, see :mod:`~airflow_provider_tcbatch.policies.killing`.
 
     :param what: what would be ended, for the log.
+    :param spared: states of the task in which it is left alone although the task is over.
     """
     ti = trigger.task_instance
     if ti is None:  # under dag.test() there is none
@@ -51,7 +52,7 @@ async def put_to_an_end(trigger: BaseTrigger, what: str) -> bool:
         dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id]
     )
     state = state_of(states, ti.run_id, ti.task_id, ti.map_index)
-    ended = terminates(state, worker=False)
+    ended = terminates(state, worker=False) and state not in spared
     trigger.log.info("The task is %s: %s is %s", state or "cleared", what, "terminated" if ended else "left alone")
     return ended
 

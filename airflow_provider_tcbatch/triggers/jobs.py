@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -14,10 +14,18 @@ from airflow_provider_tcbatch.triggers.job import KILL_SECONDS, put_to_an_end, s
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.jobs_wait import JobsEnd
 
-__all__ = ["TCBatchJobsTrigger", "TCBatchTaskInstancesTrigger"]
+
+__all__ = ["OneEvent", "TCBatchJobsTrigger", "TCBatchTaskInstancesTrigger"]
 
 
-class _OneEvent(BaseTrigger):
+class End(Protocol):
+    """How a wait ended."""
+
+    def to_event(self) -> dict[str, Any]:
+        """The end as a trigger tells it."""
+
+
+class OneEvent(BaseTrigger):
     """A trigger that yields exactly one event, for errors too, and never raises.
 
     :param arguments: what makes it again in another process.
@@ -44,11 +52,11 @@ class _OneEvent(BaseTrigger):
         await settled(self, started)
         yield TriggerEvent({**event, **self.carried})  # type: ignore[no-untyped-call]
 
-    async def _wait(self) -> JobsEnd:
+    async def _wait(self) -> End:
         raise NotImplementedError
 
 
-class TCBatchJobsTrigger(_OneEvent):
+class TCBatchJobsTrigger(OneEvent):
     """Wait until all of some jobs have ended; all triggers of a triggerer that use one account share one watcher.
 
     It yields exactly one event, a dictionary:
@@ -132,7 +140,7 @@ class TCBatchJobsTrigger(_OneEvent):
             return await wait.run(watcher, settings)
 
 
-class TCBatchTaskInstancesTrigger(_OneEvent):
+class TCBatchTaskInstancesTrigger(OneEvent):
     """Wait until instances of a task have ended.
 
     It yields exactly one event, as :class:`TCBatchJobsTrigger` does; ``states`` holds the instances that have not

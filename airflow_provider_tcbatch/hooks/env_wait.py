@@ -1,0 +1,94 @@
+"""Waiting for a compute environment: the one way to do it, for a trigger and for a worker that waits itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
+from airflow_provider_tcbatch.policies.env_nodes import Condition, EnvNow, Verdict, judge_env
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.client.env_watcher import EnvWatcher
+    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+
+__all__ = ["EnvEnd", "EnvWait"]
+
+
+@dataclass(frozen=True)
+class EnvEnd:
+    """How a wait ended.
+
+    :param status: ``reached``; ``failing``, if nodes have failed without which it can't be reached; ``gone``, if the
+        environment does not exist, or is being deleted; ``timeout``; ``look``, if it is time for another look;
+        ``error``.
+    :param now: the environment as it was read last; ``None`` if it does not exist, or was never seen.
+    :param limit: the limit that was reached, for ``timeout``.
+    :param message: what went wrong, for ``error``.
+    """
+
+    status: str
+    now: EnvNow | None = None
+    limit: Limit | None = None
+    message: str | None = None
+
+    def to_event(self) -> dict[str, Any]:
+        """The end as a trigger tells it."""
+        return {
+            "status": self.status,
+            "counts": None if self.now is None else self.now.to_json(),
+            "limit": self.limit and self.limit.value,
+            "message": self.message,
+        }
+
+
+@dataclass
+class EnvWait:
+    """A wait for one environment.
+
+    :param env_id: the environment.
+    :param condition: what is waited for.
+    :param poll_interval: longest time in seconds between two looks.
+    :param deadlines: when to give up.
+    :param look_at: unix seconds at which the wait ends in any case, because whoever waits has something to do then.
+    :param say: takes what the task's log shows: a format and its arguments.
+    """
+
+    env_id: str
+    condition: Condition
+    poll_interval: float = 30.0
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    look_at: float | None = None
+    say: Callable[..., None] = lambda *_: None
+
+    async def run(self, watcher: EnvWatcher, settings: ConnectionSettings) -> EnvEnd:
+        """Wait for the end.
+
+        :param watcher: a started watcher for the environment's account and region.
+        :param settings: the connection.
+        """
+        now: EnvNow | None = None
+        said = ""
+        with watcher.watch(self.env_id, self.poll_interval, nodes=self.condition.needs_nodes) as subscription:
+            while True:
+                limit = self.deadlines.next(started=True)
+                alarms = [None if limit is None else limit[0], self.look_at]
+                first = min((at for at in alarms if at is not None), default=None)
+                snapshot = await subscription.next(None if first is None else max(0.0, first - time.time()))
+                if snapshot is not None and snapshot.error is not None:
+                    return EnvEnd("error", now, message=str(snapshot.error))
+                if snapshot is not None:
+                    now = snapshot.now
+                    words = "it does not exist" if now is None else str(now)
+                    if words != said:
+                        self.say("Compute environment %s: %s", self.env_id, words)
+                    said = words
+                    verdict = judge_env(now, self.condition)
+                    if verdict is not Verdict.WAITING:
+                        return EnvEnd(verdict.value, now)
+                if (reached := self.deadlines.reached(time.time(), started=True)) is not None:
+                    return EnvEnd("timeout", now, limit=reached)
+                if self.look_at is not None and time.time() >= self.look_at:
+                    return EnvEnd("look", now)

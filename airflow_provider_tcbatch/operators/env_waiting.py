@@ -1,0 +1,319 @@
+"""Operators on compute environments: finding them, waiting for what comes of a request, and limits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow_provider_tcbatch.exceptions import (
+    ComputeEnvError,
+    ComputeEnvFailed,
+    ComputeEnvTimeout,
+    InvalidRequest,
+    NotFound,
+)
+from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
+from airflow_provider_tcbatch.operators.base import TCBatchOperator, default_deferrable, duration, permanent_errors
+from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
+from airflow_provider_tcbatch.policies.env_nodes import Condition, Until, Verdict, env_now, judge_env
+from airflow_provider_tcbatch.triggers.compute_env import TCBatchComputeEnvTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.sdk.definitions.xcom_arg import XComArg
+
+    from airflow_provider_tcbatch.policies.env_nodes import EnvNow
+
+__all__ = ["ActsOnEnv", "Pause", "WaitsForEnv", "WaitsForNodes"]
+
+#: How often a wait goes on after an error.
+_WAIT_ERRORS = 3
+
+#: What Jinja makes of an XCom that is not there.
+_NOTHING = ("", "None")
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A task is not through yet.
+
+    :param condition: what to wait for.
+    :param look_at: unix seconds at which to look again in any case, because there may be something to do.
+    """
+
+    condition: Condition
+    look_at: float | None = None
+
+
+class WaitsForEnv(TCBatchOperator):
+    """Base of operators that wait for a compute environment.
+
+    What a run has to carry over its waits is plain JSON: ``env_id``, ``since`` (unix seconds from which ``timeout``
+    counts), ``errors``, and what an operator adds.
+
+    :param wait_for_completion: ``False`` to succeed as soon as the service has accepted the request, whatever
+        ``deferrable`` says.
+    :param deferrable: wait in the triggerer, without a worker; default is Airflow's ``[operators]
+        default_deferrable``.
+    :param poll_interval: longest time in seconds between two looks.
+    :param timeout: seconds from the beginning of the task after which the wait has to be over; ``None`` for ever.
+    """
+
+    operator_extra_links = (TCBatchComputeEnvLink(),)
+
+    #: Whether the trigger lets the nodes go when the user puts an end to the task.
+    cancels: bool = False
+
+    def __init__(
+        self,
+        *,
+        wait_for_completion: bool = True,
+        deferrable: bool | None = None,
+        poll_interval: float | timedelta = 30.0,
+        timeout: float | timedelta | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.poll_interval = duration("poll_interval", poll_interval, self.task_id)
+        self.timeout = None if timeout is None else duration("timeout", timeout, self.task_id)
+
+    # -- what an operator says -------------------------------------------------------------------------
+
+    def advance(self, context: Context, carried: Mapping[str, Any], event: Mapping[str, Any] | None) -> Pause | None:
+        """Look, and do what can be done now; ``None`` if the task is through.
+
+        :param carried: what the run carries over its waits.
+        :param event: how the last wait ended, if there was one.
+        """
+        raise NotImplementedError
+
+    def look(self, env_id: str) -> EnvNow | None:
+        """The environment as it is now; ``None`` if it does not exist."""
+        try:
+            return env_now(self.hook.describe_compute_env(env_id))
+        except NotFound:
+            return None
+
+    def abandon(self, context: Context, carried: Mapping[str, Any], why: str) -> str:
+        """The task fails: words for what becomes of the environment."""
+        return ""
+
+    # -- a run -----------------------------------------------------------------------------------------
+
+    def announce(self, context: Context, env_id: str) -> None:
+        """Tell the id and the console's page at once: whatever comes, they can be looked up."""
+        ti = context["ti"]
+        ti.xcom_push(key="env_id", value=env_id)
+        ti.xcom_push(key=TCBatchComputeEnvLink.key, value=self.hook.settings.env_url(env_id))
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> str | None:
+        """Go on after the triggerer has waited.
+
+        :param event: what :class:`~airflow_provider_tcbatch.triggers.compute_env.TCBatchComputeEnvTrigger` yielded.
+        """
+        with permanent_errors():
+            carried = event["carried"]
+            self.resume(context, carried)
+            return self.go_on(context, self._heed(context, event, carried), event)
+
+    def resume(self, context: Context, carried: Mapping[str, Any]) -> None:
+        """The task goes on in another process."""
+
+    def go_on(self, context: Context, carried: Mapping[str, Any], event: Mapping[str, Any] | None = None) -> str | None:
+        """Advance until the task is through; the environment's id."""
+        env_id = str(carried["env_id"])
+        while (pause := self.advance(context, carried, event)) is not None:
+            if not self.wait_for_completion:
+                break
+            if event is not None and event["status"] == "timeout":
+                self.give_up(context, carried, Limit(event["limit"]))
+            event = self._wait(context, env_id, pause, carried)
+            carried = self._heed(context, event, carried)
+        return env_id
+
+    def deadlines(self, context: Context, since: float) -> Deadlines:
+        """When to give up.
+
+        :param since: unix seconds from which ``timeout`` counts.
+        """
+        started = context["ti"].start_date
+        return Deadlines.of(
+            submitted_at=since,
+            try_started_at=None if started is None else started.timestamp(),
+            timeout=self.timeout,
+            # Airflow itself does not apply it to a task that is deferred.
+            execution_timeout=None if self.execution_timeout is None else self.execution_timeout.total_seconds(),
+        )
+
+    def give_up(self, context: Context, carried: Mapping[str, Any], limit: Limit) -> NoReturn:
+        """Fail: a limit is reached."""
+        env_id = str(carried["env_id"])
+        length = (
+            f"timeout ({self.timeout or 0:.0f} s)"
+            if limit is Limit.TIMEOUT
+            else f"execution_timeout ({self.execution_timeout} from the beginning of this try)"
+        )
+        report = self.hook.explain_compute_env(env_id)
+        words = self.abandon(context, carried, limit.value)
+        raise ComputeEnvTimeout(
+            f"{self.words_for_wait(carried)} did not come true within {length}{words}.\n{report}", env_id=env_id
+        )
+
+    def words_for_wait(self, carried: Mapping[str, Any]) -> str:
+        """What is waited for, for messages."""
+        return "What was waited for"
+
+    def _wait(self, context: Context, env_id: str, pause: Pause, carried: Mapping[str, Any]) -> Mapping[str, Any]:
+        deadlines = self.deadlines(context, carried["since"])
+        condition = pause.condition
+        if self.deferrable:
+            trigger = TCBatchComputeEnvTrigger(
+                env_id=env_id,
+                **condition.to_json(),
+                tencentcloud_conn_id=self.tencentcloud_conn_id,
+                region=self.region,
+                poll_interval=self.poll_interval,
+                deadlines=deadlines.to_json(),
+                look_at=pause.look_at,
+                cancel_on_kill=self.cancels,
+                carried={"carried": dict(carried)},
+            )
+            self.defer(trigger=trigger, method_name="execute_complete")
+        from airflow_provider_tcbatch.hooks.env_wait import EnvWait
+        from airflow_provider_tcbatch.hooks.watching import wait_env_here
+
+        wait = EnvWait(
+            env_id,
+            condition,
+            poll_interval=self.poll_interval,
+            deadlines=deadlines,
+            look_at=pause.look_at,
+            say=self.log.info,
+        )
+        return wait_env_here(self.hook.settings, wait).to_event()
+
+    def _heed(self, context: Context, event: Mapping[str, Any], carried: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Take note of how a wait ended.
+
+        :raises ComputeEnvError: if waiting has failed too often.
+        """
+        if event["status"] != "error":
+            return carried
+        errors, env_id = int(carried["errors"]) + 1, str(carried["env_id"])
+        if errors > _WAIT_ERRORS:
+            words = self.abandon(context, carried, "lost")
+            raise ComputeEnvError(
+                f"Waiting for compute environment {env_id} failed {errors} times, the last time with: "
+                f"{event.get('message')}{words}. See {self.hook.settings.env_url(env_id)}",
+                env_id=env_id,
+            )
+        self.log.warning("Waiting failed; looking again. It was: %s", event.get("message"))
+        return {**carried, "errors": errors}
+
+
+class WaitsForNodes(WaitsForEnv):
+    """Base of operators that wait for nodes to run.
+
+    :param fail_fast: fail as soon as nodes could not be made, or were lost, without which it can't come true.
+        ``False`` leaves it to the service to make them again (``ResourceMaxRetryCount``), until ``timeout``.
+    """
+
+    def __init__(self, *, fail_fast: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.fail_fast = fail_fast
+
+    def condition(self, carried: Mapping[str, Any]) -> Condition:
+        """What is waited for."""
+        return Condition.from_json(carried["condition"])
+
+    def advance(self, context: Context, carried: Mapping[str, Any], event: Mapping[str, Any] | None) -> Pause | None:
+        condition = self.condition(carried)
+        now = self.look(str(carried["env_id"]))
+        verdict = judge_env(now, condition)
+        if verdict is Verdict.REACHED:
+            self.reached(context, carried, now)
+            return None
+        # What the trigger has read from the API may have passed when the task goes on: the service makes nodes anew.
+        if verdict is Verdict.FAILING or (event is not None and event["status"] == Verdict.FAILING.value):
+            self._fail(context, carried, ComputeEnvFailed, "nodes failed")
+        if verdict is Verdict.GONE:
+            words = "it does not exist any more" if now is None else "it is being deleted"
+            self._fail(context, carried, ComputeEnvError, words)
+        return Pause(condition)
+
+    def reached(self, context: Context, carried: Mapping[str, Any], now: EnvNow | None) -> None:
+        """It has come true."""
+        counts = None if now is None else now.to_json()
+        context["ti"].xcom_push(key="tcbatch_env", value=counts)
+        self.log.info("Compute environment %s: %s", carried["env_id"], now)
+
+    def words_for_wait(self, carried: Mapping[str, Any]) -> str:
+        condition = self.condition(carried)
+        if condition.until is Until.NODES_RUNNING:
+            return f"{condition.nodes} running nodes of compute environment {carried['env_id']}"
+        return f"The wanted number of nodes of compute environment {carried['env_id']}"
+
+    def _fail(self, context: Context, carried: Mapping[str, Any], kind: type[ComputeEnvError], why: str) -> NoReturn:
+        env_id = str(carried["env_id"])
+        # Explained first: what is removed can't be asked any more.
+        report = self.hook.explain_compute_env(env_id)
+        words = self.abandon(context, carried, why)
+        raise kind(f"{self.words_for_wait(carried)}: {why}{words}.\n{report}", env_id=env_id)
+
+
+class ActsOnEnv(WaitsForEnv):
+    """Base of operators that do something to an environment that is there already.
+
+    :param env_id: id of the environment. (templated)
+    :param env_name: its name, instead of ``env_id``. (templated)
+    """
+
+    template_fields: Sequence[str] = ("env_id", "env_name", "tencentcloud_conn_id", "region")
+
+    def __init__(
+        self, *, env_id: str | XComArg | None = None, env_name: str | XComArg | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.env_id = env_id
+        self.env_name = env_name
+        if (env_id is None) is (env_name is None):
+            raise InvalidRequest(f"Task {self.task_id!r}: give env_id or env_name, and not both")
+
+    def given_id(self) -> str | None:
+        """Id of the environment; ``None`` if there is none of that name, or nobody named one.
+
+        :raises InvalidRequest: if the name is that of several.
+        """
+        if (env_id := _text(self.env_id)) is not None:
+            return env_id
+        if (name := _text(self.env_name)) is None:
+            return None
+        found = self.hook.find_compute_envs(name)
+        if len(found) > 1:
+            ids = ", ".join(view.env_id for view in found)
+            raise InvalidRequest(
+                f"Task {self.task_id!r}: {len(found)} environments are called {name!r}: name one of {ids}"
+            )
+        return found[0].env_id if found else None
+
+    def begin(self, context: Context) -> dict[str, Any]:
+        """Find the environment; what the run carries over its waits.
+
+        :raises NotFound: if there is none.
+        """
+        since = time.time()
+        env_id = self.given_id()
+        if env_id is None:
+            raise NotFound(f"There is no compute environment {_text(self.env_id) or _text(self.env_name) or '(no id)'}")
+        self.announce(context, env_id)
+        return {"env_id": env_id, "since": since, "errors": 0}
+
+
+def _text(value: object) -> str | None:
+    text = None if value is None else str(value).strip()
+    return None if text is None or text in _NOTHING else text
