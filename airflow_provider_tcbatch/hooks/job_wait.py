@@ -98,6 +98,8 @@ class JobWait:
         self._fresh = time.time()
         self._counted_at = float("-inf")
         self._refused = False
+        #: The end of the job, as long as its instances may still make a success of it.
+        self._lingering: WaitEnd | None = None
 
     async def run(self, watcher: Watcher, settings: ConnectionSettings) -> WaitEnd:
         """Wait for the end.
@@ -122,7 +124,9 @@ class JobWait:
         cos = await asyncio.to_thread(settings.cos_client)
         return LogStream(watcher.api, cos, self.job_id, show, instances=self.stream)
 
-    async def _follow(self, watcher: Watcher, subscription: Subscription[JobSnapshot], stream: LogStream | None) -> WaitEnd:
+    async def _follow(
+        self, watcher: Watcher, subscription: Subscription[JobSnapshot], stream: LogStream | None
+    ) -> WaitEnd:
         detail_at = self._next_detail(watcher)
         stream_at = time.time() + _STREAM_SECONDS / 2
         while True:
@@ -131,8 +135,12 @@ class JobWait:
             alarms = [detail_at, None if limit is None else limit[0], stream_at if stream is not None else None]
             first = min((at for at in alarms if at is not None), default=None)
             snapshot = await subscription.next(None if first is None else max(0.0, first - now))
+            now = time.time()
             if snapshot is not None and (end := self._heed(snapshot)) is not None:
-                return end
+                if self.policy.min_success is None or end.state != State.FAILED:
+                    return end
+                # Whether a job is FAILED at its first failed instance or at its last one is not documented.
+                self._lingering, detail_at = end, now
             now = time.time()
             if detail_at is not None and subscription.nudged and self.policy.fail_fast:
                 # If the API lags behind its own event, the next counts must follow soon.
@@ -180,7 +188,7 @@ class JobWait:
     def _next_detail(self, watcher: Watcher) -> float | None:
         """When to count the instances next, unix seconds; ``None`` if nobody needs to know."""
         now = time.time()
-        if self.policy.fail_fast:
+        if self.policy.fail_fast or self._lingering is not None:
             return now + pace(now - self._fresh, self.poll_interval)
         if self.progress:
             return now + max(_PROGRESS_SECONDS, watcher.jobs) * random.uniform(0.9, 1.1)
@@ -200,10 +208,11 @@ class JobWait:
                     self.say("The instances of job %s can't be counted: %s", self.job_id, error)
                 self._refused = True
                 self.progress = False
+                return self._lingering
             return None
         counts = counts_of(view)
         if counts is None:
-            return None
+            return self._lingering
         self._started = self._started or counts.started > 0
         self.progress = self.progress and counts.total > 1
         if counts.total > 1 and self._shown != (counts.done, counts.failed) and (self._shown or counts.done):
@@ -212,6 +221,8 @@ class JobWait:
             )
         self._shown = (counts.done, counts.failed)
         outcome = judge(view.job_state, counts, self.policy)
+        if self._lingering is not None and outcome.is_final:
+            return self._lingering
         if outcome.early:
             return WaitEnd("failing", outcome.state, observed_at=time.time(), source="poll", streamed=self.stream > 0)
         return None

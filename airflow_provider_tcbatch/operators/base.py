@@ -13,18 +13,19 @@ from airflow.sdk import BaseOperator
 from airflow_provider_tcbatch.exceptions import InvalidRequest, PermissionDenied
 
 if TYPE_CHECKING:
-    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 
     from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 else:
     try:
-        from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+        from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
     except ImportError:  # Airflow 3.1
-        from airflow.exceptions import AirflowFailException, AirflowSkipException
+        from airflow.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 
 __all__ = [
     "AirflowFailException",
     "AirflowSkipException",
+    "AirflowTaskTimeout",
     "PermanentInvalidRequest",
     "PermanentPermissionDenied",
     "TCBatchOperator",

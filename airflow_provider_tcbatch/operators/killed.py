@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from airflow_provider_tcbatch.exceptions import TCBatchError
@@ -55,9 +57,10 @@ class KillSwitch:
     def pull(self) -> None:
         """End the job, unless somebody else needs it; returns within about four seconds."""
         until = time.monotonic() + _SECONDS
+        locked = _talks_to_airflow(sys._getframe())
         answers: queue.SimpleQueue[tuple[bool, str]] = queue.SimpleQueue()
-        self._start(lambda: answers.put(self._may()), "tcbatch-guard")
-        helper = self._start(lambda: self._end(answers, until), "tcbatch-terminate")
+        self._start(lambda: answers.put(self._may(until)), "tcbatch-guard")
+        helper = self._start(lambda: self._end(answers, until, locked), "tcbatch-terminate")
         helper.join(_SECONDS)
 
     @staticmethod
@@ -66,12 +69,14 @@ class KillSwitch:
         thread.start()
         return thread
 
-    def _end(self, answers: queue.SimpleQueue[tuple[bool, str]], until: float) -> None:
+    def _end(self, answers: queue.SimpleQueue[tuple[bool, str]], until: float, locked: bool) -> None:
         try:
             may, why = answers.get(timeout=_GUARD_SECONDS)
         except queue.Empty:
-            # No answer: the lock is held. This try was the job's owner when it began to wait.
-            may, why = True, "Airflow can't be asked now"
+            # If this very thread holds the lock, no answer can come; the try was the job's owner when it began to wait.
+            # Otherwise Airflow is out of reach: then this try may have been replaced long ago, and a job that is spared
+            # is found again by the next one.
+            may, why = locked, "Airflow can't be asked now" if locked else "Airflow does not answer"
         if not may:
             log.info("Job %s is left alone: %s", self._job_id, why)
             return
@@ -87,7 +92,7 @@ class KillSwitch:
         else:
             log.info("Job %s is being terminated: %s", self._job_id, why)
 
-    def _may(self) -> tuple[bool, str]:
+    def _may(self, until: float) -> tuple[bool, str]:
         """Whether the job is to be ended, and why; notes in its record that it is."""
         from airflow.sdk.execution_time import task_runner
 
@@ -105,7 +110,7 @@ class KillSwitch:
             mine = record is not None and record.owner.ti_id == self._ti_id
             if not terminates(state, worker=True, owner=mine):
                 return False, f"{why}{'' if mine else ' in another try'}"
-            if record is not None and mine and record.job_id == self._job_id:
+            if record is not None and mine and record.job_id == self._job_id and time.monotonic() < until:
                 # If the job can't be ended now (it is SUBMITTED), the next try knows that it is to end.
                 self._records.save(replace(record, ending=Ending("killed", time.time())))
         except Exception as error:
@@ -121,3 +126,12 @@ class KillSwitch:
             dag_id=owner.dag_id, task_ids=[owner.task_id], run_ids=[owner.run_id]
         )
         return state_of(states, owner.run_id, owner.task_id, owner.map_index)
+
+
+def _talks_to_airflow(frame: FrameType | None) -> bool:
+    """Whether the signal came while this thread was talking to Airflow, and so holds the lock for that."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "airflow.sdk.execution_time.comms":
+            return True
+        frame = frame.f_back
+    return False

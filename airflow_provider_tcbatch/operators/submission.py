@@ -7,7 +7,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,12 @@ from airflow_provider_tcbatch.exceptions import (
     Throttled,
 )
 from airflow_provider_tcbatch.hooks.batch import UNKNOWN_SECONDS, has_machines
-from airflow_provider_tcbatch.hooks.job_wait import counts_of
 from airflow_provider_tcbatch.models.job import Job
 from airflow_provider_tcbatch.models.wire import to_wire_form
+from airflow_provider_tcbatch.operators.finding import find_job
+from airflow_provider_tcbatch.operators.judging import judge_job
 from airflow_provider_tcbatch.operators.repair import run_again
-from airflow_provider_tcbatch.policies.marking import GENERATION_VARIABLE, OWNER_TAG, Mark, Owner, generation_of, marked
+from airflow_provider_tcbatch.policies.marking import OWNER_TAG, Mark, Owner, marked
 from airflow_provider_tcbatch.policies.notifying import FINAL_JOB_EVENTS
 from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, judge
 from airflow_provider_tcbatch.policies.submission import (
@@ -81,7 +82,10 @@ class JobSpec:
         :param token: ClientToken.
         :param variables: environment variables for every instance.
         """
-        wire = marked(self.job.to_wire(), self.owner, token, mark=self.mark, variables=variables)
+        # A job has at most ten tags.
+        full = self.mark is Mark.TAG and len(self.job.tags or ()) >= 10
+        mark = Mark.NAME if full else self.mark
+        wire = marked(self.job.to_wire(), self.owner, token, mark=mark, variables=variables)
         return hook.submission(wire, zone=self.zone, placement=self.placement, client_token=token, events=self.events)
 
 
@@ -119,6 +123,8 @@ class Submission:
     :param on_retry: what to do about a failed job.
     :param end_superseded: whether to end the job of an earlier generation.
     :param attempts: how often this try has been refused by a quota.
+    :param on_job: called with the id of this generation's job as soon as it is known and this try owns it.
+    :param check: called before a job is made; raises if the task has been killed meanwhile.
     """
 
     def __init__(
@@ -133,6 +139,8 @@ class Submission:
         on_retry: OnRetry = OnRetry.RESUBMIT,
         end_superseded: bool = True,
         attempts: int = 0,
+        on_job: Callable[[str], None] = lambda job_id: None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._hook = hook
         self._records = records
@@ -143,7 +151,8 @@ class Submission:
         self._on_retry = on_retry
         self._end_superseded = end_superseded
         self._attempts = attempts
-        self._late_until: float | None = None
+        self._on_job = on_job
+        self._check = check
 
     def settle(self) -> Settled:
         """Come to the one job of this generation.
@@ -203,7 +212,7 @@ class Submission:
             return None
         if view is None:
             return JobNow(None)
-        outcome = judge(view.job_state, counts_of(view), self._policy)
+        outcome = judge_job(self._hook, view, self._policy)
         return JobNow(
             outcome.verdict,
             terminating=bool(view.next_action),
@@ -224,6 +233,7 @@ class Submission:
             return Settled(record.job_id or "", record, done=True)
         if record is not None and decision.step is Step.ATTACH:
             assert record.job_id is not None
+            self._on_job(record.job_id)
             log.info("Going on with job %s, which an earlier try submitted", record.job_id)
             return Settled(record.job_id, record)
         if record is not None and decision.step is Step.REPAIR:
@@ -300,31 +310,35 @@ class Submission:
         if self._records.durable:
             return uuid.uuid4().hex
         # Nothing is remembered: the same try comes to the same token, whatever happens to an answer.
-        return uuid.uuid5(uuid.NAMESPACE_OID, f"{self._this.ti_id}/{self._attempts}").hex
+        return uuid.uuid5(uuid.NAMESPACE_OID, f"{self._this.ti_id}/{self._attempts}/{self._spec.mark.value}").hex
 
     def _send(self, record: Record, request: SubmitJob) -> Settled:
+        self._check()
         try:
             job_id = self._hook.api.call(request).job_id
-        except PermissionDenied as error:
+        except (QuotaExceeded, Throttled):
+            # The token stays: if an answer was lost and the request sent again, it may have made a job all the same,
+            # which fills the quota itself.
+            raise
+        except (InvalidRequest, NotFound, PermissionDenied, ResourceBusy) as error:
+            # Likewise it may be the token that was refused, or keys that ran out in between.
+            found = self._find(record, patient=False)
+            if found is not None:
+                log.info("The request was refused the second time (%s), the first one had made job %s", error, found)
+                return Settled(found, self._known(record, found), fresh=True)
             self._save(replace(record, token=""))
-            if self._spec.mark is not Mark.TAG or not _tagged(request):
+            if not isinstance(error, PermissionDenied) or not _tagged(request):
                 raise
             log.warning("Submitting a job with a tag was refused, putting its owner into its name instead: %s", error)
             self._spec = replace(self._spec, mark=Mark.NAME)
             return self._submit()
-        except (InvalidRequest, NotFound, QuotaExceeded, ResourceBusy, Throttled) as error:
-            # A refusal. But if an answer was lost and the request sent again, it may be the token that was refused.
-            found = None if isinstance(error, (QuotaExceeded, Throttled)) else self._find(record, patient=False)
-            if found is None:
-                self._save(replace(record, token=""))
-                raise
-            log.info("The request was refused the second time (%s), the first one had made job %s", error, found)
-            return Settled(found, self._known(record, found), fresh=True)
         log.info("Submitted job %s (%s)", job_id, request.job.job_name)
         return Settled(job_id, self._known(record, job_id), fresh=True)
 
     def _known(self, record: Record, job_id: str) -> Record:
-        return self._save(replace(record, job_id=job_id, submitted_at=record.token_sent_at))
+        record = self._save(replace(record, job_id=job_id, submitted_at=record.token_sent_at))
+        self._on_job(job_id)
+        return record
 
     def _resend(self, record: Record) -> Settled:
         """Send the same request under the same token: the same job comes back, whether or not it was made before.
@@ -346,7 +360,12 @@ class Submission:
             return None
         try:
             return self._hook.api.call(request).job_id
-        except (InvalidRequest, ResourceBusy, QuotaExceeded, NotFound, PermissionDenied) as error:
+        except (QuotaExceeded, Throttled):
+            found = self._find(record, patient=False)
+            if found is None:
+                raise
+            return found
+        except (InvalidRequest, ResourceBusy, NotFound, PermissionDenied) as error:
             # Maybe the token is refused (also one that this very call used up, if its answer was lost), maybe the job.
             log.info("Sending the job again was refused, looking for it instead: %s", error)
             return self._find(record, patient=False)
@@ -369,37 +388,7 @@ class Submission:
         return Settled(job_id, self._known(record, job_id))
 
     def _find(self, record: Record, *, patient: bool = True) -> str | None:
-        """Id of the job that was submitted under the record's token, by its name and what it carries.
-
-        :param patient: wait for a job that may have been made a moment ago and not be listed yet.
-        """
-        generation = generation_of(record.token)
-        young = patient and time.time() - record.token_sent_at < UNKNOWN_SECONDS
-        until = time.monotonic() + (UNKNOWN_SECONDS if young else 0.0)
-        while True:
-            for view in self._hook.describe_jobs(filters={"job-name": [record.job_name]}):
-                # Whether the filter wants the whole name is not documented.
-                if view.job_name == record.job_name and self._is_of(
-                    view.job_id, record.job_name, view.tags, generation
-                ):
-                    return view.job_id
-            if time.monotonic() >= until:
-                return None
-            # A job may not be listed at once.
-            time.sleep(2.0)
-
-    def _is_of(self, job_id: str, name: str, tags: Sequence[Any] | None, generation: str) -> bool:
-        if name.endswith(f"-{generation}"):
-            return True
-        values = [tag.value for tag in tags or () if tag.key == OWNER_TAG]
-        if values:
-            return any(str(value).endswith(f"/{generation}") for value in values)
-        info = self._hook.describe_job_submit_info(job_id)
-        return any(
-            variable.name == GENERATION_VARIABLE and variable.value == generation
-            for task in info.tasks or ()
-            for variable in getattr(task, "env_vars", None) or ()
-        )
+        return find_job(self._hook, record, patient=patient)
 
     # -- repairing -----------------------------------------------------------------------------------
 
@@ -412,6 +401,8 @@ class Submission:
             return Settled(record.job_id, record)
         repair = Repair(time.time(), before.end_time)
         record = self._save(replace(record, ending=None, repairs=(*record.repairs, repair)))
+        self._check()
+        self._on_job(before.job_id)
         log.info("Running the failed instances of job %s again", record.job_id)
         run_again(self._hook, [before])
         return Settled(before.job_id, record)

@@ -20,13 +20,14 @@ from airflow_provider_tcbatch.exceptions import (
 )
 from airflow_provider_tcbatch.operators.base import (
     AirflowSkipException,
-    TCBatchOperator,
+    AirflowTaskTimeout,
     default_deferrable,
     duration,
 )
+from airflow_provider_tcbatch.operators.owning import OwnsJob
 from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
 from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, Verdict, judge
-from airflow_provider_tcbatch.policies.submission import Ending
+from airflow_provider_tcbatch.policies.report import SHOWN
 from airflow_provider_tcbatch.triggers.job import TCBatchJobTrigger
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_tcbatch.client.logs import InstanceOutput
     from airflow_provider_tcbatch.models.actions import DescribeJobResult
-    from airflow_provider_tcbatch.operators.killed import KillSwitch
-    from airflow_provider_tcbatch.operators.records import Records
 
 __all__ = ["WaitsForJob"]
 
@@ -43,7 +42,7 @@ __all__ = ["WaitsForJob"]
 _WAIT_ERRORS = 3
 
 
-class WaitsForJob(TCBatchOperator):
+class WaitsForJob(OwnsJob):
     """Base of operators that wait for a job which is theirs.
 
     :param deferrable: wait in the triggerer, without a worker; default is Airflow's ``[operators]
@@ -55,9 +54,8 @@ class WaitsForJob(TCBatchOperator):
         :class:`~airflow_provider_tcbatch.policies.outcome.SuccessPolicy`.
     :param fail_fast: end the job as soon as it can't succeed any more.
     :param skip_on_exit_code: exit codes that skip the task, if all failed instances ended with one of them.
-    :param durable: ``False`` to keep nothing about the job between tries.
-    :param cancel_on_kill: terminate the job when the task is killed.
-    :param cancel_on_failure: terminate the job when the task fails although the job still runs.
+    :param durable: see :class:`~airflow_provider_tcbatch.operators.owning.OwnsJob`, likewise ``cancel_on_kill`` and
+        ``cancel_on_failure``.
     :param logs: whose output to show at the end: ``failed``, ``all``, ``none``.
     :param log_instances: most instances whose output is shown.
     :param stream_logs: show the output of running instances while waiting.
@@ -81,12 +79,12 @@ class WaitsForJob(TCBatchOperator):
         stream_logs: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(durable=durable, cancel_on_kill=cancel_on_kill, cancel_on_failure=cancel_on_failure, **kwargs)
         if logs not in ("failed", "all", "none"):
             raise InvalidRequest(f"Task {self.task_id!r}: logs is {logs!r}; write failed, all or none")
         try:
-            self._policy = SuccessPolicy(min_success, fail_fast)
-        except ValueError as error:
+            self._policy = SuccessPolicy(min_success, fail_fast, _codes(skip_on_exit_code))
+        except (TypeError, ValueError) as error:
             raise InvalidRequest(f"Task {self.task_id!r}: {error}") from None
         self.deferrable = default_deferrable() if deferrable is None else deferrable
         self.poll_interval = duration("poll_interval", poll_interval, self.task_id)
@@ -94,38 +92,16 @@ class WaitsForJob(TCBatchOperator):
         self.queue_timeout = None if queue_timeout is None else duration("queue_timeout", queue_timeout, self.task_id)
         self.min_success = min_success
         self.fail_fast = fail_fast
-        self.skip_on_exit_code = _codes(skip_on_exit_code)
-        self.durable = durable
-        self.cancel_on_kill = cancel_on_kill
-        self.cancel_on_failure = cancel_on_failure
+        self.skip_on_exit_code = skip_on_exit_code
         self.logs = logs
         self.log_instances = log_instances
         self.stream_logs = stream_logs
-        self._kill_switch: KillSwitch | None = None
-        self._kept: Records | None = None
+        if isinstance(log_instances, bool) or not isinstance(log_instances, int) or log_instances < 0:
+            raise InvalidRequest(f"Task {self.task_id!r}: log_instances is {log_instances!r}; write a number from 0 on")
 
     def requested(self) -> Mapping[str, Any]:
         """The job in wire JSON, as far as it is known here."""
         return {}
-
-    def records(self, context: Context) -> Records:
-        """Where this task's record is kept."""
-        from airflow_provider_tcbatch.operators.records import records_for
-
-        if self._kept is None:
-            self._kept = records_for(context, durable=self.durable)
-        return self._kept
-
-    def arm(self, context: Context, job_id: str) -> None:
-        """From now on a killed worker can end the job. Client and keys are there: none are made while it dies."""
-        if not self.cancel_on_kill:
-            return
-        from airflow_provider_tcbatch.operators.airflow_context import owner_of
-        from airflow_provider_tcbatch.operators.killed import KillSwitch
-
-        ti = context["ti"]
-        self._kill_switch = KillSwitch(self.hook, job_id, owner_of(context), str(ti.id), self.records(context))
-        self.hook.api.credentials.get()
 
     def deadlines(self, context: Context, since: float | None, *, queued: bool = True) -> Deadlines:
         """When to give up.
@@ -178,33 +154,38 @@ class WaitsForJob(TCBatchOperator):
                 cancel_on_kill=self.cancel_on_kill,
             )
             self.defer(trigger=trigger, method_name="execute_complete")
-        from airflow_provider_tcbatch.hooks.job_wait import JobWait
+        from airflow_provider_tcbatch.hooks.job_wait import JobWait, WaitEnd
         from airflow_provider_tcbatch.hooks.watching import wait_here
 
         wait = JobWait(
             job_id,
             poll_interval=self.poll_interval,
-            deadlines=deadlines,
+            # Here Airflow itself raises at execution_timeout, once: not while the job is being ended for it.
+            deadlines=replace(deadlines, execution_timeout=None),
             policy=self._policy,
             progress=progress,
             stream=stream,
             say=self.log.info,
         )
-        end = wait_here(self.hook.settings, wait)
+        try:
+            end = wait_here(self.hook.settings, wait)
+        except AirflowTaskTimeout:
+            end = WaitEnd("timeout", limit=Limit.EXECUTION_TIMEOUT)
         carried = {"job_id": job_id, "submitted_at": since, "errors": errors}
         return self.go_on(context, {**asdict(end), "limit": end.limit and end.limit.value, **carried})
 
     def go_on(self, context: Context, event: Mapping[str, Any]) -> str | None:
         """The wait is over: look at the job once, whatever has been heard, and judge it."""
         from airflow_provider_tcbatch.hooks.job_wait import counts_of
+        from airflow_provider_tcbatch.operators.judging import judge_job
 
         resumed_at = time.time()
         job_id = str(event["job_id"])
-        view = self._look(event)
+        view = self._look(context, event)
         if view is None:
             return self._trust(context, event)
         counts = counts_of(view)
-        outcome = judge(view.job_state, counts, self._policy)
+        outcome = judge_job(self.hook, view, self._policy)
         queued = str(view.job_state) != "RUNNING" and not (counts is not None and counts.started)
         if not outcome.is_final and event["status"] == "timeout":
             limit = Limit(event["limit"])
@@ -214,10 +195,12 @@ class WaitsForJob(TCBatchOperator):
                 return self.wait(context, job_id, event.get("submitted_at"), errors=errors, queued=False)
             self._give_up(context, view, limit)
         if not outcome.is_final:
-            errors = int(event.get("errors") or 0) + 1
-            if errors > _WAIT_ERRORS:
-                self._lose_sight(context, view, errors, str(event.get("message")))
+            errors = int(event.get("errors") or 0)
             if event["status"] == "error":
+                # Only what went wrong in a row counts.
+                errors = 1 if event.get("state") else errors + 1
+                if errors > _WAIT_ERRORS:
+                    self._lose_sight(context, view, errors, str(event.get("message")))
                 self.log.warning("Waiting failed, but the service answers; going on. It was: %s", event.get("message"))
             return self.wait(context, job_id, event.get("submitted_at"), errors=errors, queued=queued)
         heard = event.get("source") if event["status"] == "ended" else "last look"
@@ -227,26 +210,32 @@ class WaitsForJob(TCBatchOperator):
         self._push_timeline(context, event, resumed_at)
         return self.finish(context, view, outcome.verdict, streamed=bool(event.get("streamed")))
 
-    def _look(self, event: Mapping[str, Any]) -> DescribeJobResult | None:
+    def _look(self, context: Context, event: Mapping[str, Any]) -> DescribeJobResult | None:
         """The job as it is now; ``None`` if it can't be looked at, but is known to have succeeded."""
         job_id = str(event["job_id"])
         try:
             return self.hook.describe_job(job_id)
         except TCBatchError as error:
+            words = "it may still be running"
             if event["status"] == "ended":
                 outcome = judge(str(event["state"]))
                 if outcome.verdict is Verdict.SUCCESS and not isinstance(self.min_success, int):
                     self.log.warning("Job %s succeeded, but can't be summed up: %s", job_id, error)
                     return None
-                why = f"it ended as {outcome.state}, but"
+                why, words = f"it ended as {outcome.state}, but", "its outputs can't be read either"
             elif event["status"] == "timeout":
                 why = f"{event.get('limit')} is over, but"
+                words = self.end_job(context, job_id, str(event.get("limit")))[1]
             else:
                 why = f"waiting failed ({event.get('message')}), and"
-            raise type(error)(
-                f"Job {job_id}: {why} it can't be looked at: {error}. It may still be running: see "
+                if not self.is_retried(context):
+                    words = self.end_job(context, job_id, "lost")[1]
+            again = type(error)(
+                f"Job {job_id}: {why} it can't be looked at: {error}. {words[0].upper()}{words[1:]}. See "
                 f"{self.hook.settings.job_url(job_id)}"
-            ) from error
+            )
+            again.__dict__.update(error.__dict__)
+            raise again from error
 
     def _trust(self, context: Context, event: Mapping[str, Any]) -> str:
         """The triggerer has read from the API that the job succeeded; no more can be learned now."""
@@ -266,30 +255,43 @@ class WaitsForJob(TCBatchOperator):
     # -- the end -------------------------------------------------------------------------------------
 
     def finish(self, context: Context, view: DescribeJobResult, verdict: Verdict, *, streamed: bool) -> str | None:
-        failed = verdict is not Verdict.SUCCESS
+        from airflow_provider_tcbatch.hooks.batch import has_machines
+
+        failed = verdict is Verdict.FAILURE
         partly = str(view.job_state) != "SUCCEED"
         self._summarise(context, view, partly=partly)
-        if failed and self.skip_on_exit_code and self._skips(view):
+        if not failed and has_machines(view):
+            # Interrupted instances, which nobody will look at: their machines are kept until the job is terminated.
+            self.log.info("Job %s: %s", view.job_id, self.end_job(context, view.job_id, "done")[1])
+        if verdict is Verdict.SKIP:
             self.mark_done(context)
-            raise AirflowSkipException(
-                f"All failed instances of job {view.job_id} ended with an exit code of {sorted(self.skip_on_exit_code)}"
-            )
+            known = sorted(self._policy.skip_on_exit_code)
+            raise AirflowSkipException(f"All failed instances of job {view.job_id} ended with an exit code of {known}")
         outputs = self._outputs(view, failed_only=failed) if failed or self.logs == "all" else []
         if self.logs != "none" and not streamed:
-            for output in outputs:
+            for output in outputs[: self.log_instances]:
                 self._show(output.task_name, output.view.task_instance_index, output.stdout, output.stderr)
         if failed:
             codes = [output.view.exit_code for output in outputs]
-            kind = JobFailed if any(codes) or not outputs else JobMachinesFailed
+            kind = JobFailed if any(codes) or self._has_exit_code(view) else JobMachinesFailed
             raise kind(self.hook.explain_failure(view, outputs), job_id=view.job_id, exit_codes=codes)
         if partly:
             self.log.warning("Enough instances succeeded. %s", self.hook.explain_failure(view, []))
         self.mark_done(context)
         return view.job_id
 
-    def _skips(self, view: DescribeJobResult) -> bool:
-        codes = [instance.exit_code for instance in self.hook.failed_instances(view)]
-        return bool(codes) and all(code in self.skip_on_exit_code for code in codes)
+    def _has_exit_code(self, view: DescribeJobResult) -> bool:
+        """Whether a program of the job ended with an error; also if that can't be found out."""
+        found = False
+        try:
+            for instance in self.hook.failed_instances(view):
+                found = True
+                if instance.exit_code:
+                    return True
+        except TCBatchError as error:
+            self.log.warning("Instances of job %s can't be listed: %s", view.job_id, error)
+            return True
+        return not found
 
     def _summarise(self, context: Context, view: DescribeJobResult, *, partly: bool) -> None:
         from airflow_provider_tcbatch.policies.summary import summarise
@@ -309,7 +311,9 @@ class WaitsForJob(TCBatchOperator):
         """What instances printed; less, or nothing, where it can't be read: that must not hide how the job ended."""
         outputs: list[InstanceOutput] = []
         try:
-            outputs.extend(self.hook.instance_outputs(view, failed_only=failed_only, limit=self.log_instances))
+            outputs.extend(
+                self.hook.instance_outputs(view, failed_only=failed_only, limit=max(SHOWN, self.log_instances))
+            )
         except TCBatchError as error:
             self.log.warning("Output of job %s can't be read: %s", view.job_id, error)
         return outputs
@@ -319,29 +323,7 @@ class WaitsForJob(TCBatchOperator):
             for line in text.splitlines():
                 self.log.info("[%s %d %s] %s", task, index, stream, line)
 
-    def mark_done(self, context: Context) -> None:
-        records = self.records(context)
-        record = records.load()
-        if record is not None and not record.done:
-            records.save(replace(record, done=True))
-
     # -- ending early --------------------------------------------------------------------------------
-
-    def _end_job(self, context: Context, job_id: str, reason: str) -> tuple[DescribeJobResult | None, str]:
-        """End the job and wait for its end; the job as it is then, and words for the error."""
-        if not self.cancel_on_failure:
-            return None, "it goes on (cancel_on_failure=False)"
-        records = self.records(context)
-        record = records.load()
-        if record is not None and record.job_id == job_id:
-            records.save(replace(record, ending=Ending(reason, time.time())))
-        try:
-            view = self.hook.end_job(job_id, patience=60.0)
-        except TCBatchError as error:
-            return None, f"it could not be terminated: {error}"
-        if view is not None and not judge(view.job_state).is_final:
-            return view, f"its termination was asked for, but it is still {view.job_state}"
-        return view, "it was terminated"
 
     @staticmethod
     def _still_runs(view: DescribeJobResult) -> bool:
@@ -353,7 +335,7 @@ class WaitsForJob(TCBatchOperator):
     def _end_early(self, context: Context, view: DescribeJobResult) -> DescribeJobResult:
         """The job can't succeed any more, but instances of it run."""
         self.log.info("Job %s can't succeed any more, but still runs: ending it", view.job_id)
-        ended, words = self._end_job(context, view.job_id, "fail_fast" if self.fail_fast else "failed")
+        ended, words = self.end_job(context, view.job_id, "fail_fast" if self.fail_fast else "failed")
         self.log.info("Job %s: %s", view.job_id, words)
         return ended or view
 
@@ -363,7 +345,7 @@ class WaitsForJob(TCBatchOperator):
             waiting = self.hook.unfinished_instances(view)
         except TCBatchError as error:
             waiting = [f"which instances are missing can't be read: {error}"]
-        _, words = self._end_job(context, job_id, limit.value)
+        _, words = self.end_job(context, job_id, limit.value)
         kind: type[JobError]
         if limit is Limit.QUEUE_TIMEOUT:
             kind, what, missing = QueueTimeout, "no instance started", "Never started"
@@ -387,24 +369,20 @@ class WaitsForJob(TCBatchOperator):
 
     def _lose_sight(self, context: Context, view: DescribeJobResult, errors: int, message: str) -> NoReturn:
         """Waiting failed again and again: a retry may go on with the job; if none will come, it is ended."""
-        ti = context["ti"]
-        retried = self.durable and self.records(context).durable and ti.try_number <= (ti.max_tries or 0)
         words = "a retry will go on with it"
-        if not retried:
-            words = self._end_job(context, view.job_id, "lost")[1]
+        if not self.is_retried(context):
+            words = self.end_job(context, view.job_id, "lost")[1]
         raise JobError(
             f"Waiting for job {view.job_id} failed {errors} times, the last time with: {message}. It was "
             f"{view.job_state}; {words}. See {self.hook.settings.job_url(view.job_id)}",
             job_id=view.job_id,
         )
 
-    def on_kill(self) -> None:
-        """Terminate the job if nobody else needs it, in the few seconds that Airflow gives."""
-        if self._kill_switch is not None:
-            self._kill_switch.pull()
-
 
 def _codes(given: int | Collection[int] | None) -> frozenset[int]:
     if given is None:
         return frozenset()
-    return frozenset([given] if isinstance(given, int) else given)
+    codes = [given] if isinstance(given, int) else given
+    if isinstance(codes, str) or not all(isinstance(code, int) for code in codes):
+        raise ValueError(f"skip_on_exit_code is {given!r}: write a number, or a list of numbers")
+    return frozenset(codes)

@@ -6,6 +6,7 @@ Operator, trigger and sensor all ask here; nobody else compares states.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
@@ -20,6 +21,7 @@ class Verdict(Enum):
 
     ACTIVE = "active"
     SUCCESS = "success"
+    SKIP = "skip"
     FAILURE = "failure"
 
 
@@ -52,11 +54,13 @@ class SuccessPolicy:
 
     :param min_success: instances of the job that must succeed: a number, or a share above 0 and at most 1 as a float;
         ``None`` for what the service itself calls a success.
+    :param skip_on_exit_code: a failed job whose failed instances all ended with one of these codes had nothing to do.
     :param fail_fast: whether a job is a failure as soon as it can't succeed any more, although it still runs.
     """
 
     min_success: int | float | None = None
     fail_fast: bool = False
+    skip_on_exit_code: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         wanted = self.min_success
@@ -102,7 +106,12 @@ class Outcome:
         return self.verdict is not Verdict.ACTIVE
 
 
-def judge(state: State | str, counts: Counts | None = None, policy: SuccessPolicy = DEFAULT) -> Outcome:
+def judge(
+    state: State | str,
+    counts: Counts | None = None,
+    policy: SuccessPolicy = DEFAULT,
+    exit_codes: Sequence[int | None] = (),
+) -> Outcome:
     """Judge a job.
 
     A state that this version does not know is taken as "still active": no documented final state is
@@ -111,6 +120,7 @@ def judge(state: State | str, counts: Counts | None = None, policy: SuccessPolic
     :param state: ``JobState`` as the API returned it.
     :param counts: how far its instances are; without them only the state is judged.
     :param policy: what counts as success.
+    :param exit_codes: exit codes of all failed instances; matter with ``skip_on_exit_code`` only.
     """
     try:
         known = State(state)
@@ -125,11 +135,20 @@ def judge(state: State | str, counts: Counts | None = None, policy: SuccessPolic
             success = counts.succeeded >= policy.min_success
     else:
         success = policy.min_success is not None and counts is not None and _enough(counts, policy)
+        if not success and policy.min_success is not None and counts is not None and _may_still(counts, policy):
+            # Whether a job is FAILED at its first failed instance or at its last one is not documented.
+            return Outcome(Verdict.ACTIVE, known.value)
+        if not success and exit_codes and set(exit_codes) <= policy.skip_on_exit_code:
+            return Outcome(Verdict.SKIP, known.value)
     return Outcome(Verdict.SUCCESS if success else Verdict.FAILURE, known.value)
 
 
 def _enough(counts: Counts, policy: SuccessPolicy) -> bool:
     return counts.total > 0 and counts.succeeded >= policy.needed(counts.total)
+
+
+def _may_still(counts: Counts, policy: SuccessPolicy) -> bool:
+    return counts.active > 0 and counts.total - counts.failed >= policy.needed(counts.total)
 
 
 def _running(state: str, counts: Counts | None, policy: SuccessPolicy) -> Outcome:

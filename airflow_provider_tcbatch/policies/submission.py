@@ -231,7 +231,7 @@ def decide(
         return _active(record, job, same=same, end_superseded=end_superseded)
     if not same:
         return Decision(Step.SUBMIT, terminate=job.must_be_ended and end_superseded)
-    if job.verdict is Verdict.SUCCESS:
+    if job.verdict in (Verdict.SUCCESS, Verdict.SKIP):
         return Decision(Step.DONE)
     # A repair needs the job itself; one that keeps its machines has to be ended, and RetryJobs takes it from there.
     step = Step.REPAIR if on_retry is OnRetry.REPAIR else Step.SUBMIT

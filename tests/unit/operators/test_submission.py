@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -223,6 +224,70 @@ def test_a_job_that_is_ending_is_not_gone_on_with(task: Task, emulator: Emulator
     TCBatchHook().terminate_job(first, patience=5)
     assert state(first) != "FAILED"
     assert deferred(submit(until(gate)), task.next_try()) != first
+    assert state(first) == "FAILED"
+
+
+@pytest.mark.parametrize("refusal", [e.QuotaExceeded, e.Throttled, e.PermissionDenied, e.InvalidRequest])
+def test_an_answer_that_was_lost_before_a_refusal_is_no_second_job(
+    task: Task, emulator: Emulator, gate: Path, monkeypatch: pytest.MonkeyPatch, refusal: type[e.ApiError]
+) -> None:
+    """The client repeats a call by itself; the job that nobody heard of may fill the quota for its own repetition."""
+    real = ApiClient.call
+
+    def call(self: ApiClient, action: Any, **options: Any) -> Any:
+        if action.name() != "SubmitJob":
+            return real(self, action, **options)
+        monkeypatch.setattr(ApiClient, "call", real)
+        real(self, action, **options)
+        raise refusal("refused the second time", code="X")
+
+    before = count()
+    monkeypatch.setattr(ApiClient, "call", call)
+    try:
+        deferred(submit(until(gate), wait_for_quota=False), task.next_try())
+    except (e.QuotaExceeded, e.Throttled):
+        deferred(submit(until(gate)), task.next_try())
+    assert count() == before + 1
+
+
+def test_a_task_that_is_killed_while_its_job_is_on_the_way_ends_it(
+    task: Task, emulator: Emulator, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow calls on_kill in a signal handler and lets the program go on for five seconds."""
+    real = ApiClient.call
+    operator = submit(until(gate))
+
+    def call(self: ApiClient, action: Any, **options: Any) -> Any:
+        if action.name() == "SubmitJob":
+            operator.on_kill()
+        return real(self, action, **options)
+
+    monkeypatch.setattr(ApiClient, "call", call)
+    before = {view.job_id for view in TCBatchHook().describe_jobs()}
+    with pytest.raises(e.TCBatchError, match="was killed"):
+        operator.execute(task.next_try())
+    [job_id] = {view.job_id for view in TCBatchHook().describe_jobs()} - before
+    assert emulator.wait_job(job_id) == "FAILED"
+
+
+def test_a_task_that_is_killed_before_its_job_makes_none(task: Task, emulator: Emulator, gate: Path) -> None:
+    operator = submit(until(gate))
+    operator.on_kill()
+    before = count()
+    with pytest.raises(e.TCBatchError, match="was killed"):
+        operator.execute(task.next_try())
+    assert count() == before
+
+
+def test_a_job_that_became_invalid_does_not_leave_the_old_one_behind(
+    task: Task, emulator: Emulator, gate: Path
+) -> None:
+    """No retry follows: nobody would come back for it."""
+    first = deferred(submit(until(gate)), task.next_try())
+    operator = submit(until(gate))
+    operator.job["Tasks"][0]["TaskName"] = 7
+    with pytest.raises(PermanentInvalidRequest):
+        operator.execute(task.next_try())
     assert state(first) == "FAILED"
 
 
@@ -498,6 +563,55 @@ def test_an_exit_code_can_skip_the_task(task: Task, emulator: Emulator, codes: A
         finish(operator, context, emulator, job_id)
 
 
+def test_a_skip_stays_one_when_its_try_dies(task: Task, emulator: Emulator) -> None:
+    first = deferred(submit("exit 7", skip_on_exit_code=7), task.next_try())
+    emulator.wait_job(first)
+    with pytest.raises(AirflowSkipException):
+        submit("exit 7", skip_on_exit_code=7).execute(task.next_try())
+    assert task.record["done"]
+    with pytest.raises(AirflowSkipException):
+        submit("exit 7", skip_on_exit_code=7).execute(task.next_try())
+    assert task.record["job_id"] == first
+
+
+@pytest.mark.parametrize("options", [{"min_success": 0.5}, {"skip_on_exit_code": 7}])
+def test_interrupted_instances_that_do_not_matter_give_their_machines_back(
+    task: Task, emulator: Emulator, options: dict[str, Any]
+) -> None:
+    context = task.next_try()
+    command = "exit 7" if "skip_on_exit_code" in options else "[ $BATCH_TASK_INSTANCE_INDEX = 0 ] || exit 7"
+    operator = submit(command, instances=2, FailedAction="INTERRUPT", **options)
+    job_id = deferred(operator, context)
+    try:
+        finish(operator, context, emulator, job_id)
+    except AirflowSkipException:
+        assert "skip_on_exit_code" in options
+    assert state(job_id) == "FAILED"
+    assert task.record["done"]
+
+
+def test_a_failed_job_may_still_have_enough_successes(task: Task, emulator: Emulator, gate: Path) -> None:
+    """Whether a job is FAILED at its first failed instance, or when all have ended, is not documented."""
+    emulator.configure(task_failure="at_once", job_failure="at_once")
+    context = task.next_try()
+    command = f"[ $BATCH_TASK_INSTANCE_INDEX != 1 ] || exit 5; {until(gate)}"
+    operator = submit(command, instances=4, min_success=0.75, deferrable=False)
+    hook = TCBatchHook()
+
+    def open_when_failed() -> None:
+        while not context["ti"].xcoms.get("job_id") or state(context["ti"].xcoms["job_id"]) != "FAILED":
+            time.sleep(0.05)
+        gate.touch()
+
+    helper = threading.Thread(target=open_when_failed)
+    helper.start()
+    assert operator.execute(context) == context["ti"].xcoms["job_id"]
+    helper.join()
+    metrics = hook.describe_job(context["ti"].xcoms["job_id"]).task_instance_metrics
+    assert metrics is not None
+    assert (metrics.succeed_count, metrics.failed_count) == (3, 1)
+
+
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_fail_fast_ends_the_job_at_the_first_failed_instance(
     task: Task, emulator: Emulator, gate: Path, deferrable: bool
@@ -565,6 +679,43 @@ def test_a_job_that_starts_while_the_task_is_resumed_is_waited_for(task: Task, e
     assert set(raised.value.trigger.deadlines) == {"timeout"}
     assert raised.value.trigger.errors == 2
     assert state(job_id) == "RUNNING"
+
+
+def test_only_errors_in_a_row_end_a_wait(task: Task, emulator: Emulator, gate: Path) -> None:
+    context = task.next_try()
+    operator = submit(until(gate))
+    job_id = deferred(operator, context)
+    trouble = {"status": "error", "job_id": job_id, "message": "five looks failed", "errors": 3, "submitted_at": 5.0}
+    with pytest.raises(TaskDeferred) as raised:
+        # A look has succeeded since the last trouble.
+        operator.execute_complete(context, {**trouble, "state": "RUNNING"})
+    assert raised.value.trigger.errors == 1
+    with pytest.raises(e.JobError, match="a retry will go on with it"):
+        operator.execute_complete(context, {**trouble, "state": None})
+    assert state(job_id) != "FAILED"
+
+
+def test_a_limit_ends_a_job_that_can_not_be_looked_at(
+    task: Task, emulator: Emulator, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = task.next_try()
+    operator = submit(until(gate), timeout=60)
+    job_id = deferred(operator, context)
+    real = ApiClient.call
+    looks: list[str] = []
+
+    def call(self: ApiClient, action: Any, **options: Any) -> Any:
+        looks.append(action.name())
+        if looks == ["DescribeJob"]:
+            raise e.InfrastructureError("down", code="InternalError", retryable=True)
+        return real(self, action, **options)
+
+    monkeypatch.setattr(ApiClient, "call", call)
+    seen = {"status": "timeout", "limit": "timeout", "job_id": job_id, "submitted_at": time.time() - 61}
+    with pytest.raises(e.InfrastructureError, match="It was terminated") as raised:
+        operator.execute_complete(context, seen)
+    assert raised.value.code == "InternalError"
+    assert state(job_id) == "FAILED"
 
 
 # -- machines --------------------------------------------------------------------------------------------

@@ -94,6 +94,7 @@ class Service:
     mismatch: str
     step: Callable[[str], None] = lambda name: None
     lose_answers: int = 0
+    refusal: type[e.ApiError] | None = None
     jobs: dict[str, Made] = field(default_factory=dict)
     tokens: dict[str, Made] = field(default_factory=dict)
     settings: Any = field(default_factory=lambda: SimpleNamespace(job_url=lambda job_id: f"https://x/{job_id}"))
@@ -113,6 +114,8 @@ class Service:
         if self.lose_answers:
             # The client sends it again; that is all it can do.
             self.lose_answers -= 1
+            if self.refusal is not None:
+                raise self.refusal("refused the second time", code="X")
             made = self._submit(request)
         self.step("SubmitJob>")
         return SimpleNamespace(job_id=made.job_id)
@@ -289,9 +292,10 @@ class Histories(RuleBasedStateMachine):
 
         self.play(stale, moment, successor)
 
-    @rule()
-    def an_answer_will_be_lost(self) -> None:
-        self.service.lose_answers = 1
+    @rule(refusal=st.sampled_from([None, e.QuotaExceeded, e.Throttled, e.PermissionDenied, e.InvalidRequest]))
+    def an_answer_will_be_lost(self, refusal: type[e.ApiError] | None) -> None:
+        """The client sends it again by itself, which may be refused: the quota is full by then, keys ran out."""
+        self.service.lose_answers, self.service.refusal = 1, refusal
 
     @rule()
     def the_user_clears(self) -> None:

@@ -120,7 +120,7 @@ def test_a_wait_that_failed_says_where_to_look_if_the_service_does_not_answer(
     context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refusing(monkeypatch, "DescribeJob", error=e.InfrastructureError("still down", retryable=True))
-    with pytest.raises(e.TCBatchError, match=r"job-12345678.*still down.*may still be running.*console"):
+    with pytest.raises(e.TCBatchError, match=r"job-12345678.*still down.*[cC]ould not be terminated.*console"):
         submit().execute_complete(context, event("job-12345678", "error", message="five looks failed"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 
 DAG_FILE = """
+import datetime
 from airflow.sdk import DAG
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 
@@ -173,3 +175,16 @@ def test_output_is_streamed_while_the_job_runs_each_line_once(
     for line in ("[main 0 stdout] first part", "[main 0 stdout] second part", "[main 0 stderr] a word"):
         assert out.count(line) == 1, line
     assert seen.index("[main 0 stdout] first part") < seen.index(f"Job {result.xcom('job_id')} is FAILED")
+
+
+def test_execution_timeout_of_a_blocking_wait_explains_itself(
+    run: Callable[..., Run], emulator: Emulator, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Airflow interrupts the worker; ending the job takes longer than the interruption."""
+    emulator.configure(terminate_seconds=2.0)
+    result = run("late", "sleep 120", deferrable=False, execution_timeout=timedelta(seconds=4))
+    assert result.state == "failed"
+    assert emulator.wait_job(result.xcom("job_id")) == "FAILED"
+    out = capfd.readouterr().out
+    assert "did not end within execution_timeout (0:00:04 from the start of this try)" in out
+    assert "Never ended: task 'main' instance 0 (RUNNING)" in out

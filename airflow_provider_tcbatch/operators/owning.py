@@ -1,0 +1,118 @@
+"""What an operator and its job have to do with each other until the job has ended."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_tcbatch.exceptions import TCBatchError
+from airflow_provider_tcbatch.operators.base import TCBatchOperator
+from airflow_provider_tcbatch.policies.outcome import judge
+from airflow_provider_tcbatch.policies.submission import Ending
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_tcbatch.models.actions import DescribeJobResult
+    from airflow_provider_tcbatch.operators.killed import KillSwitch
+    from airflow_provider_tcbatch.operators.records import Records
+
+__all__ = ["OwnsJob"]
+
+#: Seconds to wait for the end of a job that was terminated because its task fails.
+_END_SECONDS = 120.0
+
+
+class OwnsJob(TCBatchOperator):
+    """Base of operators with a job of their own: they keep a record of it, and see to it that nothing of it stays.
+
+    :param durable: ``False`` to keep nothing about the job between tries.
+    :param cancel_on_kill: terminate the job when the task is killed.
+    :param cancel_on_failure: terminate the job when the task fails although the job still runs.
+    """
+
+    def __init__(
+        self, *, durable: bool = True, cancel_on_kill: bool = True, cancel_on_failure: bool = True, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.durable = durable
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_failure = cancel_on_failure
+        self._kill_switch: KillSwitch | None = None
+        self._killed = False
+        self._kept: Records | None = None
+
+    def records(self, context: Context) -> Records:
+        """Where this task's record is kept."""
+        from airflow_provider_tcbatch.operators.records import records_for
+
+        if self._kept is None:
+            self._kept = records_for(context, durable=self.durable)
+        return self._kept
+
+    def mark_done(self, context: Context) -> None:
+        records = self.records(context)
+        record = records.load()
+        if record is not None and not record.done:
+            records.save(replace(record, done=True))
+
+    def is_retried(self, context: Context) -> bool:
+        """Whether another try will come and can go on with the job."""
+        ti = context["ti"]
+        return self.records(context).durable and ti.try_number <= (ti.max_tries or 0)
+
+    def abandon(self, context: Context) -> None:
+        """End the job of an earlier try, if there is one: this try can't go on with it, and none will come after it."""
+        record = self.records(context).load()
+        if record is None or record.job_id is None or record.done:
+            return
+        words = self.end_job(context, record.job_id, "abandoned")[1]
+        self.log.warning("Job %s of an earlier try: %s", record.job_id, words)
+
+    # -- its end -------------------------------------------------------------------------------------
+
+    def end_job(self, context: Context, job_id: str, reason: str) -> tuple[DescribeJobResult | None, str]:
+        """End the job and wait for its end; the job as it is then, and words for the error."""
+        if not self.cancel_on_failure:
+            return None, "it goes on (cancel_on_failure=False)"
+        records = self.records(context)
+        record = records.load()
+        if record is not None and record.job_id == job_id:
+            records.save(replace(record, ending=Ending(reason, time.time())))
+        try:
+            view = self.hook.end_job(job_id, patience=_END_SECONDS)
+        except TCBatchError as error:
+            return None, f"it could not be terminated: {error}"
+        if view is not None and not judge(view.job_state).is_final:
+            return view, f"its termination was asked for, but it is still {view.job_state}"
+        return view, "it was terminated"
+
+    def arm(self, context: Context, job_id: str) -> None:
+        """From now on a killed worker can end the job. Client and keys are there: none are made while it dies."""
+        if not self.cancel_on_kill:
+            return
+        from airflow_provider_tcbatch.operators.airflow_context import owner_of
+        from airflow_provider_tcbatch.operators.killed import KillSwitch
+
+        ti = context["ti"]
+        self.hook.api.credentials.get()
+        self._kill_switch = KillSwitch(self.hook, job_id, owner_of(context), str(ti.id), self.records(context))
+        if self._killed:
+            # It was killed while the job was on its way: some of its five seconds are left.
+            self._kill_switch.pull()
+            self.check_alive()
+
+    def check_alive(self) -> None:
+        """Do not begin anything new once the task has been killed.
+
+        :raises TCBatchError: if it has.
+        """
+        if self._killed and self.cancel_on_kill:
+            raise TCBatchError(f"Task {self.task_id!r} was killed")
+
+    def on_kill(self) -> None:
+        """Terminate the job if nobody else needs it, in the few seconds that Airflow gives."""
+        self._killed = True
+        if self._kill_switch is not None:
+            self._kill_switch.pull()
