@@ -254,14 +254,16 @@ def test_a_running_task_is_killed(
         assert books.states == ["FAILED", "SUCCEED"]
 
 
+@pytest.mark.parametrize("dag_id", ["sync", "deferred"])
 def test_a_run_is_marked_as_failed(
-    trigger: Trigger, airflow: AirflowStack, emulator: EmulatorProcess, tmp_path: Path
+    trigger: Trigger, airflow: AirflowStack, emulator: EmulatorProcess, tmp_path: Path, dag_id: str
 ) -> None:
-    books = Books(emulator, "deferred")
-    run = trigger("deferred", gate=str(tmp_path / "gate"))
+    books = Books(emulator, dag_id)
+    run = trigger(dag_id, gate=str(tmp_path / "gate"))
     books.wait_for("RUNNING")
-    run.wait_for_task("job", "deferred")
-    wait_for("the trigger runs", lambda: "RUNNING" in run.log("job"), timeout=60)
+    if dag_id == "deferred":
+        run.wait_for_task("job", "deferred")
+    wait_for("it is watched", lambda: "RUNNING" in run.log("job"), timeout=60)
     airflow.api.set_run_state(run.dag_id, run.run_id, "failed")
     books.wait_for("FAILED")
 

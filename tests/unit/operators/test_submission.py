@@ -461,6 +461,35 @@ def test_a_quota_is_not_waited_for_longer_than_wished(task: Task, emulator: Emul
         submit(wait_for_quota=option).execute_complete(task.next_try(), event)
 
 
+def test_many_tasks_queue_up_for_a_small_quota(connection: str, emulator: Emulator, tmp_path: Path) -> None:
+    """A backfill of many runs: each has one job in the end, and no try is used up by waiting."""
+    emulator.configure(job_quota=3, job_quota_counts_ended=False)
+    before = count()
+    waiting: dict[int, tuple[Task, dict[str, Any], dict[str, Any] | None]] = {}
+    for number in range(20):
+        task = Task()
+        waiting[number] = (task, task.next_try(), None)
+    refused = 0
+    while waiting:
+        running = []
+        for number, (_, context, event) in list(waiting.items()):
+            operator = submit("sleep 0.2")
+            with pytest.raises(TaskDeferred) as raised:
+                operator.execute(context) if event is None else operator.execute_complete(context, event)
+            trigger = raised.value.trigger
+            if isinstance(trigger, TCBatchQuotaTrigger):
+                event = {"status": "quota", "attempts": trigger.attempts, "waiting_since": trigger.waiting_since}
+                waiting[number] = (*waiting[number][:2], event)
+                refused += 1
+            else:
+                running.append(trigger.job_id)
+                del waiting[number]
+        for job_id in running:
+            assert emulator.wait_job(job_id) == "SUCCEED"
+    assert count() == before + 20
+    assert refused >= 17, "the quota was in the way"
+
+
 # -- what is sent ----------------------------------------------------------------------------------------
 
 

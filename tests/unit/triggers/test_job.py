@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -48,3 +49,28 @@ async def test_errors_arrive_as_events(emulator: Emulator, connection: str) -> N
     missing = await only_event(TCBatchJobTrigger(job_id="job-1", tencentcloud_conn_id="no_such_connection"))
     assert missing["status"] == "error"
     assert "no_such_connection" in missing["message"]
+
+
+@pytest.mark.parametrize(("state", "ends"), [("failed", True), ("success", True), ("deferred", False), (None, False)])
+async def test_a_killed_wait_ends_a_job_even_while_it_is_submitted(
+    connection: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, state: str | None, ends: bool
+) -> None:
+    """Airflow also calls this for a trigger that merely moves to another triggerer: the task's state decides."""
+    from types import SimpleNamespace
+
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    emulator.configure(submitted_seconds=1.5)
+    job_id = TCBatchHook(connection).submit_job(job("sleep 60"))
+    trigger = TCBatchJobTrigger(job_id=job_id, cancel_on_kill=True)
+    trigger.task_instance = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=2)  # type: ignore[assignment]
+    answers = {"r": {"t_2": state, "t": "failed", "t_1": "failed"}}
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(lambda **_: answers))
+    await trigger.on_kill()
+    if ends:
+        assert await asyncio.to_thread(emulator.wait_job, job_id) == "FAILED"
+    else:
+        view = await asyncio.to_thread(TCBatchHook(connection).describe_job, job_id)
+        assert view.next_action in (None, "")
+        assert str(view.job_state) != "FAILED"
+        await asyncio.to_thread(TCBatchHook(connection).terminate_job, job_id, patience=5)
