@@ -106,8 +106,14 @@ class LogReader:
                 break
         return sorted(found, key=lambda view: view.task_instance_index)[:limit]
 
-    def outputs(self, job_id: str, task_name: str, views: Sequence[TaskInstanceView]) -> Iterator[InstanceOutput]:
-        """What these instances printed, in order."""
+    def outputs(
+        self, job_id: str, task_name: str, views: Sequence[TaskInstanceView], size: int | None = None
+    ) -> Iterator[InstanceOutput]:
+        """What these instances printed, in order.
+
+        :param size: most bytes of a stream to read from COS; default is the reader's.
+        """
+        size = size or self._size
         for start in range(0, len(views), PREVIEWS):
             portion = views[start : start + PREVIEWS]
             try:
@@ -121,8 +127,8 @@ class LogReader:
                 yield InstanceOutput(
                     task_name,
                     view,
-                    stdout=self._text("stdout", view.redirect_info, preview),
-                    stderr=self._text("stderr", view.redirect_info, preview),
+                    stdout=self._text("stdout", view.redirect_info, preview, size),
+                    stderr=self._text("stderr", view.redirect_info, preview, size),
                 )
 
     def previews(self, job_id: str, task_name: str, indexes: Sequence[int]) -> dict[int, tuple[str, str]]:
@@ -141,20 +147,20 @@ class LogReader:
         answer = self._api.call(request)
         return {entry.task_instance_index: entry for entry in answer.task_instance_log_set or ()}
 
-    def _text(self, stream: str, location: LogLocation | None, preview: TaskInstanceLog | None) -> str:
-        full = self._from_cos(stream, location)
+    def _text(self, stream: str, location: LogLocation | None, preview: TaskInstanceLog | None, size: int) -> str:
+        full = self._from_cos(stream, location, size)
         if full is not None:
             return full
         return decode_preview(getattr(preview, f"{stream}_log", None))
 
-    def _from_cos(self, stream: str, location: LogLocation | None) -> str | None:
+    def _from_cos(self, stream: str, location: LogLocation | None, size: int) -> str | None:
         """Text from COS, or ``None`` where it is not, or not yet, to be had."""
         path = redirected(stream, location)
         if self._cos is None or not path:
             return None
         try:
             place = CosLocation.parse(path)
-            data, whole = self._cos.tail(place.bucket, place.key, self._size)
+            data, whole = self._cos.tail(place.bucket, place.key, size)
         except ValueError:
             return None  # cfs:// and nfs:// can't be read from here
         except TCBatchError as error:

@@ -220,13 +220,14 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
     # -- why it failed -------------------------------------------------------------------------------
 
     def instance_outputs(
-        self, job: DescribeJobResult, *, failed_only: bool = True, limit: int = SHOWN
+        self, job: DescribeJobResult, *, failed_only: bool = True, limit: int = SHOWN, size: int | None = None
     ) -> Iterator[InstanceOutput]:
         """What the instances of a job printed.
 
         :param job: the job as :meth:`describe_job` returned it.
         :param failed_only: leave out the instances that did not fail.
         :param limit: most instances in all.
+        :param size: most bytes of each stream, counted from its end; default 16 KB.
         """
         left = limit
         states = FAILED_STATES if failed_only else ()
@@ -239,7 +240,7 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
             if not views:
                 continue
             left -= len(views)
-            yield from self.log_reader.outputs(job.job_id, task.task_name, views)
+            yield from self.log_reader.outputs(job.job_id, task.task_name, views, size)
 
     def failed_instances(self, job: DescribeJobResult) -> Iterator[TaskInstanceView]:
         """All instances of a job that ended badly, up to 1000 a call.

@@ -21,7 +21,7 @@ from airflow_provider_tcbatch.models.job import Job
 from airflow_provider_tcbatch.models.wire import to_wire_form
 from airflow_provider_tcbatch.operators.base import duration, permanent_errors
 from airflow_provider_tcbatch.operators.job_argument import TakesJob
-from airflow_provider_tcbatch.operators.waiting import WaitsForJob
+from airflow_provider_tcbatch.operators.waiting import LOG_BYTES, WaitsForJob
 from airflow_provider_tcbatch.policies.outcome import Verdict
 from airflow_provider_tcbatch.policies.pacing import quota_pause
 from airflow_provider_tcbatch.policies.submission import OnRetry
@@ -93,6 +93,8 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
     :param logs: whose output to show in the task log at the end: ``failed`` instances, ``all`` (the first
         ``log_instances``), or ``none``.
     :param log_instances: most instances whose output is shown.
+    :param log_bytes: most bytes of each of their streams, counted from its end: 16 KB unless you ask for more, at most
+        16 MB. More than the service's preview of 2 KB is there where the job redirects its output to COS.
     :param stream_logs: show the output of running instances while the task waits, of up to ``log_instances`` at a time.
     :raises InvalidRequest: if the job is wrong. (No retry.)
     :raises PermissionDenied: if the keys may not do this. (No retry.)
@@ -130,6 +132,7 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         wait_for_quota: bool | float | timedelta = True,
         logs: str = "failed",
         log_instances: int = 10,
+        log_bytes: int = LOG_BYTES,
         stream_logs: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -147,6 +150,7 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
             cancel_on_failure=cancel_on_failure,
             logs=logs,
             log_instances=log_instances,
+            log_bytes=log_bytes,
             stream_logs=stream_logs,
             **kwargs,
         )

@@ -36,7 +36,11 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.logs import InstanceOutput
     from airflow_provider_tcbatch.models.actions import DescribeJobResult
 
-__all__ = ["WaitsForJob"]
+__all__ = ["LOG_BYTES", "WaitsForJob"]
+
+#: Bytes of each stream of an instance that the task log shows, by default and at most: the log is read in a browser.
+LOG_BYTES = 16 * 1024
+MOST_LOG_BYTES = 16 * 1024 * 1024
 
 #: How often a wait goes on after an error.
 _WAIT_ERRORS = 3
@@ -58,6 +62,7 @@ class WaitsForJob(OwnsJob):
         ``cancel_on_failure``.
     :param logs: whose output to show at the end: ``failed``, ``all``, ``none``.
     :param log_instances: most instances whose output is shown.
+    :param log_bytes: most bytes of each of their streams, counted from its end.
     :param stream_logs: show the output of running instances while waiting.
     """
 
@@ -76,6 +81,7 @@ class WaitsForJob(OwnsJob):
         cancel_on_failure: bool = True,
         logs: str = "failed",
         log_instances: int = 10,
+        log_bytes: int = LOG_BYTES,
         stream_logs: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -95,9 +101,14 @@ class WaitsForJob(OwnsJob):
         self.skip_on_exit_code = skip_on_exit_code
         self.logs = logs
         self.log_instances = log_instances
+        self.log_bytes = log_bytes
         self.stream_logs = stream_logs
         if isinstance(log_instances, bool) or not isinstance(log_instances, int) or log_instances < 0:
             raise InvalidRequest(f"Task {self.task_id!r}: log_instances is {log_instances!r}; write a number from 0 on")
+        if isinstance(log_bytes, bool) or not isinstance(log_bytes, int) or not 1 <= log_bytes <= MOST_LOG_BYTES:
+            raise InvalidRequest(
+                f"Task {self.task_id!r}: log_bytes is {log_bytes!r}; write a number of bytes from 1 to {MOST_LOG_BYTES}"
+            )
 
     def requested(self) -> Mapping[str, Any]:
         """The job in wire JSON, as far as it is known here."""
@@ -312,7 +323,9 @@ class WaitsForJob(OwnsJob):
         outputs: list[InstanceOutput] = []
         try:
             outputs.extend(
-                self.hook.instance_outputs(view, failed_only=failed_only, limit=max(SHOWN, self.log_instances))
+                self.hook.instance_outputs(
+                    view, failed_only=failed_only, limit=max(SHOWN, self.log_instances), size=self.log_bytes
+                )
             )
         except TCBatchError as error:
             self.log.warning("Output of job %s can't be read: %s", view.job_id, error)

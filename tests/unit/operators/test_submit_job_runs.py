@@ -188,3 +188,15 @@ def test_execution_timeout_of_a_blocking_wait_explains_itself(
     out = capfd.readouterr().out
     assert "did not end within execution_timeout (0:00:04 from the start of this try)" in out
     assert "Never ended: task 'main' instance 0 (RUNNING)" in out
+
+
+@pytest.mark.parametrize(("size", "shown"), [(None, False), (200_000, True)])
+def test_as_much_of_the_output_as_is_asked_for(
+    run: Callable[..., Run], size: int | None, shown: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = "echo the very first line; seq 1000000 1010000"
+    options = {} if size is None else {"log_bytes": size}
+    assert run(f"much_{shown}", command, logs="all", **options).state == "success"
+    out = capfd.readouterr().out
+    assert ("[main 0 stdout] the very first line" in out) is shown
+    assert "[main 0 stdout] 1010000" in out
