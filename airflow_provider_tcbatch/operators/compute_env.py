@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_tcbatch.exceptions import ComputeEnvFailed, InvalidRequest, TCBatchError
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.named_env import NamedComputeEnv
-from airflow_provider_tcbatch.operators.base import permanent_errors
+from airflow_provider_tcbatch.operators.base import AirflowTaskTimeout, permanent_errors
 from airflow_provider_tcbatch.operators.env_waiting import WaitsForNodes
 from airflow_provider_tcbatch.operators.object_argument import TakesObject, known_later
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until
@@ -167,7 +167,13 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
             if not self.wait_for_completion:
                 self._mark_done(context)
                 return found.env_id
-            return self.go_on(context, carried)
+            try:
+                return self.go_on(context, carried)
+            except AirflowTaskTimeout:
+                # Airflow's own timer for a task on a worker. It strikes once: there is time to clean up.
+                words = self.abandon(context, carried, "execution_timeout")
+                self.log.error("execution_timeout is over for compute environment %s%s", found.env_id, words)
+                raise
 
     def resume(self, context: Context, carried: Mapping[str, Any]) -> None:
         """From now on a killed worker lets the nodes go. Client and keys are there: none are made while it dies."""

@@ -14,6 +14,7 @@ from airflow_provider_tcbatch.exceptions import (
     ComputeEnvTimeout,
     InvalidRequest,
     NotFound,
+    TCBatchError,
 )
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
 from airflow_provider_tcbatch.operators.base import TCBatchOperator, default_deferrable, duration, permanent_errors
@@ -158,11 +159,18 @@ class WaitsForEnv(TCBatchOperator):
             if limit is Limit.TIMEOUT
             else f"execution_timeout ({self.execution_timeout} from the beginning of this try)"
         )
-        report = self.hook.explain_compute_env(env_id)
+        report = self.explain(env_id)
         words = self.abandon(context, carried, limit.value)
         raise ComputeEnvTimeout(
             f"{self.words_for_wait(carried)} did not come true within {length}{words}.\n{report}", env_id=env_id
         )
+
+    def explain(self, env_id: str) -> str:
+        """How the environment is, and what failed; what can't be read must not keep anything from being removed."""
+        try:
+            return self.hook.explain_compute_env(env_id)
+        except TCBatchError as error:
+            return f"Compute environment {env_id} can't be looked at: {error}"
 
     def words_for_wait(self, carried: Mapping[str, Any]) -> str:
         """What is waited for, for messages."""
@@ -261,7 +269,7 @@ class WaitsForNodes(WaitsForEnv):
     def _fail(self, context: Context, carried: Mapping[str, Any], kind: type[ComputeEnvError], why: str) -> NoReturn:
         env_id = str(carried["env_id"])
         # Explained first: what is removed can't be asked any more.
-        report = self.hook.explain_compute_env(env_id)
+        report = self.explain(env_id)
         words = self.abandon(context, carried, why)
         raise kind(f"{self.words_for_wait(carried)}: {why}{words}.\n{report}", env_id=env_id)
 

@@ -16,6 +16,7 @@ from airflow_provider_tcbatch.policies.marking import (
     Owner,
     generation_of,
     marked,
+    marked_env,
     owner_of,
 )
 
@@ -228,3 +229,30 @@ def test_the_name_given_stays_readable_where_the_owner_stands_in_it() -> None:
     assert name == f"{owner.prefix()}nightly-0123abcd"
     unnamed = marked({"Tasks": [{}]}, owner, "0123abcd" * 4, mark=Mark.NAME)["JobName"]
     assert unnamed == f"{owner.prefix()}dag-task-0123abcd", "the generation stands in it once"
+
+
+# -- compute environments ------------------------------------------------------------------------------------
+
+ENV = {"EnvName": "pool", "DesiredComputeNodeCount": 1}
+OWNER = Owner("production", "a_dag", "manual__1", "a_task")
+
+
+def test_an_environment_keeps_its_name_and_carries_its_owner() -> None:
+    result = marked_env(ENV, OWNER, "0123abcd")
+    assert result == {**ENV, "Tags": [{"Key": OWNER_TAG, "Value": OWNER.tag("0123abcd")}]}
+    assert "Tags" not in ENV
+
+
+def test_without_tags_the_description_names_the_owner() -> None:
+    result = marked_env({**ENV, "EnvDescription": "x" * 300}, OWNER, "0123abcd", mark=Mark.NAME)
+    assert result["EnvName"] == "pool"
+    assert result["EnvDescription"].endswith(f"x [{OWNER.prefix()}0123abcd]")
+    assert len(result["EnvDescription"]) == 200
+    assert marked_env(ENV, OWNER, "0123abcd", mark=Mark.NAME)["EnvDescription"] == f"[{OWNER.prefix()}0123abcd]"
+    assert marked_env(ENV, OWNER, "0123abcd", mark=Mark.NONE) == ENV
+
+
+def test_the_users_own_tags_of_an_environment_stay() -> None:
+    ten = [{"Key": f"k{number}", "Value": "v"} for number in range(10)]
+    assert marked_env({**ENV, "Tags": ten}, OWNER, "0123abcd")["Tags"] == ten
+    assert len(marked_env({**ENV, "Tags": ten[:9]}, OWNER, "0123abcd")["Tags"]) == 10
