@@ -235,6 +235,20 @@ def test_a_clear_after_the_end_runs_the_work_again(
     assert books.states == ["SUCCEED", "SUCCEED"]
 
 
+def test_a_clear_after_a_failure_runs_the_work_again(
+    trigger: Trigger, airflow: AirflowStack, emulator: EmulatorProcess
+) -> None:
+    books = Books(emulator, "doomed")
+    run = trigger("doomed")
+    assert run.wait() == "failed"
+    first = run.xcom("job", "job_id")
+    airflow.api.clear(run.dag_id, run.run_id, "job")
+    wait_for("another job", lambda: len(books.jobs) == 2, timeout=60)
+    assert run.wait() == "failed"
+    assert books.states == ["FAILED", "FAILED"]
+    assert run.xcom("job", "job_id") not in (None, first)
+
+
 @pytest.mark.parametrize("how", ["mark", "term"])
 def test_a_running_task_is_killed(
     trigger: Trigger, airflow: AirflowStack, emulator: EmulatorProcess, tmp_path: Path, how: str

@@ -43,6 +43,9 @@ with DAG("timed", schedule=None, params=GATE):
         task_id="job", job=gated(), deferrable=True, poll_interval=1, execution_timeout=timedelta(seconds=10)
     )
 
+with DAG("doomed", schedule=None):
+    TCBatchSubmitJobOperator(task_id="job", job=job("sleep 4; exit 1"), deferrable=True, poll_interval=1)
+
 # Instance 1 fails until the file is there; every instance writes down that it ran.
 with DAG("repaired", schedule=None, params={**GATE, "runs": Param("/nonexistent", type="string")}):
     TCBatchSubmitJobOperator(
