@@ -19,7 +19,7 @@ from airflow_provider_tcbatch.models.base import HIDDEN
 from airflow_provider_tcbatch.models.wire import WireForm, to_wire_form
 from airflow_provider_tcbatch.policies.merging import displaced, names_of, without_nulls
 
-__all__ = ["UNORDERED", "Change", "Key", "applied", "difference"]
+__all__ = ["UNORDERED", "Change", "Key", "applied", "between", "difference"]
 
 #: Lists whose order has no meaning, and the field that names an entry.
 UNORDERED: Mapping[str, str] = {
@@ -78,6 +78,19 @@ def difference(model: type[BaseModel], wished: Mapping[str, Any], shown: Mapping
     """
     comparison = _Comparison(to_wire_form(model, wished), to_wire_form(model, shown))
     return list(comparison.changes())
+
+
+def between(model: type[BaseModel], before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    """All that differs between two whole objects: also what only the first one has.
+
+    :param model: type of both.
+    :param before: wire JSON, with secrets in clear.
+    :param after: the same.
+    """
+    changes = difference(model, after, before)
+    told = {change.steps for change in changes}
+    lost = [change for change in difference(model, before, after) if change.before is None and change.steps not in told]
+    return changes + [Change(change.steps, change.after, None) for change in lost]
 
 
 def applied(wished: Mapping[str, Any], shown: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,7 +177,7 @@ class _Comparison:
                 else:
                     yield from self._compare(wish[mine], shown[its], (*steps, step), (*here, mine), (*there, its))
         elif not self._same(wish, shown, here, there):
-            yield Change(steps, shown, without_nulls(wish))
+            yield Change(steps, None if _is_nothing(shown) else shown, without_nulls(wish))
 
     def _same(self, wish: Any, shown: Any, here: _Path, there: _Path) -> bool:
         if wish == HIDDEN == shown:

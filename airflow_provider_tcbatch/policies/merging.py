@@ -17,7 +17,16 @@ from pydantic import BaseModel
 
 from airflow_provider_tcbatch.models.wire import to_wire_form
 
-__all__ = ["EXCLUSIVE", "IDENTITY", "displaced", "merge", "names_of", "unreadable_secrets", "without_nulls"]
+__all__ = [
+    "EXCLUSIVE",
+    "IDENTITY",
+    "displaced",
+    "merge",
+    "names_of",
+    "unreadable_secrets",
+    "with_nulls",
+    "without_nulls",
+]
 
 #: The field that names an entry of a list. A mapping's name is the path in the instance: there can be only one of it.
 IDENTITY: Mapping[str, str] = {
@@ -68,6 +77,16 @@ def without_nulls(value: Any) -> Any:
         return {name: without_nulls(item) for name, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):
         return [without_nulls(item) for item in value]
+    return value
+
+
+def with_nulls(value: Any, written: Any) -> Any:
+    """A value that validation has made of what was written, with the ``None`` of mappings that it has dropped."""
+    if isinstance(value, Mapping) and isinstance(written, Mapping):
+        given = {name: with_nulls(value.get(name), item) for name, item in written.items()}
+        return {**value, **{name: item for name, item in given.items() if item is not None or written[name] is None}}
+    if isinstance(value, list) and isinstance(written, (list, tuple)):
+        return [with_nulls(item, other) for item, other in zip(value, written, strict=True)]
     return value
 
 

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from airflow_provider_tcbatch.exceptions import InvalidRequest
 from airflow_provider_tcbatch.models.compute_env import EnvData
 from airflow_provider_tcbatch.models.job import Application, Task
-from airflow_provider_tcbatch.policies.merging import EXCLUSIVE, IDENTITY, displaced, merge, unreadable_secrets
+from airflow_provider_tcbatch.policies.merging import (
+    EXCLUSIVE,
+    IDENTITY,
+    displaced,
+    merge,
+    unreadable_secrets,
+    with_nulls,
+)
 from tests.unit.models.strategies import Wire, wire
 
 
@@ -162,3 +169,9 @@ def test_stars_are_no_secret() -> None:
     assert unreadable_secrets(Task, {"Authentications": [{"SecretKey": "k"}, {"SecretKey": "*"}]}) == [
         "Authentications[1].SecretKey"
     ]
+
+
+def test_what_was_written_as_none_comes_back_after_validation() -> None:
+    written = {"Timeout": "60", "TaskName": None, "EnvVars": [{"Name": "A", "Value": "1"}], "RedirectInfo": {"X": None}}
+    typed = {"Timeout": 60, "EnvVars": [{"Name": "A", "Value": "1"}], "RedirectInfo": {}}
+    assert with_nulls(typed, written) == {**typed, "TaskName": None, "RedirectInfo": {"X": None}}
