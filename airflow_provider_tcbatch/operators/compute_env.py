@@ -116,6 +116,7 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_failure = cancel_on_failure
         self._kill_switch: KillSwitch | None = None
+        self._killed = False
         self._kept: Records | None = None
         if not known_later(wait_for_nodes):
             self._nodes(None)
@@ -145,7 +146,8 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
             if self.preflight:
                 self._check_types(spec)
             found = self._settle(context, spec)
-            self.announce(context, found.env_id)
+            if not found.own:
+                self.announce(context, found.env_id)
             context["ti"].xcom_push(key="env_created", value=found.own)
             wanted = self._nodes(None)
             if wanted is not None and wanted > found.desired:
@@ -163,7 +165,6 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
                 "own": found.own,
                 "condition": condition.to_json(),
             }
-            self.resume(context, carried)
             if not self.wait_for_completion:
                 self._mark_done(context)
                 return found.env_id
@@ -177,16 +178,28 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
 
     def resume(self, context: Context, carried: Mapping[str, Any]) -> None:
         """From now on a killed worker lets the nodes go. Client and keys are there: none are made while it dies."""
-        self.cancels = bool(self.cancel_on_kill and carried["own"])
+        if carried["own"]:
+            self._arm(context, str(carried["env_id"]))
+
+    def _arm(self, context: Context, env_id: str) -> None:
+        self.cancels = self.cancel_on_kill
         if not self.cancels:
             return
         from airflow_provider_tcbatch.operators.airflow_context import owner_of
         from airflow_provider_tcbatch.operators.env_creation import kill_switch
 
-        self._kill_switch = kill_switch(
-            self.hook, str(carried["env_id"]), owner_of(context), str(context["ti"].id), self.records(context)
-        )
         self.hook.api.credentials.get()
+        ti_id = str(context["ti"].id)
+        self._kill_switch = kill_switch(self.hook, env_id, owner_of(context), ti_id, self.records(context))
+        if self._killed:
+            # It was killed while the environment was on its way: some of its five seconds are left.
+            self._kill_switch.pull()
+            self._check_alive()
+
+    def _check_alive(self) -> None:
+        """Do not make anything once the task has been killed."""
+        if self._killed and self.cancel_on_kill:
+            raise TCBatchError(f"Task {self.task_id!r} was killed")
 
     def reached(self, context: Context, carried: Mapping[str, Any], now: EnvNow | None) -> None:
         super().reached(context, carried, now)
@@ -207,7 +220,8 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
             record = replace(record, ending=Ending(why, time.time()))
             records.save(record)
         try:
-            left = self.hook.remove_compute_env(env_id, patience=_REMOVAL_SECONDS, force=True)
+            # Not by force: another run may have found it by its name, and have something running on it.
+            left = self.hook.remove_compute_env(env_id, patience=_REMOVAL_SECONDS)
         except TCBatchError as error:
             return f"; it could not be deleted, and may cost money: {error}"
         if left is not None:
@@ -218,6 +232,7 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
 
     def on_kill(self) -> None:
         """Let the nodes go if nobody else needs them, in the few seconds that Airflow gives."""
+        self._killed = True
         if self._kill_switch is not None:
             self._kill_switch.pull()
 
@@ -234,8 +249,18 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
         from airflow_provider_tcbatch.operators.airflow_context import this_try
         from airflow_provider_tcbatch.operators.env_creation import EnvCreation, IfExists
 
+        def known(env_id: str) -> None:
+            self.announce(context, env_id)
+            self._arm(context, env_id)
+
         creation = EnvCreation(
-            self.hook, self.records(context), this_try(context, self), spec, IfExists(self.if_exists)
+            self.hook,
+            self.records(context),
+            this_try(context, self),
+            spec,
+            IfExists(self.if_exists),
+            on_env=known,
+            check=self._check_alive,
         )
         return creation.settle()
 

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
@@ -71,7 +71,10 @@ class EnvSpec:
 
         :param token: ClientToken.
         """
-        wire = marked_env(self.env.to_wire(), self.owner, generation_of(token), mark=self.mark)
+        # An environment has at most ten tags.
+        full = self.mark is Mark.TAG and len(self.env.tags or ()) >= 10
+        mark = Mark.NAME if full else self.mark
+        wire = marked_env(self.env.to_wire(), self.owner, generation_of(token), mark=mark)
         return CreateComputeEnv(
             compute_env=NamedComputeEnv.parse(wire, at="ComputeEnv"),
             placement=hook.placement(self.zone, self.placement),
@@ -107,14 +110,28 @@ class EnvCreation:
     :param this: the try.
     :param spec: what is wanted.
     :param if_exists: what to do about an environment of the same name that this task did not make.
+    :param on_env: called with the id of an environment of this task's own as soon as it is known.
+    :param check: called before an environment is made; raises if the task has been killed meanwhile.
     """
 
-    def __init__(self, hook: TCBatchHook, records: Records, this: ThisTry, spec: EnvSpec, if_exists: IfExists) -> None:
+    def __init__(
+        self,
+        hook: TCBatchHook,
+        records: Records,
+        this: ThisTry,
+        spec: EnvSpec,
+        if_exists: IfExists,
+        *,
+        on_env: Callable[[str], None] = lambda env_id: None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self._hook = hook
         self._records = records
         self._this = this
         self._spec = spec
         self._if_exists = if_exists
+        self._on_env = on_env
+        self._check = check
 
     @property
     def _name(self) -> str:
@@ -165,7 +182,11 @@ class EnvCreation:
         try:
             # The same token and body bring the same environment, whether or not it was made before.
             env_id = self._hook.api.call(request).env_id
-        except (InvalidRequest, ResourceBusy, QuotaExceeded, NotFound, PermissionDenied) as error:
+        except (QuotaExceeded, Throttled):
+            env_id = self._find(record, patient=False)
+            if env_id is None:
+                raise
+        except (InvalidRequest, ResourceBusy, NotFound, PermissionDenied) as error:
             log.info("Sending the request again was refused, looking for the environment instead: %s", error)
             env_id = self._find(record)
         return None if env_id is None else self._present(env_id)
@@ -224,6 +245,7 @@ class EnvCreation:
         restore = record.ending is not None or view.desired_compute_node_count == 0
         made_at = record.submitted_at or record.token_sent_at
         record = self._save(replace(record, job_id=view.env_id, submitted_at=made_at, ending=None, done=False))
+        self._on_env(view.env_id)
         desired = view.desired_compute_node_count or 0
         if self._if_exists is IfExists.UPDATE:
             desired = self._update(view)
@@ -274,28 +296,34 @@ class EnvCreation:
         return Record(owner=self._this, token="", token_sent_at=time.time(), job_name=self._name, job_id=env_id)
 
     def _create(self) -> Found:
-        # Where nothing is remembered: the same try comes to the same token, whatever happens to an answer.
-        token = uuid.uuid4().hex if self._records.durable else uuid.uuid5(uuid.NAMESPACE_OID, self._this.ti_id).hex
+        if self._records.durable:
+            token = uuid.uuid4().hex
+        else:
+            # Where nothing is remembered: the same try comes to the same token, whatever happens to an answer.
+            token = uuid.uuid5(uuid.NAMESPACE_OID, f"{self._this.ti_id}/{self._spec.mark.value}").hex
         request = self._spec.request(self._hook, token)
         record = replace(self._new_record(), token=token, spec_digest=_digest(request))
         self._save(record)
+        self._check()
         try:
             env_id = self._hook.api.call(request).env_id
-        except PermissionDenied as error:
-            self._save(replace(record, token=""))
-            if self._spec.mark is not Mark.TAG or not _tagged(request):
-                raise
-            log.warning("An environment with a tag was refused, putting its owner into its description: %s", error)
-            self._spec = replace(self._spec, mark=Mark.NAME)
-            return self._create()
-        except (InvalidRequest, NotFound, QuotaExceeded, ResourceBusy, Throttled) as error:
-            # A refusal. But if an answer was lost and the request sent again, it may be the token that was refused.
-            found = None if isinstance(error, (QuotaExceeded, Throttled)) else self._find(record, patient=False)
+        except (QuotaExceeded, Throttled):
+            # The token stays: if an answer was lost and the request sent again, it may have made an environment all
+            # the same, which fills the quota itself.
+            raise
+        except (InvalidRequest, NotFound, PermissionDenied, ResourceBusy) as error:
+            # Likewise it may be the token that was refused.
+            found = self._find(record, patient=False)
             if found is None:
                 self._save(replace(record, token=""))
-                raise
+                if not isinstance(error, PermissionDenied) or not _tagged(request):
+                    raise
+                log.warning("An environment with a tag was refused, putting its owner into its description: %s", error)
+                self._spec = replace(self._spec, mark=Mark.NAME)
+                return self._create()
             env_id = found
         self._save(replace(record, job_id=env_id, submitted_at=record.token_sent_at))
+        self._on_env(env_id)
         log.info("Made compute environment %s (%s)", env_id, self._name)
         return Found(env_id, self._wanted, own=True, made_at=record.token_sent_at)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.execution_time import context as airflow_context
 from airflow.sdk.execution_time import task_runner
 
 from airflow_provider_tcbatch import exceptions as e
@@ -61,6 +62,9 @@ def quick(monkeypatch: pytest.MonkeyPatch, connection: str, emulator: Emulator) 
     yield
     emulator.on_loop(lambda core: core.batch.envs.clear())
 
+
+#: Airflow 3.1 has no task state store.
+HAS_STORE = hasattr(airflow_context, "NEVER_EXPIRE")
 
 #: Limits that no test meets.
 FAST_LIMITS = dict.fromkeys(
@@ -131,7 +135,7 @@ class Ran:
     def __init__(
         self, operator: Any, context: dict[str, Any] | None = None, meanwhile: Callable[[], None] | None = None
     ) -> None:
-        self.context = context or Task().next_try()
+        self.context = context or Task(durable=HAS_STORE).next_try()
         self.triggers: list[Any] = []
         try:
             self.result = operator.execute(self.context)
@@ -504,6 +508,48 @@ def test_a_killed_worker_asks_what_became_of_its_task(
     monkeypatch.setattr(task_runner.RuntimeTaskInstance, "get_task_states", lambda **_: states)
     operator.on_kill()
     assert now(env_id).desired_compute_node_count == nodes
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_worker_killed_while_the_environment_is_on_its_way(
+    task: Task, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """The signal comes before there is anything to let go."""
+    real = ApiClient.call
+    operator = create()
+
+    def call(self: ApiClient, action: Any, **options: Any) -> Any:
+        if place == "before" and action.name() == "DescribeComputeEnvs":
+            operator.on_kill()
+        answer = real(self, action, **options)
+        if place == "after" and action.name() == "CreateComputeEnv":
+            operator.on_kill()
+        return answer
+
+    monkeypatch.setattr(ApiClient, "call", call)
+    with pytest.raises(e.TCBatchError, match="was killed"):
+        operator.execute(task.next_try())
+    assert [now(env_id).desired_compute_node_count for env_id in env_ids()] == ([] if place == "before" else [0])
+
+
+def test_a_quota_that_the_environment_itself_fills(task: Task, emulator: Emulator) -> None:
+    """The answer is lost, and the request, sent again, meets the quota: the token is kept for the next try."""
+    emulator.configure(compute_env_quota=1, client_token_window_seconds=0)
+    emulator.faults.add("lose_answer", action="CreateComputeEnv", count=1)
+    try:
+        env_id = Ran(create(), task.next_try()).result
+    except e.QuotaExceeded:
+        env_id = Ran(create(), task.next_try()).result
+    assert env_ids() == [env_id]
+    assert task.record["job_id"] == env_id
+    emulator.faults.clear()
+
+
+def test_ten_tags_leave_the_description_for_the_owner(task: Task) -> None:
+    tags = [{"Key": f"k{number}", "Value": "v"} for number in range(10)]
+    env_id = Ran(create(members={"Tags": tags}), task.next_try()).result
+    assert len(now(env_id).tags) == 10
+    assert "[af-" in TCBatchHook().describe_compute_env_create_info(env_id).env_description
 
 
 def test_a_cleared_task_makes_again_what_was_deleted(task: Task) -> None:
