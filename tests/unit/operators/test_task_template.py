@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
-from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.api import ApiClient
@@ -169,6 +168,8 @@ def test_all_spellings_mean_the_same(spelling: str) -> None:
 
 
 def test_secrets_are_sent_but_stored_nowhere(capsys: pytest.CaptureFixture[str]) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
     task = content()
     task["Application"]["Docker"] = {"Image": "i", "Password": SECRET}
     with DAG("d", schedule=None) as dag:
