@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_tcbatch.exceptions import InvalidRequest, QuotaExceeded, TCBatchError
+from airflow_provider_tcbatch.exceptions import InvalidRequest, PermissionDenied, QuotaExceeded, TCBatchError
 from airflow_provider_tcbatch.links import (
     TCBatchComputeEnvLink,
     TCBatchJobLink,
@@ -239,9 +239,10 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         try:
             spec = self._spec(context)
             self.hook.settings.check_pages()  # a wrong template must be found before there is a job
-        except TCBatchError:
-            # Edited since an earlier try: nobody will come back for that try's job.
-            self.abandon(context)
+        except TCBatchError as error:
+            if isinstance(error, (InvalidRequest, PermissionDenied)) or not self.is_retried(context):
+                # Edited since an earlier try, say: nobody will come back for that try's job.
+                self.abandon(context)
             raise
         while True:
             try:

@@ -291,6 +291,25 @@ def test_a_job_that_became_invalid_does_not_leave_the_old_one_behind(
     assert state(first) == "FAILED"
 
 
+@pytest.mark.parametrize("more_tries", [True, False])
+def test_trouble_before_the_job_is_known_ends_the_old_one_only_if_nobody_comes_back(
+    connection: str, emulator: Emulator, gate: Path, monkeypatch: pytest.MonkeyPatch, more_tries: bool
+) -> None:
+    task = Task(retries=5 if more_tries else 1)
+    first = deferred(submit(until(gate)), task.next_try())
+    operator = submit(until(gate))
+
+    def unreachable() -> Any:
+        raise e.InfrastructureError("the task's template can't be read now", retryable=True)
+
+    monkeypatch.setattr(operator, "final_job", unreachable)
+    with pytest.raises(e.InfrastructureError):
+        operator.execute(task.next_try())
+    assert (state(first) == "FAILED") is not more_tries
+    if more_tries:
+        assert deferred(submit(until(gate)), task.next_try()) == first
+
+
 # -- clears ----------------------------------------------------------------------------------------------
 
 
