@@ -176,8 +176,14 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         from airflow_provider_tcbatch.operators.submission import JobSpec
         from airflow_provider_tcbatch.policies.notifying import FAIL_FAST_EVENTS, FINAL_JOB_EVENTS
 
+        job = self.final_job()
+        instances = sum(1 if task.task_instance_num is None else task.task_instance_num for task in job.tasks)
+        if isinstance(self.min_success, int) and self.min_success > instances:
+            raise InvalidRequest(
+                f"Task {self.task_id!r}: min_success is {self.min_success}, but the job has {instances} instances"
+            )
         return JobSpec(
-            self.final_job(),
+            job,
             owner_of(context),
             mark=self.hook.settings.mark,
             zone=self.zone,

@@ -602,6 +602,13 @@ def test_enough_instances_are_a_success(task: Task, emulator: Emulator, wanted: 
             finish(operator, context, emulator, job_id)
 
 
+def test_more_successes_than_instances_can_not_be_asked_for(task: Task, emulator: Emulator) -> None:
+    before = count()
+    with pytest.raises(PermanentInvalidRequest, match="min_success is 4, but the job has 3 instances"):
+        submit(instances=3, min_success=4).execute(task.next_try())
+    assert count() == before
+
+
 @pytest.mark.parametrize(("codes", "skipped"), [(7, True), ([7, 8], True), (8, False)])
 def test_an_exit_code_can_skip_the_task(task: Task, emulator: Emulator, codes: Any, skipped: bool) -> None:
     context = task.next_try()
