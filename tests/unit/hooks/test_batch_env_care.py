@@ -83,3 +83,31 @@ def test_removal_whatever_the_service_does_about_destroyed_nodes(
     emulator.configure(terminate_node=terminate)
     env_id = hook.create_compute_env(ENV)
     assert hook.remove_compute_env(env_id, patience=30, force=True) is None
+
+
+def test_environments_are_found_by_their_whole_name_and_taken_down_step_by_step(
+    hook: TCBatchHook, emulator: Emulator
+) -> None:
+    """Whether the service's filter wants the whole name is not documented."""
+    emulator.configure(name_filter="contains")
+    env_id = hook.create_compute_env(ENV)
+    hook.create_compute_env({**ENV, "EnvName": "pool-2"})
+    assert [view.env_id for view in hook.find_compute_envs("pool")] == [env_id]
+    assert hook.find_compute_envs("poo") == []
+    while hook.remove_step(env_id) is not None:
+        pass
+    assert hook.find_compute_envs("pool") == []
+
+
+def test_templates_are_found_by_their_whole_name(hook: TCBatchHook, emulator: Emulator) -> None:
+    emulator.configure(name_filter="contains")
+    info = {
+        "Application": {"DeliveryForm": "LOCAL", "Command": "true"},
+        "ComputeEnv": {"EnvData": {"InstanceType": "S1.SMALL1"}},
+    }
+    ids = {name: hook.create_task_template(name, info) for name in ("shape", "shapely")}
+    found = hook.task_templates_named(["shape", "no such template"])
+    assert {name: [view.task_template_id for view in views] for name, views in found.items()} == {
+        "shape": [ids["shape"]]
+    }
+    hook.delete_task_templates(list(ids.values()))

@@ -479,9 +479,10 @@ def test_where_tags_are_denied_the_description_names_the_owner(
 
 
 def test_after_a_failure_the_retry_makes_another(task: Task, emulator: Emulator) -> None:
-    emulator.configure(cvm_failures={"*": "no_stock*1"})
+    emulator.configure(cvm_failures={"*": "no_stock"})
     with pytest.raises(e.ComputeEnvFailed):
         Ran(create(members={"ResourceMaxRetryCount": 0}), task.next_try())
+    emulator.configure(cvm_failures={})
     assert Ran(create(members={"ResourceMaxRetryCount": 0}), task.next_try()).xcoms["tcbatch_env"]["running"] == 1
 
 
