@@ -2,11 +2,11 @@
 #
 #   PYTHON=python3.12 make test    another interpreter (3.10 or newer)
 #   make demo KEEP=1               leave emulator and Airflow running until Ctrl-C
-#   make test WORKERS=1            unit and conformance tests one after the other
+#   make test WORKERS=1            unit tests one after the other
 
 PYTHON ?= python3
 KEEP ?=
-WORKERS ?= 3
+WORKERS ?= 5
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -61,11 +61,11 @@ format: $(TEST)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Most of these tests wait rather than compute: some at a time. The end-to-end tests share one Airflow.
-unit conformance: $(TEST)
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) tests/$@
+# Most of these tests wait rather than compute: some at a time. The end-to-end tests share one Airflow, tccli its settings.
+unit: $(TEST)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal tests/$@
 
-e2e: $(TEST)
+conformance e2e: $(TEST)
 	$(BIN)/python -m pytest tests/$@
 
 # The oldest Airflow that is supported, in an environment of its own: real processes, and whole DAGs by dag.test().
