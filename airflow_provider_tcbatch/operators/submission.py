@@ -165,6 +165,9 @@ class Submission:
             # Whatever comes next: from here on, a try that has been replaced by this one can't write any more, and
             # if this one has been replaced itself, the store says so now.
             record = self._save(record.claimed_by(self._this))
+        return self._decide(record)
+
+    def _decide(self, record: Record | None) -> Settled:
         while True:
             view = self._look(record)
             decision = decide(
@@ -348,8 +351,8 @@ class Submission:
         job_id = self._find(record, patient=False) or self._send_again(record)
         if job_id is None:
             return self._find_or_submit(record)
-        log.info("Going on with job %s, which an earlier try submitted and did not live to hear of", job_id)
-        return Settled(job_id, self._known(record, job_id))
+        log.info("Job %s is the one which an earlier try submitted and did not live to hear of", job_id)
+        return self._decide(self._known(record, job_id))  # it may be ending, or over
 
     def _send_again(self, record: Record) -> str | None:
         """Id of the job that the record's token brings; ``None`` if the token can't be used any more."""
@@ -384,8 +387,8 @@ class Submission:
         if job_id is None:
             log.info("No job of an earlier try was found")
             return self._submit()
-        log.info("Going on with job %s, which an earlier try submitted", job_id)
-        return Settled(job_id, self._known(record, job_id))
+        log.info("Job %s is the one which an earlier try submitted", job_id)
+        return self._decide(self._known(record, job_id))
 
     def _find(self, record: Record, *, patient: bool = True) -> str | None:
         return find_job(self._hook, record, patient=patient)
