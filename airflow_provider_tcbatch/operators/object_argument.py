@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
@@ -50,6 +50,8 @@ class TakesObject(TCBatchOperator):
         self._secrets: dict[Any, SecretStr] = {}
         # Airflow knows by its identity whether a value came from another task and must not be rendered.
         self._given = given
+        #: Fields that rendering has emptied, until they are told.
+        self._vanished: list[str] = []
         setattr(self, self.argument, given)
         if isinstance(given, str) and not is_jinja(given) and not is_path(given):
             given = self._read(given)
@@ -87,11 +89,23 @@ class TakesObject(TCBatchOperator):
                 return content
             if isinstance(content, str) and is_path(content):
                 content = self._source(jinja_env or self.get_template_env(), content)
+            rendered = super().render_template(content, context, jinja_env, seen_oids)
+            self._vanished = list(_vanished(content, rendered, self.model.__name__))
+            return rendered
         return super().render_template(content, context, jinja_env, seen_oids)
 
     def final_wire(self) -> dict[str, Any]:
-        """The object in wire JSON, rendered, with its secrets in clear, not yet checked again."""
+        """The object in wire JSON, rendered, with its secrets in clear, not yet checked again.
+
+        A field that was to come from Jinja or another task, and came as ``None``, counts as not given. That may be
+        meant, or a misspelt key: a warning names it.
+        """
         self.mask_secrets()
+        for path in self._vanished:
+            self.log.warning(
+                "%s is None after rendering, as if it were not given: is the XCom, or the key in it, there?", path
+            )
+        self._vanished = []
         value = getattr(self, self.argument)
         form = self.wire_form(self._read(value) if isinstance(value, str) else value)
         # First those that rendering has brought, then those that were kept apart from the template field.
@@ -129,6 +143,20 @@ def is_path(text: str) -> bool:
 def known_later(value: Any) -> bool:
     """Whether a value is only known at run time: text with Jinja, or the output of another task."""
     return is_jinja(value) or callable(getattr(value, "resolve", None))
+
+
+def _vanished(written: Any, rendered: Any, path: str) -> Iterator[str]:
+    """Paths of what was only known at run time, and turned out to be nothing."""
+    if rendered is None:
+        if known_later(written):
+            yield path
+    elif isinstance(written, Mapping) and isinstance(rendered, Mapping):
+        for name, value in written.items():
+            if name in rendered:
+                yield from _vanished(value, rendered[name], f"{path}.{name}")
+    elif isinstance(written, (list, tuple)) and isinstance(rendered, (list, tuple)):
+        for number, (value, after) in enumerate(zip(written, rendered, strict=False)):
+            yield from _vanished(value, after, f"{path}[{number}]")
 
 
 def read(text: str, name: str, written_as: str) -> Any:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -272,6 +274,26 @@ def test_the_output_of_another_task_may_stand_anywhere_in_a_job() -> None:
         number = count()
         operator = submit(change("Tasks.0.TaskInstanceNum", number))
     assert operator.upstream_task_ids == {"count"}
+
+
+def test_a_field_that_rendering_emptied_is_named_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """It is left out of the job; what the author wrote as None is meant."""
+    with DAG("d", schedule=None, render_template_as_native_obj=True):
+
+        @task
+        def nothing() -> None: ...
+
+        body = change("Tasks.0.TaskInstanceNum", nothing())
+        body["Tasks"][0] |= {"MaxRetryCount": "{{ missing }}", "Timeout": None, "MaxConcurrentNum": "{{ 3 }}"}
+        operator = submit(body)
+    ti = SimpleNamespace(xcom_pull=lambda **options: None)
+    operator.render_template_fields({"ti": ti, "missing": None}, operator.dag.get_template_env())  # type: ignore[typeddict-item]
+    for _ in range(2):
+        made = operator.final_job().to_wire()["Tasks"][0]
+    assert made["MaxConcurrentNum"] == 3
+    assert not made.keys() & {"TaskInstanceNum", "MaxRetryCount", "Timeout"}
+    named = re.findall(r"(\S+) is None after rendering", capfd.readouterr().out)
+    assert named == ["Job.Tasks[0].TaskInstanceNum", "Job.Tasks[0].MaxRetryCount"]
 
 
 def test_jobs_can_be_mapped() -> None:
