@@ -24,6 +24,7 @@ from typing_extensions import Self
 from airflow_provider_tcbatch.emulator.batch.processes import Watchdog
 from airflow_provider_tcbatch.emulator.core import Core, Identity
 from airflow_provider_tcbatch.emulator.cos.app import CosApp
+from airflow_provider_tcbatch.emulator.cos.store import import_moto
 from airflow_provider_tcbatch.emulator.faults import Fault
 from airflow_provider_tcbatch.emulator.http.app import build
 from airflow_provider_tcbatch.emulator.ids import new_secret_id, new_secret_key
@@ -252,6 +253,8 @@ class Emulator:
         """Start, and return when requests are answered."""
         if self._thread is not None:
             raise RuntimeError("the emulator is running already")
+        # Here and not in a thread: a module that is imported makes loggers, while pytest goes through all of them.
+        import_moto()
         ready: Future[Service] = Future()
         self._thread = threading.Thread(target=self._run, args=(ready,), name="tcbatch-emulator", daemon=True)
         self._thread.start()

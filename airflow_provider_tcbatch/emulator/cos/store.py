@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,12 @@ _SMALLEST_PART = 1024 * 1024
 # moto keeps its buckets in a module-level object, so emulators of one process share them. The last one out clears it.
 _open_stores = 0
 _lock = threading.Lock()
+
+
+def import_moto() -> None:
+    """Import all that a store needs, in the calling thread, which takes about a second the first time."""
+    importlib.import_module("moto.moto_server.werkzeug_app").create_backend_app("s3")
+    importlib.import_module("moto.iam.access_control")
 
 
 class ObjectStore:
