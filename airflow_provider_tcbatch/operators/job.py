@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from airflow_provider_tcbatch.links import (
     TCBatchLogsLink,
     TCBatchTaskTemplateLink,
 )
-from airflow_provider_tcbatch.models.job import Job
+from airflow_provider_tcbatch.models.job import Job, Task
 from airflow_provider_tcbatch.models.wire import to_wire_form
 from airflow_provider_tcbatch.operators.base import duration, permanent_errors
 from airflow_provider_tcbatch.operators.job_argument import TakesJob
@@ -25,7 +26,6 @@ from airflow_provider_tcbatch.operators.waiting import LOG_BYTES, WaitsForJob
 from airflow_provider_tcbatch.policies.outcome import Verdict
 from airflow_provider_tcbatch.policies.pacing import quota_pause
 from airflow_provider_tcbatch.policies.submission import OnRetry
-from airflow_provider_tcbatch.policies.template_tasks import template_tasks
 from airflow_provider_tcbatch.triggers.job import TCBatchQuotaTrigger
 
 if TYPE_CHECKING:
@@ -161,6 +161,8 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         self.zone = zone
         self.placement = placement
         self._job_id: str | None = None
+        #: The job as it was made in this process.
+        self._made: Job | None = None
         self.wait_for_completion = wait_for_completion
         self.on_retry = on_retry
         self.wait_for_quota = (
@@ -182,6 +184,7 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
             raise InvalidRequest(
                 f"Task {self.task_id!r}: min_success is {self.min_success}, but the job has {instances} instances"
             )
+        self._made = job
         return JobSpec(
             job,
             owner_of(context),
@@ -209,7 +212,7 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
 
     def requested(self) -> Mapping[str, Any]:
         """The job in wire JSON, without secrets."""
-        if self._job_id is not None and any(template_tasks(self.final_wire())):
+        if self._job_id is not None and self.from_templates():
             # As it was submitted: its templates may have changed since.
             job: Any = self.hook.describe_job_submit_info(self._job_id).to_wire()
         else:
@@ -242,8 +245,10 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
             return self.go_on(context, event)
 
     def _run(self, context: Context, *, attempts: int = 0, waiting_since: float | None = None) -> str | None:
+        make = functools.cache(lambda: self._spec(context))
         try:
-            spec = self._spec(context)
+            if not self.from_templates():
+                make()
             self.hook.settings.check_pages()  # a wrong template must be found before there is a job
         except TCBatchError as error:
             if isinstance(error, (InvalidRequest, PermissionDenied)) or not self.is_retried(context):
@@ -252,22 +257,22 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
             raise
         while True:
             try:
-                settled = self._settle(context, spec, attempts)
+                settled = self._settle(context, make, attempts)
                 break
             except QuotaExceeded as error:
                 attempts, waiting_since = attempts + 1, waiting_since or time.time()
                 self._wait_for_quota(context, error, attempts, waiting_since)
-        self._announce(context, spec, settled)
+        tasks = self._tasks(settled)
+        self._announce(context, tasks, settled)
         if not self.wait_for_completion:
             self.mark_done(context)
             return settled.job_id
         if settled.done:
             return self._repeat(context, settled)
-        tasks = spec.job.tasks
-        several = len(tasks) > 1 or (tasks[0].task_instance_num or 1) > 1
+        several = len(tasks) != 1 or (tasks[0].task_instance_num or 1) > 1
         return self.wait(context, settled.job_id, settled.waiting_since, progress=several)
 
-    def _settle(self, context: Context, spec: JobSpec, attempts: int) -> Settled:
+    def _settle(self, context: Context, make: Callable[[], JobSpec], attempts: int) -> Settled:
         from airflow_provider_tcbatch.operators.airflow_context import this_try, variables_of
         from airflow_provider_tcbatch.operators.submission import Submission
 
@@ -275,7 +280,7 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
             self.hook,
             self.records(context),
             this_try(context, self),
-            spec,
+            make,
             variables_of(context),
             policy=self._policy,
             on_retry=OnRetry(self.on_retry),
@@ -286,18 +291,28 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         )
         return submission.settle()
 
-    def _announce(self, context: Context, spec: JobSpec, settled: Settled) -> None:
+    def _tasks(self, settled: Settled) -> Sequence[Task]:
+        """The job's tasks, as far as they can be known: its templates may have changed since, or may be gone."""
+        if self._made is not None:
+            return self._made.tasks
+        try:
+            return self.hook.describe_job_submit_info(settled.job_id).tasks or ()
+        except TCBatchError as error:
+            self.log.info("How job %s was submitted can't be read: %s", settled.job_id, error)
+            return ()
+
+    def _announce(self, context: Context, tasks: Sequence[Task], settled: Settled) -> None:
         """Tell the id and the console's pages at once: whatever comes, they can be looked up."""
         self._job_id = settled.job_id
         settings, ti = self.hook.settings, context["ti"]
         ti.xcom_push(key="job_id", value=settled.job_id)
         ti.xcom_push(key=TCBatchJobLink.key, value=settings.job_url(settled.job_id))
-        env_id = next((task.env_id for task in spec.job.tasks if task.env_id), None)
+        env_id = next((task.env_id for task in tasks if task.env_id), None)
         if env_id is not None:
             ti.xcom_push(key=TCBatchComputeEnvLink.key, value=settings.env_url(env_id))
         if self._template_ids:
             ti.xcom_push(key=TCBatchTaskTemplateLink.key, value=settings.template_url(self._template_ids[0]))
-        if (folder := _log_folder(spec.job)) is not None:
+        if (folder := _log_folder(tasks)) is not None:
             ti.xcom_push(key=TCBatchLogsLink.key, value=settings.cos_url(*folder))
 
     def _repeat(self, context: Context, settled: Settled) -> str | None:
@@ -335,11 +350,11 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         time.sleep(max(0.0, until - time.time()))
 
 
-def _log_folder(job: Job) -> tuple[str, str] | None:
+def _log_folder(tasks: Sequence[Task]) -> tuple[str, str] | None:
     """Bucket and key of the first folder in COS that output goes to."""
     from airflow_provider_tcbatch.models.storage import CosLocation
 
-    for task in job.tasks:
+    for task in tasks:
         info = task.redirect_info
         path = info and (info.stdout_redirect_path or info.stderr_redirect_path)
         if path and path.startswith("cos://"):

@@ -59,6 +59,13 @@ class TakesJob(TakesObject):
             wire = without_templates(wire, {task.number: stand_in(task) for task in tasks})
         Job.parse(with_placeholders(Job, wire, known_later), at="Job")
 
+    def from_templates(self) -> list[TemplateTask]:
+        """The tasks of the job, rendered, that come from task templates.
+
+        :raises InvalidRequest: if something is wrong with what is given of them here.
+        """
+        return _checked(self.final_wire())
+
     def final_job(self) -> Job:
         """The job as it is sent: rendered, with what its templates hold, with its secrets, checked.
 
@@ -68,11 +75,9 @@ class TakesJob(TakesObject):
         :raises NotFound: if a template does not exist.
         """
         wire = self.final_wire()
-        tasks = list(template_tasks(wire))
+        tasks = _checked(wire)
         if not tasks:
             return Job.parse(wire, at="Job")
-        for task in tasks:
-            check_part(task, lambda value: False)
         made = self._from_templates(tasks)
         try:
             return Job.parse(without_templates(wire, made), at="Job")
@@ -115,3 +120,11 @@ class TakesJob(TakesObject):
             raise NotFound(f"In region {region} there is no such template: {'; '.join(missing)}")
         self._template_ids = list(dict.fromkeys(used))
         return made
+
+
+def _checked(wire: Mapping[str, Any]) -> list[TemplateTask]:
+    """The tasks of a job that come from templates; what is given of them is checked."""
+    tasks = list(template_tasks(wire))
+    for task in tasks:
+        check_part(task, lambda value: False)
+    return tasks

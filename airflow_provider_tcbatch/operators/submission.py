@@ -117,7 +117,8 @@ class Submission:
     :param hook: for the calls.
     :param records: where the record is kept.
     :param this: the try.
-    :param spec: what to submit.
+    :param make: makes what is to be submitted; called only when it is needed: a task template that the job comes from
+        may be gone, which is no matter to a job that is there already.
     :param variables: environment variables for the instances, as this try would set them.
     :param policy: what counts as success.
     :param on_retry: what to do about a failed job.
@@ -125,6 +126,7 @@ class Submission:
     :param attempts: how often this try has been refused by a quota.
     :param on_job: called with the id of this generation's job as soon as it is known and this try owns it.
     :param check: called before a job is made; raises if the task has been killed meanwhile.
+    :param preflight: called before a new submission is recorded; raises if it would be in vain.
     """
 
     def __init__(
@@ -132,7 +134,7 @@ class Submission:
         hook: TCBatchHook,
         records: Records,
         this: ThisTry,
-        spec: JobSpec,
+        make: Callable[[], JobSpec],
         variables: Mapping[str, str],
         *,
         policy: SuccessPolicy | None = None,
@@ -141,11 +143,13 @@ class Submission:
         attempts: int = 0,
         on_job: Callable[[str], None] = lambda job_id: None,
         check: Callable[[], None] = lambda: None,
+        preflight: Callable[[JobSpec], None] = lambda spec: None,
     ) -> None:
         self._hook = hook
         self._records = records
         self._this = this
-        self._spec = spec
+        self._make = make
+        self._made: JobSpec | None = None
         self._variables = dict(variables)
         self._policy = policy or SuccessPolicy()
         self._on_retry = on_retry
@@ -153,6 +157,14 @@ class Submission:
         self._attempts = attempts
         self._on_job = on_job
         self._check = check
+        self._preflight = preflight
+
+    @property
+    def _spec(self) -> JobSpec:
+        """What is to be submitted."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
 
     def settle(self) -> Settled:
         """Come to the one job of this generation.
@@ -297,6 +309,10 @@ class Submission:
     # -- submitting ----------------------------------------------------------------------------------
 
     def _submit(self) -> Settled:
+        self._preflight(self._spec)
+        return self._submit_now()
+
+    def _submit_now(self) -> Settled:
         token = self._new_token()
         request = self._spec.request(self._hook, token, self._variables)
         record = Record(
@@ -333,8 +349,8 @@ class Submission:
             if not isinstance(error, PermissionDenied) or not _tagged(request):
                 raise
             log.warning("Submitting a job with a tag was refused, putting its owner into its name instead: %s", error)
-            self._spec = replace(self._spec, mark=Mark.NAME)
-            return self._submit()
+            self._made = replace(self._spec, mark=Mark.NAME)
+            return self._submit_now()
         log.info("Submitted job %s (%s)", job_id, request.job.job_name)
         return Settled(job_id, self._known(record, job_id), fresh=True)
 
@@ -356,7 +372,12 @@ class Submission:
 
     def _send_again(self, record: Record) -> str | None:
         """Id of the job that the record's token brings; ``None`` if the token can't be used any more."""
-        request = self._request_of(record)
+        try:
+            request = self._request_of(record)
+        except (InvalidRequest, NotFound, PermissionDenied) as error:
+            # A task template that it came from was deleted, say.
+            log.info("The job can't be made as it was sent, looking for it instead: %s", error)
+            return None
         if _digest(request) != record.spec_digest:
             # Another body under the same token: what the service would do is not documented.
             log.info("The job has changed since it was first sent: looking for it instead")
@@ -380,7 +401,12 @@ class Submission:
         return spec.request(self._hook, record.token, record.context)
 
     def _unchanged(self, record: Record) -> bool:
-        return _digest(self._request_of(record)) == record.spec_digest
+        try:
+            return _digest(self._request_of(record)) == record.spec_digest
+        except NotFound as error:
+            # Nothing else can be submitted, but what is there can be repaired.
+            log.warning("Whether the job has changed since it was submitted can't be told: %s", error)
+            return True
 
     def _find_or_submit(self, record: Record) -> Settled:
         job_id = self._find(record)

@@ -13,7 +13,7 @@ from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.links import TCBatchTaskTemplateLink
+from airflow_provider_tcbatch.links import TCBatchLogsLink, TCBatchTaskTemplateLink
 from airflow_provider_tcbatch.models.job import Docker, EnvVar
 from airflow_provider_tcbatch.operators.base import PermanentInvalidRequest
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
@@ -371,3 +371,53 @@ def test_a_crash_never_makes_a_second_job(
     made = {view.job_id for view in hook.describe_jobs()} - before
     gate.touch()
     assert made == {task.record["job_id"]}
+
+
+def running(content: dict[str, Any], gate: Path) -> dict[str, Any]:
+    """A template whose instances run until the test ends."""
+    command = f"until [ -e {gate} ]; do sleep 0.05; done"
+    path = "cos://logs-1250000000.cos.ap-guangzhou.myqcloud.com/x/"
+    redirect = {"StdoutRedirectPath": path, "StderrRedirectPath": path}
+    return {**content, "Application": {"DeliveryForm": "LOCAL", "Command": command}, "RedirectInfo": redirect}
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_job_that_is_there_does_not_need_its_template(
+    template: str, content: dict[str, Any], tmp_path: Path, crash: Callable[[], None], calls: list[str], answered: bool
+) -> None:
+    """The template is deleted between two tries; the second one finds the job, by its id or by its mark."""
+    hook, task, gate = TCBatchHook(), Task(retries=2), tmp_path / "gate"
+    hook.modify_task_template(template, task=running(content, gate))
+    before = {view.job_id for view in hook.describe_jobs()}
+    operator = submit({"TaskTemplateName": NAME}, deferrable=True)
+    if not answered:
+        crash()
+    with pytest.raises(TaskDeferred if answered else KeyboardInterrupt):
+        operator.execute(task.next_try())  # type: ignore[arg-type]
+    hook.delete_task_templates([template])
+    calls.clear()
+    context = task.next_try()
+    with pytest.raises(TaskDeferred) as again:
+        submit({"TaskTemplateName": NAME}, deferrable=True).execute(context)  # type: ignore[arg-type]
+    gate.touch()
+    assert {view.job_id for view in hook.describe_jobs()} - before == {again.value.trigger.job_id}
+    assert again.value.trigger.progress is False, "what is known of the job comes from the job"
+    assert "path=x%2F" in context["ti"].xcoms[TCBatchLogsLink.key]
+    assert "DescribeTaskTemplates" not in calls
+
+
+def test_what_is_to_be_submitted_needs_its_template(template: str, content: dict[str, Any], emulator: Emulator) -> None:
+    """The job of the try before failed: a repair can do without, another job can't."""
+    failing = {**content, "Application": {"DeliveryForm": "LOCAL", "Command": "exit 3"}}
+    hook, task = TCBatchHook(), Task(retries=3)
+    hook.modify_task_template(template, task=failing)
+    context = task.next_try()
+    with pytest.raises(e.JobFailed):
+        submit({"TaskTemplateName": NAME}).execute(context)  # type: ignore[arg-type]
+    hook.delete_task_templates([template])
+    repairing = task.next_try()
+    with pytest.raises(e.JobFailed):
+        submit({"TaskTemplateName": NAME}, on_retry="repair").execute(repairing)  # type: ignore[arg-type]
+    assert repairing["ti"].xcoms["job_id"] == context["ti"].xcoms["job_id"]
+    with pytest.raises(e.NotFound, match="no such template"):
+        submit({"TaskTemplateName": NAME}).execute(task.next_try())  # type: ignore[arg-type]

@@ -238,7 +238,7 @@ class Histories(RuleBasedStateMachine):
             self.service,  # type: ignore[arg-type]
             StoredRecords(self.store.accessor(ti.id)),
             this,
-            spec,
+            lambda: spec,
             {"AIRFLOW_CTX_TRY_NUMBER": str(self.tries)},
             on_retry=self.on_retry,
         ).settle
