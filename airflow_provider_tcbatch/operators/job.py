@@ -65,6 +65,8 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         ``TaskTemplateId`` or ``TaskTemplateName`` is that task template with the other fields put onto it. (templated)
     :param zone: availability zone of the machines; default is the connection's. (templated)
     :param placement: a whole ``Placement``, instead of ``zone``. (templated)
+    :param preflight: before a job is submitted, ask whether its machines can be had: of each task with a ``ComputeEnv``
+        that names instance types, one in its zone. An error names others, with their prices.
     :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``. (templated)
     :param region: region; default is the connection's. (templated)
     :param wait_for_completion: ``False`` to succeed as soon as the job is submitted, whatever ``deferrable`` says.
@@ -98,6 +100,8 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
     :param stream_logs: show the output of running instances while the task waits, of up to ``log_instances`` at a time.
     :raises InvalidRequest: if the job is wrong. (No retry.)
     :raises PermissionDenied: if the keys may not do this. (No retry.)
+    :raises ComputeEnvFailed: if all instance types of a task are sold out, with ``preflight=True``; types that are not
+        offered in the zone at all are an ``InvalidRequest``.
     :raises JobFailed: if the job ended badly; :class:`~airflow_provider_tcbatch.exceptions.JobMachinesFailed` if none
         of its programs did.
     :raises JobTimeout: if it did not end within ``timeout``;
@@ -117,6 +121,7 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         job: Job | Mapping[str, Any] | str,
         zone: str | None = None,
         placement: Mapping[str, Any] | None = None,
+        preflight: bool = False,
         wait_for_completion: bool = True,
         deferrable: bool | None = None,
         poll_interval: float | timedelta = 30.0,
@@ -160,6 +165,7 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
             raise InvalidRequest(f"Task {self.task_id!r}: on_retry='repair' needs durable=True: the job must be known")
         self.zone = zone
         self.placement = placement
+        self.preflight = preflight
         self._job_id: str | None = None
         #: The job as it was made in this process.
         self._made: Job | None = None
@@ -288,8 +294,23 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
             attempts=attempts,
             on_job=lambda job_id: self.arm(context, job_id),
             check=self.check_alive,
+            preflight=self._check_machines,
         )
         return submission.settle()
+
+    def _check_machines(self, spec: JobSpec) -> None:
+        from airflow_provider_tcbatch.operators.preflight import check_machines
+        from airflow_provider_tcbatch.policies.instance_types import machines_of
+
+        if not self.preflight:
+            return
+        wanted = {}
+        for number, task in enumerate(spec.job.tasks):
+            if task.compute_env is not None:
+                zone = self.hook.placement(self.zone, self.placement).zone
+                if (machines := machines_of(task.compute_env.env_data, zone)) is not None:
+                    wanted[f"Job.Tasks[{number}] ({task.task_name})"] = machines
+        check_machines(self.hook, wanted)
 
     def _tasks(self, settled: Settled) -> Sequence[Task]:
         """The job's tasks, as far as they can be known: its templates may have changed since, or may be gone."""

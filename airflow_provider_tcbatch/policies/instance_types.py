@@ -10,9 +10,20 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from airflow_provider_tcbatch.models.compute_env import EnvData
     from airflow_provider_tcbatch.models.machine_actions import InstanceTypeQuotaItem
 
-__all__ = ["Availability", "InstanceTypeCheck", "Offer", "check_types", "offer_of", "size_of"]
+__all__ = [
+    "Availability",
+    "InstanceTypeCheck",
+    "Machines",
+    "Offer",
+    "availability_of",
+    "check_types",
+    "machines_of",
+    "offer_of",
+    "size_of",
+]
 
 _SOLD_OUT = "SOLD_OUT"
 
@@ -83,6 +94,41 @@ class InstanceTypeCheck:
         if not self.alternatives:
             return f"{text}{reason}"
         return f"{text}{reason}. Instead: {'; '.join(map(str, self.alternatives))}"
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Machines that something asks for by their types.
+
+    :param types: instance types; one of them will do.
+    :param zones: availability zones; one of them will do.
+    :param charge_type: how they are paid.
+    """
+
+    types: tuple[str, ...]
+    zones: tuple[str | None, ...]
+    charge_type: str = "POSTPAID_BY_HOUR"
+
+
+def machines_of(data: EnvData | None, zone: str | None) -> Machines | None:
+    """What ``EnvData`` asks for; ``None`` where that can't be told: no types, or zones that only its subnets know.
+
+    :param zone: zone of the ``Placement``.
+    """
+    if data is None or data.virtual_private_clouds:
+        return None
+    types = tuple(data.instance_types or filter(None, [data.instance_type]))
+    charge = data.instance_charge_type or "POSTPAID_BY_HOUR"
+    return Machines(types, tuple(data.zones or [zone]), charge) if types else None
+
+
+def availability_of(checks: Sequence[InstanceTypeCheck]) -> Availability:
+    """Whether one of several types can be had; ``UNKNOWN`` if the service knows none of them."""
+    found = {check.availability for check in checks}
+    for availability in (Availability.AVAILABLE, Availability.SOLD_OUT):
+        if availability in found:
+            return availability
+    return Availability.UNKNOWN
 
 
 def offer_of(item: InstanceTypeQuotaItem) -> Offer:

@@ -6,8 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_tcbatch.models.compute_env import EnvData
 from airflow_provider_tcbatch.models.machine_actions import InstanceTypeQuotaItem
-from airflow_provider_tcbatch.policies.instance_types import Availability, Offer, check_types, offer_of, size_of
+from airflow_provider_tcbatch.policies.instance_types import (
+    Availability,
+    InstanceTypeCheck,
+    Machines,
+    Offer,
+    availability_of,
+    check_types,
+    machines_of,
+    offer_of,
+    size_of,
+)
+
+ZONE = "ap-x-1"
 
 OFFERS = [
     Offer("S5.MEDIUM4", 2, 4, price=0.42),
@@ -109,3 +122,30 @@ def test_prices(charge: str, price: dict[str, Any] | None, amount: float | None,
     item = {"InstanceType": "S5.MEDIUM4", "InstanceChargeType": charge, "Cpu": 2, "Memory": 4, "Price": price}
     offer = offer_of(InstanceTypeQuotaItem.parse_response(item))
     assert (offer.price, offer.unit, offer.cpu, offer.memory) == (amount, unit, 2, 4)
+
+
+def checks(*kinds: Availability) -> list[InstanceTypeCheck]:
+    return [InstanceTypeCheck("S5.MEDIUM4", ZONE, kind) for kind in kinds]
+
+
+def test_one_type_that_can_be_had_will_do() -> None:
+    sold_out, unknown, available = Availability.SOLD_OUT, Availability.UNKNOWN, Availability.AVAILABLE
+    assert availability_of(checks(unknown, sold_out, available)) is available
+    assert availability_of(checks(unknown, sold_out)) is sold_out, "it may come back"
+    assert availability_of(checks(unknown)) is unknown
+
+
+@pytest.mark.parametrize(
+    ("data", "machines"),
+    [
+        ({"InstanceType": "A"}, Machines(("A",), (ZONE,))),
+        ({"InstanceTypes": ["A", "B"], "InstanceChargeType": "SPOTPAID"}, Machines(("A", "B"), (ZONE,), "SPOTPAID")),
+        ({"InstanceType": "A", "Zones": ["z-1", "z-2"]}, Machines(("A",), ("z-1", "z-2"))),
+        ({"InstanceType": "A", "VirtualPrivateClouds": [{"VpcId": "v", "SubnetId": "s"}]}, None),
+        ({"InstanceTypeOptions": {"CPU": 1, "Memory": 1}}, None),
+        ({}, None),
+    ],
+)
+def test_what_is_asked_for_by_type(data: dict[str, Any], machines: Machines | None) -> None:
+    assert machines_of(EnvData.parse(data), ZONE) == machines
+    assert machines_of(None, ZONE) is None
