@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
-from airflow_provider_tcbatch.policies.env_nodes import Condition, EnvNow, Verdict, judge_env
+from airflow_provider_tcbatch.policies.env_nodes import Condition, EnvNow, Until, Verdict, judge_env
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.env_watcher import EnvWatcher
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
 
 __all__ = ["EnvEnd", "EnvWait"]
+
+#: What is waited for where something goes: it was there before.
+_ENDS = (Until.DELETED, Until.EMPTY, Until.NODES_GONE, Until.INSTANCES_GONE)
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ class EnvWait:
         """
         now: EnvNow | None = None
         said = ""
-        with watcher.watch(self.env_id, self.poll_interval, nodes=self.condition.needs_nodes) as subscription:
+        nodes, known = self.condition.needs_nodes, self.condition.until in _ENDS
+        with watcher.watch(self.env_id, self.poll_interval, nodes=nodes, known=known) as subscription:
             while True:
                 limit = self.deadlines.next(started=True)
                 alarms = [None if limit is None else limit[0], self.look_at]

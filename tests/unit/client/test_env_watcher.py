@@ -138,6 +138,17 @@ async def test_what_was_never_seen_may_only_be_new(nodes: bool) -> None:
 
 
 @pytest.mark.parametrize("nodes", [False, True])
+async def test_who_knows_that_it_existed_is_told_at_once(nodes: bool) -> None:
+    service = Service()
+    async with watching(service, WatcherTimings(first=0.01, missing=60.0)) as watcher:
+        with watcher.watch("env-1", TICK, nodes=nodes) as new, watcher.watch("env-1", nodes=nodes, known=True) as known:
+            assert (await told(known)).now is None
+            assert await new.next(5 * TICK) is None
+            service.running["env-1"] = 1
+            assert (await told(new)).now is not None
+
+
+@pytest.mark.parametrize("nodes", [False, True])
 async def test_a_malformed_id_does_not_spoil_the_others(nodes: bool) -> None:
     service = Service("env-a", "env-b", "env-c")
 

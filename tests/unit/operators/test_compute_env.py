@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from airflow.sdk.execution_time import context as airflow_context
 from airflow.sdk.execution_time import task_runner
 
 from airflow_provider_tcbatch import exceptions as e
+from airflow_provider_tcbatch.client import poller
 from airflow_provider_tcbatch.client.api import ApiClient
+from airflow_provider_tcbatch.client.waiting import WatcherTimings
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks import watching
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
@@ -750,7 +753,11 @@ def test_a_password_stays_out_of_the_template_field() -> None:
 
 
 @both
-def test_an_environment_that_vanishes_is_told(emulator: Emulator, deferrable: bool) -> None:
+def test_an_environment_that_vanishes_is_told(
+    emulator: Emulator, deferrable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # How long one may be unknown to the service that has just been made.
+    monkeypatch.setattr(poller, "WatcherTimings", partial(WatcherTimings, missing=1.0))
     emulator.configure(node_creating_seconds=30)
     env_id = made(1, running=False)
 

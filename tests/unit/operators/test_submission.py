@@ -15,6 +15,7 @@ from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.models.actions import DescribeJobs
+from airflow_provider_tcbatch.operators import finding
 from airflow_provider_tcbatch.operators import submission as module
 from airflow_provider_tcbatch.operators.base import PermanentInvalidRequest, PermanentPermissionDenied
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
@@ -215,6 +216,7 @@ def test_a_job_that_was_deleted_is_submitted_again(task: Task, emulator: Emulato
     emulator.wait_job(first)
     TCBatchHook().delete_job(first)
     monkeypatch.setattr(module, "UNKNOWN_SECONDS", 0.0)
+    monkeypatch.setattr(finding, "UNKNOWN_SECONDS", 0.0)
     assert deferred(submit(), task.next_try()) != first
 
 
@@ -358,6 +360,7 @@ def test_a_clear_after_a_crash_before_the_call_leaves_nothing_running(
     task: Task, emulator: Emulator, gate: Path, crash: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "UNKNOWN_SECONDS", 0.0)
+    monkeypatch.setattr(finding, "UNKNOWN_SECONDS", 0.0)
     crash("before")
     before = {view.job_id for view in TCBatchHook().describe_jobs()}
     with pytest.raises(Crash):

@@ -12,6 +12,7 @@ import pytest
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+from airflow_provider_tcbatch.operators import owning
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from tests.support.task_context import Task, TaskDeferred
 from tests.unit.conftest import job
@@ -119,6 +120,7 @@ def test_a_wait_that_failed_goes_on_if_the_service_answers(context: Any) -> None
 def test_a_wait_that_failed_says_where_to_look_if_the_service_does_not_answer(
     context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(owning, "_END_SECONDS", 1.0)
     refusing(monkeypatch, "DescribeJob", error=e.InfrastructureError("still down", retryable=True))
     with pytest.raises(e.TCBatchError, match=r"job-12345678.*still down.*[cC]ould not be terminated.*console"):
         submit().execute_complete(context, event("job-12345678", "error", message="five looks failed"))

@@ -4,12 +4,15 @@ import asyncio
 import time
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
+from airflow_provider_tcbatch.client import poller
+from airflow_provider_tcbatch.client.waiting import WatcherTimings
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.triggers.compute_env import TCBatchComputeEnvTrigger
@@ -76,7 +79,9 @@ async def test_a_node_that_fails(emulator: Emulator) -> None:
     assert (event["status"], event["limit"]) == ("timeout", "timeout")
 
 
-async def test_an_environment_that_is_deleted() -> None:
+async def test_an_environment_that_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    # How long one may be unknown to the service that has just been made.
+    monkeypatch.setattr(poller, "WatcherTimings", partial(WatcherTimings, missing=1.0))
     env_id = made(0)
     deleted = asyncio.ensure_future(only_event(env_id, "deleted"))
     nodes = asyncio.ensure_future(only_event(env_id, "nodes_running", nodes=1))
