@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_tcbatch.exceptions import ComputeEnvFailed, InvalidRequest, TCBatchError
+from airflow_provider_tcbatch.exceptions import InvalidRequest, TCBatchError
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.named_env import NamedComputeEnv
-from airflow_provider_tcbatch.operators.base import AirflowTaskTimeout, permanent_errors
+from airflow_provider_tcbatch.operators.base import permanent_errors
 from airflow_provider_tcbatch.operators.env_waiting import WaitsForNodes
 from airflow_provider_tcbatch.operators.object_argument import TakesObject, known_later
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until
@@ -140,41 +140,41 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
         """See to the environment; wait for its nodes, or leave the waiting to the triggerer."""
         since = time.time()
         with permanent_errors():
-            spec = self._spec(context)
-            self._nodes(spec.env.desired_compute_node_count)
-            self.hook.settings.check_pages()  # a wrong template must be found before there is an environment
-            if self.preflight:
-                self._check_types(spec)
-            found = self._settle(context, spec)
-            if not found.own:
-                self.announce(context, found.env_id)
-            context["ti"].xcom_push(key="env_created", value=found.own)
-            wanted = self._nodes(None)
-            if wanted is not None and wanted > found.desired:
-                raise InvalidRequest(
-                    f"Compute environment {found.env_id} shall have {found.desired} nodes, so wait_for_nodes={wanted} "
-                    "can't come true; write if_exists='update' to change it"
-                )
-            condition = Condition(
-                Until.NODES_RUNNING, found.desired if wanted is None else wanted, fail_fast=self.fail_fast
-            )
-            carried = {
-                "env_id": found.env_id,
-                "since": found.made_at or since,
-                "errors": 0,
-                "own": found.own,
-                "condition": condition.to_json(),
-            }
+            carried = self._start(context, self._spec(context), since)
             if not self.wait_for_completion:
                 self._mark_done(context)
-                return found.env_id
-            try:
-                return self.go_on(context, carried)
-            except AirflowTaskTimeout:
-                # Airflow's own timer for a task on a worker. It strikes once: there is time to clean up.
-                words = self.abandon(context, carried, "execution_timeout")
-                self.log.error("execution_timeout is over for compute environment %s%s", found.env_id, words)
-                raise
+                return str(carried["env_id"])
+            return self.go_on(context, carried)
+
+    def _start(self, context: Context, spec: EnvSpec, since: float) -> dict[str, Any]:
+        """Come to the environment; what the run carries over its waits.
+
+        :param since: unix seconds from which ``timeout`` counts where the environment was there already.
+        """
+        self._nodes(spec.env.desired_compute_node_count)
+        self.hook.settings.check_pages()  # a wrong template must be found before there is an environment
+        if self.preflight:
+            self._check_types(spec)
+        found = self._settle(context, spec)
+        if not found.own:
+            self.announce(context, found.env_id)
+        context["ti"].xcom_push(key="env_created", value=found.own)
+        wanted = self._nodes(None)
+        if wanted is not None and wanted > found.desired:
+            raise InvalidRequest(
+                f"Compute environment {found.env_id} shall have {found.desired} nodes, so wait_for_nodes={wanted} "
+                "can't come true; write if_exists='update' to change it"
+            )
+        condition = Condition(
+            Until.NODES_RUNNING, found.desired if wanted is None else wanted, fail_fast=self.fail_fast
+        )
+        return {
+            "env_id": found.env_id,
+            "since": found.made_at or since,
+            "errors": 0,
+            "own": found.own,
+            "condition": condition.to_json(),
+        }
 
     def resume(self, context: Context, carried: Mapping[str, Any]) -> None:
         """From now on a killed worker lets the nodes go. Client and keys are there: none are made while it dies."""
@@ -282,16 +282,12 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
         return number
 
     def _check_types(self, spec: EnvSpec) -> None:
-        data = spec.env.env_data
-        types = [] if data is None else list(data.instance_types or filter(None, [data.instance_type]))
-        zone = self.hook.placement(self.zone, self.placement).zone
-        charge = (data and data.instance_charge_type) or "POSTPAID_BY_HOUR"
-        checks = self.hook.check_instance_types(zone, types, charge_type=charge) if types else []
-        for check in checks:
-            self.log.info("%s", check)
-        if checks and not any(check.available for check in checks):
-            problems = [str(check) for check in checks]
-            raise ComputeEnvFailed("No machine can be had (preflight): " + "; ".join(problems), env_id="")
+        from airflow_provider_tcbatch.operators.preflight import check_machines
+        from airflow_provider_tcbatch.policies.instance_types import machines_of
+
+        machines = machines_of(spec.env.env_data, self.hook.placement(self.zone, self.placement).zone)
+        if machines is not None:
+            check_machines(self.hook, {"NamedComputeEnv": machines})
 
     def _mark_done(self, context: Context) -> None:
         records = self.records(context)

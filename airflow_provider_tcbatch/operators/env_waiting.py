@@ -17,7 +17,13 @@ from airflow_provider_tcbatch.exceptions import (
     TCBatchError,
 )
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
-from airflow_provider_tcbatch.operators.base import TCBatchOperator, default_deferrable, duration, permanent_errors
+from airflow_provider_tcbatch.operators.base import (
+    AirflowTaskTimeout,
+    TCBatchOperator,
+    default_deferrable,
+    duration,
+    permanent_errors,
+)
 from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until, Verdict, env_now, judge_env
 from airflow_provider_tcbatch.triggers.compute_env import TCBatchComputeEnvTrigger
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_tcbatch.policies.env_nodes import EnvNow
 
-__all__ = ["ActsOnEnv", "Pause", "WaitsForEnv", "WaitsForNodes"]
+__all__ = ["ActsOnEnv", "GoOn", "Pause", "WaitsForEnv", "WaitsForNodes"]
 
 #: How often a wait goes on after an error.
 _WAIT_ERRORS = 3
@@ -43,10 +49,22 @@ class Pause:
 
     :param condition: what to wait for.
     :param look_at: unix seconds at which to look again in any case, because there may be something to do.
+    :param in_any_case: whether also ``wait_for_completion=False`` has to wait for it.
     """
 
     condition: Condition
     look_at: float | None = None
+    in_any_case: bool = False
+
+
+@dataclass(frozen=True)
+class GoOn:
+    """A task goes on at once, with something else: another environment, say.
+
+    :param carried: what the run carries from now on.
+    """
+
+    carried: Mapping[str, Any]
 
 
 class WaitsForEnv(TCBatchOperator):
@@ -85,13 +103,22 @@ class WaitsForEnv(TCBatchOperator):
 
     # -- what an operator says -------------------------------------------------------------------------
 
-    def advance(self, context: Context, carried: Mapping[str, Any], event: Mapping[str, Any] | None) -> Pause | None:
+    def advance(
+        self, context: Context, carried: Mapping[str, Any], event: Mapping[str, Any] | None
+    ) -> Pause | GoOn | None:
         """Look, and do what can be done now; ``None`` if the task is through.
 
         :param carried: what the run carries over its waits.
         :param event: how the last wait ended, if there was one.
         """
         raise NotImplementedError
+
+    def instead(self, context: Context, carried: Mapping[str, Any], why: str) -> GoOn | None:
+        """The task would fail now: what it does instead; ``None`` to let it fail.
+
+        :param why: nodes failed, or a limit is over.
+        """
+        return None
 
     def look(self, env_id: str) -> EnvNow | None:
         """The environment as it is now; ``None`` if it does not exist."""
@@ -127,15 +154,28 @@ class WaitsForEnv(TCBatchOperator):
 
     def go_on(self, context: Context, carried: Mapping[str, Any], event: Mapping[str, Any] | None = None) -> str | None:
         """Advance until the task is through; the environment's id."""
-        env_id = str(carried["env_id"])
-        while (pause := self.advance(context, carried, event)) is not None:
-            if not self.wait_for_completion:
-                break
-            if event is not None and event["status"] == "timeout":
-                self.give_up(context, carried, Limit(event["limit"]))
-            event = self._wait(context, env_id, pause, carried)
-            carried = self._heed(context, event, carried)
-        return env_id
+        try:
+            while (step := self.advance(context, carried, event)) is not None:
+                if isinstance(step, GoOn):
+                    carried, event = step.carried, None
+                    continue
+                if not self.wait_for_completion and not step.in_any_case:
+                    break
+                if event is not None and event["status"] == "timeout":
+                    limit = Limit(event["limit"])
+                    other = self.instead(context, carried, "timeout") if limit is Limit.TIMEOUT else None
+                    if other is None:
+                        self.give_up(context, carried, limit)
+                    carried, event = other.carried, None
+                    continue
+                event = self._wait(context, str(carried["env_id"]), step, carried)
+                carried = self._heed(context, event, carried)
+        except AirflowTaskTimeout:
+            # Airflow's own timer for a task on a worker. It strikes once: there is time to clean up.
+            words = self.abandon(context, carried, Limit.EXECUTION_TIMEOUT.value)
+            self.log.error("execution_timeout is over for compute environment %s%s", carried["env_id"], words)
+            raise
+        return str(carried["env_id"])
 
     def deadlines(self, context: Context, since: float) -> Deadlines:
         """When to give up.
@@ -239,7 +279,9 @@ class WaitsForNodes(WaitsForEnv):
         """What is waited for."""
         return Condition.from_json(carried["condition"])
 
-    def advance(self, context: Context, carried: Mapping[str, Any], event: Mapping[str, Any] | None) -> Pause | None:
+    def advance(
+        self, context: Context, carried: Mapping[str, Any], event: Mapping[str, Any] | None
+    ) -> Pause | GoOn | None:
         condition = self.condition(carried)
         now = self.look(str(carried["env_id"]))
         verdict = judge_env(now, condition)
@@ -248,7 +290,8 @@ class WaitsForNodes(WaitsForEnv):
             return None
         # What the trigger has read from the API may have passed when the task goes on: the service makes nodes anew.
         if verdict is Verdict.FAILING or (event is not None and event["status"] == Verdict.FAILING.value):
-            self._fail(context, carried, ComputeEnvFailed, "nodes failed")
+            step = self.instead(context, carried, "nodes failed")
+            return step or self._fail(context, carried, ComputeEnvFailed, "nodes failed")
         if verdict is Verdict.GONE:
             words = "it does not exist any more" if now is None else "it is being deleted"
             self._fail(context, carried, ComputeEnvError, words)
