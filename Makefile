@@ -2,7 +2,7 @@
 #
 #   PYTHON=python3.12 make test    another interpreter (3.10 or newer)
 #   make demo KEEP=1               leave emulator and Airflow running until Ctrl-C
-#   make test WORKERS=1            unit tests one after the other
+#   make test WORKERS=1            tests one after the other
 
 PYTHON ?= python3
 KEEP ?=
@@ -61,11 +61,14 @@ format: $(TEST)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Most of these tests wait rather than compute: some at a time. The end-to-end tests share one Airflow, tccli its settings.
+# Most of these tests wait rather than compute: some at a time. The end-to-end tests share one Airflow.
 unit: $(TEST)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal tests/$@
 
-conformance e2e: $(TEST)
+conformance: $(TEST)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile tests/$@
+
+e2e: $(TEST)
 	$(BIN)/python -m pytest tests/$@
 
 # The oldest Airflow that is supported, in an environment of its own: real processes, and whole DAGs by dag.test().

@@ -301,6 +301,7 @@ def packed(name: str, content: bytes) -> bytes:
         (packed("../out", b"x"), "outside its folder"),
         (b"\x1f\x8b nonsense", "not a usable .tgz"),
     ],
+    ids=["unpacked", "compressed", "large", "outside", "nonsense"],
 )
 def test_hostile_packages(batch: Call, emulator: Emulator, bucket: Bucket, package: bytes, problem: str) -> None:
     emulator.configure(max_package_bytes=100_000)

@@ -22,10 +22,10 @@ from tencentcloud.tdmq.v20200217 import models as tdmq_models
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.emulator.http.api3 import SERVICES
 from airflow_provider_tcbatch.emulator.schema import schema
-from tests.conformance import tccli_driver
 from tests.conformance.conftest import QUICK, submission, task
 
 MODELS = {"batch": batch_models, "tdmq": tdmq_models}
+DRIVER = Path(__file__).with_name("tccli_driver.py")
 EXAMPLES = Path(tccli.__path__[0]) / "services" / "batch" / "v20170312" / "examples.json"
 
 
@@ -41,7 +41,7 @@ class Tool:
         self._folder = folder
         info = emulator.info
         self._process = subprocess.Popen(
-            [sys.executable, tccli_driver.__file__, str(info.ca_file)],
+            [sys.executable, DRIVER, str(info.ca_file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
