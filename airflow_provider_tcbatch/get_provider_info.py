@@ -39,6 +39,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "airflow_provider_tcbatch.operators.compute_env",
                     "airflow_provider_tcbatch.operators.compute_env_actions",
+                    "airflow_provider_tcbatch.operators.ensure_env",
                     "airflow_provider_tcbatch.operators.job",
                     "airflow_provider_tcbatch.operators.job_actions",
                     "airflow_provider_tcbatch.operators.task_instances",

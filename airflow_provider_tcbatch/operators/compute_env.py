@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.definitions.xcom_arg import XComArg
 
-    from airflow_provider_tcbatch.operators.env_creation import EnvSpec, Found
+    from airflow_provider_tcbatch.operators.env_creation import EnvCreation, EnvSpec, Found
     from airflow_provider_tcbatch.operators.killed import KillSwitch
     from airflow_provider_tcbatch.operators.records import Records
     from airflow_provider_tcbatch.policies.env_nodes import EnvNow
@@ -29,7 +29,7 @@ __all__ = ["TCBatchCreateComputeEnvOperator"]
 _CHOICES = ("reuse", "update", "fail")
 
 #: Seconds that a task which fails spends on removing what it made.
-_REMOVAL_SECONDS = 300.0
+REMOVAL_SECONDS = 300.0
 
 
 class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
@@ -155,7 +155,7 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
         self.hook.settings.check_pages()  # a wrong template must be found before there is an environment
         if self.preflight:
             self._check_types(spec)
-        found = self._settle(context, spec)
+        found = self._creation(context, spec).settle()
         if not found.own:
             self.announce(context, found.env_id)
         context["ti"].xcom_push(key="env_created", value=found.own)
@@ -221,11 +221,11 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
             records.save(record)
         try:
             # Not by force: another run may have found it by its name, and have something running on it.
-            left = self.hook.remove_compute_env(env_id, patience=_REMOVAL_SECONDS)
+            left = self.hook.remove_compute_env(env_id, patience=REMOVAL_SECONDS)
         except TCBatchError as error:
             return f"; it could not be deleted, and may cost money: {error}"
         if left is not None:
-            return f"; its deletion takes longer than {_REMOVAL_SECONDS:.0f} s ({left}): look after it"
+            return f"; its deletion takes longer than {REMOVAL_SECONDS:.0f} s ({left}): look after it"
         if record is not None:
             records.save(replace(record, token="", job_id=None, ending=None))
         return "; it was deleted"
@@ -246,23 +246,34 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
         return EnvSpec(self.final_env(), owner_of(context), mark=mark, zone=self.zone, placement=self.placement)
 
     def _settle(self, context: Context, spec: EnvSpec) -> Found:
+        return self._creation(context, spec).settle()
+
+    def _creation(self, context: Context, spec: EnvSpec) -> EnvCreation:
+        from airflow_provider_tcbatch.operators.env_creation import EnvCreation
+
+        return EnvCreation(**self._creation_arguments(context, spec))
+
+    def _creation_arguments(self, context: Context, spec: EnvSpec) -> dict[str, Any]:
         from airflow_provider_tcbatch.operators.airflow_context import this_try
-        from airflow_provider_tcbatch.operators.env_creation import EnvCreation, IfExists
+        from airflow_provider_tcbatch.operators.env_creation import IfExists
 
         def known(env_id: str) -> None:
             self.announce(context, env_id)
             self._arm(context, env_id)
 
-        creation = EnvCreation(
-            self.hook,
-            self.records(context),
-            this_try(context, self),
-            spec,
-            IfExists(self.if_exists),
-            on_env=known,
-            check=self._check_alive,
-        )
-        return creation.settle()
+        return {
+            "hook": self.hook,
+            "records": self.records(context),
+            "this": this_try(context, self),
+            "spec": spec,
+            "if_exists": IfExists(self.if_exists),
+            "on_env": known,
+            "check": lambda: self._before_creation(context),
+        }
+
+    def _before_creation(self, context: Context) -> None:
+        """Called right before something is made."""
+        self._check_alive()
 
     def _nodes(self, desired: int | None) -> int | None:
         """``wait_for_nodes`` as a number; ``None`` for as many as there shall be.

@@ -10,7 +10,7 @@ from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound, Resour
 from airflow_provider_tcbatch.models.named_env import Instance
 from airflow_provider_tcbatch.models.wire import put_secrets_back, to_wire_form
 from airflow_provider_tcbatch.operators.base import permanent_errors
-from airflow_provider_tcbatch.operators.env_waiting import ActsOnEnv, Pause, WaitsForNodes
+from airflow_provider_tcbatch.operators.env_waiting import ActsOnEnv, GoOn, Pause, WaitsForEnv, WaitsForNodes
 from airflow_provider_tcbatch.operators.object_argument import known_later
 from airflow_provider_tcbatch.operators.waiting_jobs import several
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.xcom_arg import XComArg
 
 __all__ = [
+    "RemovesEnv",
     "TCBatchAttachInstancesOperator",
     "TCBatchDeleteComputeEnvOperator",
     "TCBatchDetachInstancesOperator",
@@ -105,7 +106,9 @@ class TCBatchModifyComputeEnvOperator(ActsOnEnv, WaitsForNodes):
             condition = Condition(until, fail_fast=self.fail_fast and count > 0)
             return self.go_on(context, {**carried, "condition": condition.to_json()})
 
-    def advance(self, context: Context, carried: Mapping[str, Any], event: Mapping[str, Any] | None) -> Pause | None:
+    def advance(
+        self, context: Context, carried: Mapping[str, Any], event: Mapping[str, Any] | None
+    ) -> Pause | GoOn | None:
         """Ask again for what was refused; look at the nodes."""
         env_id, count = str(carried["env_id"]), self._count()
         now = self.look(env_id)
@@ -139,7 +142,25 @@ class TCBatchModifyComputeEnvOperator(ActsOnEnv, WaitsForNodes):
         return number
 
 
-class TCBatchDeleteComputeEnvOperator(ActsOnEnv):
+class RemovesEnv(WaitsForEnv):
+    """Base of operators that delete a compute environment.
+
+    :param force: destroy nodes also while something runs on them: it fails.
+    """
+
+    def __init__(self, *, force: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.force = force
+
+    def advance(self, context: Context, carried: Mapping[str, Any], event: Mapping[str, Any] | None) -> Pause | None:
+        """Go one step further."""
+        return self.remove(carried, force=self.force)
+
+    def words_for_wait(self, carried: Mapping[str, Any]) -> str:
+        return f"The deletion of compute environment {carried['env_id']}"
+
+
+class TCBatchDeleteComputeEnvOperator(RemovesEnv, ActsOnEnv):
     """Delete a compute environment: scale it to zero, wait until its nodes have gone, and delete it.
 
     The service destroys no node that is being made, and takes no node on which something runs: those are waited for.
@@ -165,10 +186,9 @@ class TCBatchDeleteComputeEnvOperator(ActsOnEnv):
     :raises ComputeEnvTimeout: if it was not gone within ``timeout``.
     """
 
-    def __init__(self, *, missing_ok: bool = True, force: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *, missing_ok: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.missing_ok = missing_ok
-        self.force = force
 
     def execute(self, context: Context) -> str | None:
         """Begin to delete it, and wait until it is gone."""
@@ -182,25 +202,6 @@ class TCBatchDeleteComputeEnvOperator(ActsOnEnv):
                 self.log.info("There is nothing to delete: %s", error)
                 return None
             return self.go_on(context, carried)
-
-    def advance(self, context: Context, carried: Mapping[str, Any], event: Mapping[str, Any] | None) -> Pause | None:
-        """Go one step further."""
-        env_id = str(carried["env_id"])
-        if self.hook.remove_step(env_id, force=self.force) is None:
-            self.log.info("Compute environment %s is deleted", env_id)
-            return None
-        now = self.look(env_id)
-        if now is None:
-            return None
-        if now.deleting:
-            return Pause(Condition(Until.DELETED))
-        # What refuses to go now, may go later: a node does not say when a program on it has ended.
-        until = time.time() + pace(time.time() - carried["since"], self.poll_interval)
-        going = now.desired == 0 and all(node.state == "DELETING" for node in now.nodes or ())
-        return Pause(Condition(Until.EMPTY), None if going and now.nodes else until)
-
-    def words_for_wait(self, carried: Mapping[str, Any]) -> str:
-        return f"The deletion of compute environment {carried['env_id']}"
 
 
 class TCBatchTerminateComputeNodesOperator(ActsOnEnv, WaitsForNodes):

@@ -26,6 +26,7 @@ from airflow_provider_tcbatch.operators.base import (
 )
 from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until, Verdict, env_now, judge_env
+from airflow_provider_tcbatch.policies.pacing import pace
 from airflow_provider_tcbatch.triggers.compute_env import TCBatchComputeEnvTrigger
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ class GoOn:
 class WaitsForEnv(TCBatchOperator):
     """Base of operators that wait for a compute environment.
 
-    What a run has to carry over its waits is plain JSON: ``env_id``, ``since`` (unix seconds from which ``timeout``
-    counts), ``errors``, and what an operator adds.
+    What a run has to carry over its waits is plain JSON: ``env_id``, ``since`` (unix seconds when it began), ``errors``,
+    ``timeout_since`` where ``timeout`` counts from another moment, and what an operator adds.
 
     :param wait_for_completion: ``False`` to succeed as soon as the service has accepted the request, whatever
         ``deferrable`` says.
@@ -126,6 +127,25 @@ class WaitsForEnv(TCBatchOperator):
             return env_now(self.hook.describe_compute_env(env_id))
         except NotFound:
             return None
+
+    def remove(self, carried: Mapping[str, Any], *, force: bool = False) -> Pause | None:
+        """Go one step further towards the deletion of the environment; ``None`` if it does not exist any more.
+
+        :param force: destroy nodes also while something runs on them.
+        """
+        env_id = str(carried["env_id"])
+        if self.hook.remove_step(env_id, force=force) is None:
+            self.log.info("Compute environment %s is deleted", env_id)
+            return None
+        now = self.look(env_id)
+        if now is None:
+            return None
+        if now.deleting:
+            return Pause(Condition(Until.DELETED))
+        # What refuses to go now, may go later: a node does not say when a program on it has ended.
+        until = time.time() + pace(time.time() - carried["since"], self.poll_interval)
+        going = now.desired == 0 and all(node.state == "DELETING" for node in now.nodes or ())
+        return Pause(Condition(Until.EMPTY), None if going and now.nodes else until)
 
     def abandon(self, context: Context, carried: Mapping[str, Any], why: str) -> str:
         """The task fails: words for what becomes of the environment."""
@@ -217,7 +237,7 @@ class WaitsForEnv(TCBatchOperator):
         return "What was waited for"
 
     def _wait(self, context: Context, env_id: str, pause: Pause, carried: Mapping[str, Any]) -> Mapping[str, Any]:
-        deadlines = self.deadlines(context, carried["since"])
+        deadlines = self.deadlines(context, carried.get("timeout_since", carried["since"]))
         condition = pause.condition
         if self.deferrable:
             trigger = TCBatchComputeEnvTrigger(

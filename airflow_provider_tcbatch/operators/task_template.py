@@ -13,6 +13,7 @@ from airflow_provider_tcbatch.models.job import Task
 from airflow_provider_tcbatch.models.wire import with_placeholders
 from airflow_provider_tcbatch.operators.base import TCBatchOperator, permanent_errors
 from airflow_provider_tcbatch.operators.object_argument import TakesObject, known_later
+from airflow_provider_tcbatch.operators.telling import tell_changes
 from airflow_provider_tcbatch.operators.waiting_jobs import several
 from airflow_provider_tcbatch.policies.difference import Change, applied, between, difference
 from airflow_provider_tcbatch.policies.merging import merge, unreadable_secrets, with_nulls, without_nulls
@@ -67,10 +68,7 @@ class _HasTemplate(TakesObject):
 
     def _tell(self, context: Context, template_id: str | None, changes: Sequence[Change], *, words: str) -> None:
         """Report the difference, and where the template can be seen."""
-        self.log.info("%s: %s", words, f"{len(changes)} changes" if changes else "nothing to change")
-        for change in changes:
-            self.log.info("  %s", change)
-        context["ti"].xcom_push(key="tcbatch_changes", value=[change.to_json() for change in changes])
+        tell_changes(self, context, changes, words=words)
         if template_id is not None:
             url = self.hook.settings.template_url(template_id)
             context["ti"].xcom_push(key=TCBatchTaskTemplateLink.key, value=url)

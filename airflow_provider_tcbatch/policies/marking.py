@@ -18,6 +18,8 @@ __all__ = [
     "OWNER_TAG",
     "Mark",
     "Owner",
+    "described",
+    "described_by",
     "generation_of",
     "marked",
     "marked_env",
@@ -39,6 +41,9 @@ _DESCRIPTION = 200
 
 #: What a tag's value may hold besides letters and digits of any script.
 _TAG_SIGNS = re.compile(r"[^\w +\-=.:@]")
+
+#: What names the owner at the end of a description.
+_MARK = re.compile(r"\[af-[0-9a-f]{12}-[0-9a-f]{8}\]$")
 
 #: Most tags of a job.
 _TAGS = 10
@@ -157,9 +162,22 @@ def marked_env(env: Mapping[str, Any], owner: Owner, generation: str, *, mark: M
         result["Tags"] = [*tags, {"Key": OWNER_TAG, "Value": owner.tag(generation)}]
     if mark is Mark.NAME:
         ending = f"[{owner.prefix()}{generation}]"
-        text = str(result.get("EnvDescription") or "")[: _DESCRIPTION - len(ending) - 1]
-        result["EnvDescription"] = f"{text} {ending}".strip()
+        result["EnvDescription"] = described(str(result.get("EnvDescription") or ""), ending)
     return result
+
+
+def described(text: str, mark: str) -> str:
+    """A description with the mark of its owner at its end; as much of the text as there is room for.
+
+    :param mark: as :func:`described_by` reads it; may be empty.
+    """
+    return f"{text[: _DESCRIPTION - len(mark) - 1]} {mark}".strip() if mark else text
+
+
+def described_by(description: str) -> tuple[str, str]:
+    """The user's text of a description, and the mark of its owner, which may be empty."""
+    found = _MARK.search(description)
+    return (description[: found.start()].rstrip(), found[0]) if found else (description, "")
 
 
 def _with_variables(task: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:

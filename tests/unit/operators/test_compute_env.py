@@ -769,14 +769,14 @@ def test_an_environment_that_vanishes_is_told(
         with pytest.raises(e.ComputeEnvError, match="does not exist"):
             Ran(operator, meanwhile=vanish)
         return
-    settle = operator._settle
+    settle = env_creation.EnvCreation.settle
 
-    def then_vanish(*args: Any) -> Any:
-        found = settle(*args)
+    def then_vanish(self: env_creation.EnvCreation) -> Any:
+        found = settle(self)
         vanish()
         return found
 
-    operator._settle = then_vanish  # type: ignore[method-assign]
+    monkeypatch.setattr(env_creation.EnvCreation, "settle", then_vanish)
     with pytest.raises(e.ComputeEnvError, match="does not exist"):
         Ran(operator)
 
