@@ -155,7 +155,7 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
         self.hook.settings.check_pages()  # a wrong template must be found before there is an environment
         if self.preflight:
             self._check_types(spec)
-        found = self._creation(context, spec).settle()
+        found = self._settle(context, spec)
         if not found.own:
             self.announce(context, found.env_id)
         context["ti"].xcom_push(key="env_created", value=found.own)

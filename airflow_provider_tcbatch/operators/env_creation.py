@@ -58,11 +58,13 @@ class EnvSpec:
     :param env: the environment, rendered and checked.
     :param owner: the task instance that it belongs to.
     :param mark: where the environment says so.
+    :param name_tells: whether its name says so, too: then everything of this name is the owner's.
     """
 
     env: NamedComputeEnv
     owner: Owner
     mark: Mark = Mark.TAG
+    name_tells: bool = False
     zone: str | None = None
     placement: Mapping[str, Any] | None = None
 
@@ -227,6 +229,8 @@ class EnvCreation:
 
         :param generation: under which token; ``None`` for any.
         """
+        if self._spec.name_tells:
+            return True
         owner = self._spec.owner
         for tag in view.tags or ():
             if tag.key == OWNER_TAG:
