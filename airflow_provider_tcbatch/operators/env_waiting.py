@@ -71,8 +71,8 @@ class GoOn:
 class WaitsForEnv(TCBatchOperator):
     """Base of operators that wait for a compute environment.
 
-    What a run has to carry over its waits is plain JSON: ``env_id``, ``since`` (unix seconds when it began), ``errors``,
-    ``timeout_since`` where ``timeout`` counts from another moment, and what an operator adds.
+    What a run has to carry over its waits is plain JSON: ``env_id``, ``since`` (unix seconds when it began),
+    ``timeout_since`` where ``timeout`` counts from another moment, ``errors``, and what an operator adds.
 
     :param wait_for_completion: ``False`` to succeed as soon as the service has accepted the request, whatever
         ``deferrable`` says.
