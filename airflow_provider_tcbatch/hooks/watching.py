@@ -105,20 +105,38 @@ async def scale_to_zero(settings: ConnectionSettings, env_id: str, *, patience: 
         await api.aclose()
 
 
-async def terminate(settings: ConnectionSettings, job_id: str, *, patience: float) -> None:
-    """Ask for a job's end without blocking the event loop; see :meth:`~.hooks.batch.TCBatchHook.terminate_job`."""
-    from airflow_provider_tcbatch.models.actions import TerminateJob
+async def terminate(settings: ConnectionSettings, job_id: str, *, patience: float) -> str | None:
+    """End a job without blocking the event loop: TerminateJob only says that it is going to end.
+
+    :param patience: seconds to go on: asking again while the service refuses (SUBMITTED) or can't be reached, then
+        looking whether the job has ended.
+    :returns: the job's state as it was read last; ``None`` if it does not exist.
+    :raises ApiError: if the service refuses for good, or can't be reached within ``patience``.
+    """
+    from airflow_provider_tcbatch.hooks.jobs_wait import has_ended
+    from airflow_provider_tcbatch.models.actions import DescribeJob, TerminateJob
 
     loop = asyncio.get_running_loop()
     until = loop.time() + patience
+    asked = False
     api = settings.api_client()
     try:
         while True:
+            late = loop.time() >= until
             try:
-                await api.acall(TerminateJob(job_id=job_id), attempts=1)
-                return
+                if not asked:
+                    await api.acall(TerminateJob(job_id=job_id), attempts=1)
+                    asked = True
+                view = await api.acall(DescribeJob(job_id=job_id), attempts=1)
+                state = str(view.job_state)
+                if late or has_ended(state, interrupted=False):
+                    return state
+                # It goes on if a RetryJobs of before took effect in between.
+                asked = bool(view.next_action)
+            except NotFound:
+                return None
             except ApiError as error:
-                if loop.time() >= until or not (error.retryable or isinstance(error, ResourceBusy)):
+                if late or not (error.retryable or isinstance(error, ResourceBusy)):
                     raise
             await asyncio.sleep(0.5)
     finally:

@@ -53,6 +53,8 @@ class KillSwitch:
         self._owner = owner
         self._ti_id = ti_id
         self._records = records
+        #: EndTime of the job before its failed instances were to run again.
+        self._failed_before: str | None = None
 
     def pull(self) -> None:
         """End the job, unless somebody else needs it; returns within about four seconds."""
@@ -82,6 +84,13 @@ class KillSwitch:
             return
         try:
             self._hook.terminate_job(self._job_id, patience=max(0.5, until - time.monotonic() - 0.5))
+            while self._failed_before is not None and time.monotonic() < until - 0.5:
+                # Its failed instances are to run again, and terminating it has no effect before that has begun.
+                view = self._hook.describe_job(self._job_id)
+                if view.next_action or view.end_time not in (None, "", self._failed_before):
+                    break
+                self._hook.terminate_job(self._job_id, patience=0.5)
+                time.sleep(0.25)
         except TCBatchError as error:
             log.warning(
                 "Job %s could not be terminated (%s), the next try of its task will see to it: %s",
@@ -110,6 +119,8 @@ class KillSwitch:
             mine = record is not None and record.owner.ti_id == self._ti_id
             if not terminates(state, worker=True, owner=mine):
                 return False, f"{why}{'' if mine else ' in another try'}"
+            if record is not None and mine and record.job_id == self._job_id and record.repairs:
+                self._failed_before = record.repairs[-1].end_time_before
             if record is not None and mine and record.job_id == self._job_id and time.monotonic() < until:
                 # If the job can't be ended now (it is SUBMITTED), the next try knows that it is to end.
                 self._records.save(replace(record, ending=Ending("killed", time.time())))

@@ -6,11 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_tcbatch.policies.killing import state_of, terminates
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
 
 __all__ = ["TCBatchJobTrigger", "TCBatchQuotaTrigger", "settled"]
 
@@ -55,6 +58,25 @@ async def put_to_an_end(trigger: BaseTrigger, what: str, spared: Collection[str]
     ended = terminates(state, worker=False) and state not in spared
     trigger.log.info("The task is %s: %s is %s", state or "cleared", what, "terminated" if ended else "left alone")
     return ended
+
+
+async def end_job(trigger: BaseTrigger, settings: ConnectionSettings, job_id: str) -> None:
+    """End a job for a trigger that is killed, and log what has become of it.
+
+    :raises ApiError: if the service refuses, or can't be reached in time.
+    """
+    from airflow_provider_tcbatch.hooks.jobs_wait import has_ended
+    from airflow_provider_tcbatch.hooks.watching import terminate
+
+    state = await terminate(settings, job_id, patience=KILL_SECONDS)
+    if state is None:
+        trigger.log.info("Job %s does not exist any more", job_id)
+    elif has_ended(state, interrupted=False):
+        trigger.log.info("Job %s has ended: %s", job_id, state)
+    else:
+        trigger.log.warning(
+            "Job %s is still %s, although its end was asked for. %s", job_id, state, settings.job_url(job_id)
+        )
 
 
 class TCBatchJobTrigger(BaseTrigger):
@@ -154,10 +176,9 @@ class TCBatchJobTrigger(BaseTrigger):
         if not self.cancel_on_kill or not await put_to_an_end(self, f"job {self.job_id}"):
             return
         from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
-        from airflow_provider_tcbatch.hooks.watching import terminate
 
         settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
-        await terminate(settings, self.job_id, patience=KILL_SECONDS)
+        await end_job(self, settings, self.job_id)
 
     async def _wait(self) -> dict[str, Any]:
         # Imported here: a DAG file that names this trigger should not pay for its clients.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_tcbatch.triggers.job import KILL_SECONDS, put_to_an_end, settled
+from airflow_provider_tcbatch.triggers.job import end_job, put_to_an_end, settled
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.jobs_wait import JobsEnd
@@ -113,10 +113,9 @@ class TCBatchJobsTrigger(OneEvent):
         if not self.cancel_on_kill or not await put_to_an_end(self, ", ".join(self.job_ids)):
             return
         from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
-        from airflow_provider_tcbatch.hooks.watching import terminate
 
         settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
-        endings = [terminate(settings, job_id, patience=KILL_SECONDS) for job_id in self.job_ids]
+        endings = [end_job(self, settings, job_id) for job_id in self.job_ids]
         for job_id, result in zip(self.job_ids, await asyncio.gather(*endings, return_exceptions=True), strict=True):
             if result is not None:
                 self.log.warning("Job %s could not be terminated, it may still be running: %s", job_id, result)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -392,3 +394,36 @@ def test_a_worker_that_waits_itself_is_killed_in_the_middle(
     thread.join(15)
     assert not thread.is_alive()
     assert job_id in str(failures[0])
+
+
+def test_a_job_whose_failed_instances_are_about_to_run_again_does_not_run_on(
+    hook: TCBatchHook, emulator: Emulator, airflow: Airflow, tmp_path: Path
+) -> None:
+    """RetryJobs takes effect after the task was killed: until then TerminateJob has no effect on a job that failed."""
+    emulator.configure(retry_jobs_seconds=1.5)
+    task, once = Task(retries=3), tmp_path / "once"
+    command = f"[ -e {once} ] && exec sleep 60; touch {once}; exit 1"
+    job_id = deferred(submit(command, on_retry="repair"), task.next_try())
+    assert emulator.wait_job(job_id, 10) == "FAILED"
+    before = hook.describe_job(job_id).end_time
+    asked, operator = threading.Event(), submit(command, on_retry="repair")
+    retry_jobs = operator.hook.retry_jobs
+
+    def retry(job_ids: list[str]) -> None:
+        retry_jobs(job_ids)
+        asked.set()
+
+    def work() -> None:
+        with contextlib.suppress(BaseException):  # whatever a task says that has been killed
+            operator.execute(task.next_try())  # type: ignore[arg-type]
+
+    operator.hook.retry_jobs = retry  # type: ignore[method-assign,assignment]
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert asked.wait(10)
+    begun = time.monotonic()
+    operator.on_kill()
+    assert time.monotonic() - begun < IN_TIME
+    thread.join(15)
+    assert emulator.wait_job(job_id, 10) == "FAILED"
+    assert hook.describe_job(job_id).end_time != before, "it was about to run again"

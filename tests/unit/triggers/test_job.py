@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+from airflow_provider_tcbatch.triggers import job as trigger_module
 from airflow_provider_tcbatch.triggers.job import TCBatchJobTrigger
 from tests.unit.conftest import job
 
@@ -51,22 +54,23 @@ async def test_errors_arrive_as_events(emulator: Emulator, connection: str) -> N
     assert "no_such_connection" in missing["message"]
 
 
+def killed(monkeypatch: pytest.MonkeyPatch, job_id: str, state: str | None = "failed") -> TCBatchJobTrigger:
+    """The trigger of a mapped task with this state."""
+    trigger = TCBatchJobTrigger(job_id=job_id, cancel_on_kill=True)
+    trigger.task_instance = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=2)  # type: ignore[assignment]
+    answers = {"r": {"t_2": state, "t": "failed", "t_1": "failed"}}
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(lambda **_: answers))
+    return trigger
+
+
 @pytest.mark.parametrize(("state", "ends"), [("failed", True), ("success", True), ("deferred", False), (None, False)])
 async def test_a_killed_wait_ends_a_job_even_while_it_is_submitted(
     connection: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, state: str | None, ends: bool
 ) -> None:
     """Airflow also calls this for a trigger that merely moves to another triggerer: the task's state decides."""
-    from types import SimpleNamespace
-
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
     emulator.configure(submitted_seconds=1.5)
     job_id = TCBatchHook(connection).submit_job(job("sleep 60"))
-    trigger = TCBatchJobTrigger(job_id=job_id, cancel_on_kill=True)
-    trigger.task_instance = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=2)  # type: ignore[assignment]
-    answers = {"r": {"t_2": state, "t": "failed", "t_1": "failed"}}
-    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(lambda **_: answers))
-    await trigger.on_kill()
+    await killed(monkeypatch, job_id, state).on_kill()
     if ends:
         assert await asyncio.to_thread(emulator.wait_job, job_id) == "FAILED"
     else:
@@ -74,3 +78,26 @@ async def test_a_killed_wait_ends_a_job_even_while_it_is_submitted(
         assert view.next_action in (None, "")
         assert str(view.job_state) != "FAILED"
         await asyncio.to_thread(TCBatchHook(connection).terminate_job, job_id, patience=5)
+
+
+async def test_a_killed_wait_does_not_take_the_services_word_for_the_end(
+    connection: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TerminateJob only says that a job is going to end."""
+    emulator.configure(terminate_seconds=1.0)
+    job_id = TCBatchHook(connection).submit_job(job("sleep 60"))
+    trigger = killed(monkeypatch, job_id)
+    await trigger.on_kill()
+    assert str((await asyncio.to_thread(TCBatchHook(connection).describe_job, job_id)).job_state) == "FAILED"
+    assert f"Job {job_id} has ended" in capsys.readouterr().out
+
+
+async def test_a_job_that_does_not_end_in_time_is_told_of(
+    connection: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(trigger_module, "KILL_SECONDS", 1.0)
+    emulator.configure(terminate_seconds=4.0)
+    job_id = TCBatchHook(connection).submit_job(job("sleep 60"))
+    await killed(monkeypatch, job_id).on_kill()
+    assert f"Job {job_id} is still RUNNING" in capsys.readouterr().out
+    assert await asyncio.to_thread(emulator.wait_job, job_id) == "FAILED"
