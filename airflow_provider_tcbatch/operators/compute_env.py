@@ -151,6 +151,9 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
 
         :param since: unix seconds from which ``timeout`` counts where the environment was there already.
         """
+        from airflow_provider_tcbatch.operators.records import ENV_KEY, warn_of_loss
+
+        warn_of_loss(self.records(context), ENV_KEY)
         self._nodes(spec.env.desired_compute_node_count)
         self.hook.settings.check_pages()  # a wrong template must be found before there is an environment
         if self.preflight:

@@ -280,11 +280,15 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
 
     def _settle(self, context: Context, make: Callable[[], JobSpec], attempts: int) -> Settled:
         from airflow_provider_tcbatch.operators.airflow_context import this_try, variables_of
+        from airflow_provider_tcbatch.operators.records import warn_of_loss
         from airflow_provider_tcbatch.operators.submission import Submission
 
+        records = self.records(context)
+        if not attempts:
+            warn_of_loss(records)
         submission = Submission(
             self.hook,
-            self.records(context),
+            records,
             this_try(context, self),
             make,
             variables_of(context),

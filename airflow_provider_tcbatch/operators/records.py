@@ -11,7 +11,7 @@ from airflow_provider_tcbatch.policies.submission import Record
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-__all__ = ["ENV_KEY", "KEY", "Records", "StoredRecords", "VolatileRecords", "records_for"]
+__all__ = ["ENV_KEY", "KEY", "Records", "StoredRecords", "VolatileRecords", "records_for", "warn_of_loss"]
 
 log = logging.getLogger(__name__)
 
@@ -21,15 +21,17 @@ KEY = "tcbatch_job"
 #: Key of the record of a compute environment: its ``job_id`` and ``job_name`` are those of the environment.
 ENV_KEY = "tcbatch_env"
 
-NOT_DURABLE = (
-    "Nothing is kept about this task's job between tries ({why}): a try that dies after SubmitJob was sent leaves its "
-    "job running and the next one submits another; clearing the task while it is deferred leaves its job running, too."
-)
-
-ENV_NOT_DURABLE = (
-    "Nothing is kept about this task's compute environment between tries ({why}): an environment that a try made and "
-    "did not live to name is looked for by its name and its owner's mark."
-)
+_LOSSES = {
+    KEY: (
+        "Nothing is kept about this task's job between tries ({why}): a try that dies after SubmitJob was sent leaves "
+        "its job running and the next one submits another; clearing the task while it is deferred leaves its job "
+        "running, too."
+    ),
+    ENV_KEY: (
+        "Nothing is kept about this task's compute environment between tries ({why}): an environment that a try made "
+        "and did not live to name is looked for by its name and its owner's mark."
+    ),
+}
 
 
 class Records(Protocol):
@@ -88,11 +90,15 @@ class StoredRecords:
 
 
 class VolatileRecords:
-    """Keeps the record for this process only."""
+    """Keeps the record for this process only.
+
+    :param why: why it is not kept for the next try.
+    """
 
     durable = False
 
-    def __init__(self) -> None:
+    def __init__(self, why: str = "") -> None:
+        self.why = why
         self._record: Record | None = None
 
     def load(self) -> Record | None:
@@ -105,7 +111,7 @@ class VolatileRecords:
 
 
 def records_for(context: Context, *, durable: bool, key: str = KEY) -> Records:
-    """The records of a try; a warning says what is lost where they do not last.
+    """The records of a try.
 
     :param durable: ``False`` if the user does not want them to last.
     :param key: key of the record in the store.
@@ -113,6 +119,10 @@ def records_for(context: Context, *, durable: bool, key: str = KEY) -> Records:
     accessor = context.get("task_state_store")
     if durable and accessor is not None:
         return StoredRecords(accessor, key)
-    why = "durable=False" if not durable else "the task state store needs Airflow 3.3"
-    log.warning((NOT_DURABLE if key == KEY else ENV_NOT_DURABLE).format(why=why))
-    return VolatileRecords()
+    return VolatileRecords("durable=False" if not durable else "the task state store needs Airflow 3.3")
+
+
+def warn_of_loss(records: Records, key: str = KEY) -> None:
+    """Say once for each try what is lost where records do not last."""
+    if isinstance(records, VolatileRecords):
+        log.warning(_LOSSES[key].format(why=records.why))

@@ -406,6 +406,25 @@ def test_without_a_store_every_try_has_its_own_job_and_a_warning_says_so(
     assert "durable=False" in caplog.text
 
 
+def test_the_warning_comes_once_for_each_try(
+    connection: str, emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    TCBatchHook().submit_job(job("true"))
+    emulator.configure(job_quota=1)
+    context = Task(durable=False).next_try()
+    with pytest.raises(TaskDeferred) as raised:
+        submit("true").execute(context)
+    emulator.configure(job_quota=1000)
+    trigger = raised.value.trigger
+    event = {"status": "quota", "attempts": trigger.attempts, "waiting_since": trigger.waiting_since}
+    with pytest.raises(TaskDeferred) as raised:
+        submit("true").execute_complete(context, event)
+    job_id = raised.value.trigger.job_id
+    assert emulator.wait_job(job_id) == "SUCCEED"
+    assert submit("true").execute_complete(context, {"status": "ended", "job_id": job_id, "errors": 0}) == job_id
+    assert caplog.text.count("Nothing is kept about this task's job") == 1
+
+
 # -- repair ----------------------------------------------------------------------------------------------
 
 

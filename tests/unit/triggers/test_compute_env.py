@@ -120,7 +120,7 @@ async def test_a_task_that_is_put_to_an_end_keeps_no_nodes(
     assert (await only_event(env_id, "desired"))["status"] == "reached"
     trigger = TCBatchComputeEnvTrigger(env_id=env_id, until="deleted", cancel_on_kill=cancels)
     ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1, id=uuid.uuid4())
-    monkeypatch.setattr(type(trigger), "task_instance", ti, raising=False)  # Airflow 3.1 has none
+    trigger.task_instance = ti  # type: ignore[assignment]
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"r": {"t": state}})
     await trigger.on_kill()
     view = await asyncio.to_thread(TCBatchHook().describe_compute_env, env_id)
