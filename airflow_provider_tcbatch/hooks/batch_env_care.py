@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from airflow_provider_tcbatch.exceptions import ConfigurationError, NotFound, ResourceBusy, TCBatchError
 from airflow_provider_tcbatch.hooks.batch_envs import ComputeEnvMethods
 from airflow_provider_tcbatch.models.env_views import ComputeEnvView
+from airflow_provider_tcbatch.policies.advice import lacks_stock
 from airflow_provider_tcbatch.policies.env_nodes import EnvNow, env_now, removable
-from airflow_provider_tcbatch.policies.env_report import env_report, failed_nodes, lacks_stock
+from airflow_provider_tcbatch.policies.env_report import env_report, failed_nodes
 from airflow_provider_tcbatch.policies.instance_types import InstanceTypeCheck, check_types, offer_of
 
 __all__ = ["ComputeEnvCare"]

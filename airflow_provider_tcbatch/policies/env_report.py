@@ -7,45 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_tcbatch.models.states import ActivityState, ComputeNodeState
+from airflow_provider_tcbatch.policies.advice import advice
 from airflow_provider_tcbatch.policies.env_nodes import FAILED, EnvNow
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.models.env_views import Activity
 
-__all__ = ["FailedNode", "advice", "env_report", "failed_nodes", "lacks_stock"]
+__all__ = ["FailedNode", "env_report", "failed_nodes"]
 
 #: Failed nodes that a report names.
 _SHOWN = 5
-
-#: What to change, by a part of the reason. The service does not document its reasons: they are codes of CVM mostly, and
-#: are always shown as they are. The first that matches counts.
-_ADVICE = (
-    (
-        ("SoldOut", "InsufficientOffering", "WithoutStock"),
-        "no stock: name other types in EnvData.InstanceTypes, which are tried in order, or another zone "
-        "(TCBatchHook.check_instance_types says what can be had)",
-    ),
-    (
-        ("InsufficientPrice", "SpotPrice"),
-        "the bid for spot machines is too low: raise EnvData.InstanceMarketOptions.SpotOptions.MaxPrice, or leave out "
-        "InstanceChargeType SPOTPAID",
-    ),
-    (
-        ("LimitExceeded", "Quota"),
-        "the account's quota for CVM instances in this zone is used up: ask for fewer nodes, or for a larger quota",
-    ),
-    (
-        ("InvalidImageId", "Image"),
-        "the image can't be used: EnvData.ImageId must exist in this region and suit the instance type",
-    ),
-    (
-        ("InvalidInstanceType", "InstanceType"),
-        "the instance type is not offered here: change EnvData.InstanceType (TCBatchHook.check_instance_types says "
-        "what can be had)",
-    ),
-    (("Vpc", "Subnet", "SecurityGroup"), "the network can't be used: check EnvData.VirtualPrivateCloud"),
-    (("Balance", "Arrears"), "the account has no credit left"),
-)
 
 
 @dataclass(frozen=True)
@@ -94,16 +65,6 @@ def failed_nodes(now: EnvNow, activities: Iterable[Activity]) -> list[FailedNode
             cause = (activity_ and activity_.cause) or ""
             found.append(FailedNode(node.node_id, node.state, node.instance_id, reason, cause))
     return found
-
-
-def lacks_stock(reason: str) -> bool:
-    """Whether another instance type would help."""
-    return any(part in reason for part in _ADVICE[0][0])
-
-
-def advice(reason: str) -> str | None:
-    """What to change; ``None`` where nothing is known."""
-    return next((text for parts, text in _ADVICE if any(part in reason for part in parts)), None)
 
 
 def env_report(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from airflow_provider_tcbatch.policies.advice import advice, exit_code_advice
+
 __all__ = ["FailedInstance", "failure_report", "last_lines"]
 
 #: Failed instances that a report shows in detail.
@@ -82,8 +84,23 @@ def failure_report(
             lines += [f"    {line}" for line in tail]
     if failed_count is not None and failed_count > min(len(failed), SHOWN) > 0:
         lines.append(f"... and {failed_count - min(len(failed), SHOWN)} more failed instances")
+    lines += [f"What to do: {text}." for text in _advice(failed[:SHOWN], reason)]
     if state == "FAILED_INTERRUPTED":
         lines.append("Its machines are kept, and billed, until the job is terminated.")
     if link:
         lines.append(f"Console: {link}")
     return "\n".join(lines)
+
+
+def _advice(failed: Sequence[FailedInstance], reason: str | None) -> list[str]:
+    """What is known to help, each thing once."""
+    known = [exit_code_advice(instance.exit_code) or advice(instance.reason or "") for instance in failed]
+    if not failed:
+        known.append(advice(reason or ""))
+    told = list(dict.fromkeys(text for text in known if text is not None))
+    if failed and not told and not any(instance.exit_code for instance in failed):
+        told.append(
+            "no program of it is known to have ended with an error: its machines could not be made or were lost, or "
+            "somebody terminated it; the reasons above and the console say more"
+        )
+    return told

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_tcbatch.models.env_views import Activity
+from airflow_provider_tcbatch.policies.advice import advice, lacks_stock
 from airflow_provider_tcbatch.policies.env_nodes import EnvNow, Node
-from airflow_provider_tcbatch.policies.env_report import FailedNode, advice, env_report, failed_nodes, lacks_stock
+from airflow_provider_tcbatch.policies.env_report import FailedNode, env_report, failed_nodes
 
 
 def activity(node: str, state: str = "FAILED", reason: str = "", **more: Any) -> Activity:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from airflow_provider_tcbatch.policies.report import FailedInstance, failure_report, last_lines
 
 
@@ -20,6 +22,8 @@ def test_a_report_names_what_a_reader_needs() -> None:
         "    first",
         "    second",
         "... and 8 more failed instances",
+        "What to do: exit code 137: the program was killed (SIGKILL), mostly because memory ran out: take an instance "
+        "type with more memory, or let the program use less.",
         "Console: https://console",
     ]
 
@@ -37,3 +41,24 @@ def test_at_most_five_instances_are_shown() -> None:
 
 def test_last_lines_leaves_out_blank_ones() -> None:
     assert last_lines("a\n \nb\n\nc", 2) == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("instances", "words"),
+    [
+        ([FailedInstance("t", 0, 127), FailedInstance("t", 1, 127), FailedInstance("t", 2, 1)], ["was not found"]),
+        ([FailedInstance("t", 0, 126), FailedInstance("t", 1, 139)], ["can't be executed", "SIGSEGV"]),
+        ([FailedInstance("t", 0, None, "InternalError.CallCvm:ResourcesSoldOut.Spec")], ["no stock"]),
+        ([FailedInstance("t", 0, None, "Something.New")], ["no program of it", "somebody terminated it"]),
+        ([FailedInstance("t", 0, 1, "The command ended with exit code 1")], []),
+        ([], []),
+    ],
+)
+def test_what_is_known_to_help_is_said_once(instances: list[FailedInstance], words: list[str]) -> None:
+    advice = [line for line in failure_report("job-1", "FAILED", failed=instances).splitlines() if "What to do" in line]
+    assert len(advice) == max(len(words) - ("somebody terminated it" in words), 0)
+    assert all(word in "".join(advice) for word in words)
+
+
+def test_a_job_without_instances_may_say_itself_what_to_change() -> None:
+    assert "no stock" in failure_report("job-1", "FAILED", reason="InternalError.CallCvm:ResourcesSoldOut.Spec")
