@@ -200,6 +200,17 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
             events=FINAL_JOB_EVENTS + (FAIL_FAST_EVENTS if self.fail_fast and self.wait_for_completion else ()),
         )
 
+    def _variables(self, context: Context) -> dict[str, str]:
+        """Environment variables for every instance."""
+        from airflow_provider_tcbatch.operators.airflow_context import variables_of
+        from airflow_provider_tcbatch.policies.orphans import KEEP_VARIABLE
+
+        variables = variables_of(context)
+        if not (self.wait_for_completion and self.cancel_on_kill and self.cancel_on_failure):
+            # It may outlive its task, which is no reason to take it for an orphan.
+            variables[KEEP_VARIABLE] = "1"
+        return variables
+
     def render_request(self, context: Context) -> dict[str, Any]:
         """The SubmitJob request that this task would send, checked; it is not sent. (Task templates are read.)
 
@@ -210,9 +221,8 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         :raises InvalidRequest: if the job is wrong.
         """
         from airflow_provider_tcbatch.models.actions import SubmitJob
-        from airflow_provider_tcbatch.operators.airflow_context import variables_of
 
-        request = self._spec(context).request(self.hook, _NO_TOKEN, variables_of(context))
+        request = self._spec(context).request(self.hook, _NO_TOKEN, self._variables(context))
         wire: dict[str, Any] = to_wire_form(SubmitJob, request).data
         return wire
 
@@ -279,7 +289,7 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         return self.wait(context, settled.job_id, settled.waiting_since, progress=several)
 
     def _settle(self, context: Context, make: Callable[[], JobSpec], attempts: int) -> Settled:
-        from airflow_provider_tcbatch.operators.airflow_context import this_try, variables_of
+        from airflow_provider_tcbatch.operators.airflow_context import this_try
         from airflow_provider_tcbatch.operators.records import warn_of_loss
         from airflow_provider_tcbatch.operators.submission import Submission
 
@@ -291,7 +301,7 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
             records,
             this_try(context, self),
             make,
-            variables_of(context),
+            self._variables(context),
             policy=self._policy,
             on_retry=OnRetry(self.on_retry),
             end_superseded=self.cancel_on_kill,

@@ -1,0 +1,233 @@
+"""Which marked jobs and compute environments nobody owns any more.
+
+A wrong "orphan" ends somebody's work, a wrong "spared" costs money until somebody reads the list. So a thing is an
+orphan only if everything that speaks for an owner has been looked at and is silent; where that can't be done it is
+spared, and said so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from enum import Enum
+
+from airflow_provider_tcbatch.policies.killing import state_of
+from airflow_provider_tcbatch.policies.marking import Owner
+from airflow_provider_tcbatch.policies.sharing import SHARED, belongs
+
+__all__ = [
+    "GRACE_SECONDS",
+    "KEEP_TAG",
+    "KEEP_VARIABLE",
+    "Fate",
+    "Finding",
+    "Kind",
+    "Run",
+    "Thing",
+    "instant_of",
+    "judge_things",
+]
+
+#: Key of a tag that keeps a job or an environment from being ended, whatever its value. Where tags may not be used, an
+#: environment's description may hold it.
+KEEP_TAG = "airflow-tcbatch-keep"
+
+#: Environment variable of a job that is meant to outlive its task.
+KEEP_VARIABLE = "AIRFLOW_CTX_TCBATCH_KEEP"
+
+#: What is younger than this is spared: answers may be on their way, and clocks differ by minutes.
+GRACE_SECONDS = 3600.0
+
+#: States in which a run goes no further by itself.
+_RUN_OVER = ("success", "failed")
+
+#: States in which a task instance goes no further by itself.
+_TASK_OVER = ("success", "failed", "skipped", "upstream_failed", "removed")
+
+#: States of a task instance that has not done what it was to do, such as taking an environment away.
+_UNDONE = ("failed", "upstream_failed", "removed")
+
+
+class Kind(str, Enum):
+    """What was found."""
+
+    JOB = "job"
+    ENVIRONMENT = "environment"
+
+
+class Fate(str, Enum):
+    """What is to become of it."""
+
+    #: Nobody owns it: it may be ended.
+    ORPHAN = "orphan"
+    #: Somebody owns it, or it is meant to stay.
+    SPARED = "spared"
+    #: That can't be told: it is left alone, and somebody should look at it.
+    UNSURE = "unsure"
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A job that has not ended, or a compute environment, that carries a mark.
+
+    :param thing_id: its id.
+    :param name: its name.
+    :param state: the job's state, or how an environment's nodes are.
+    :param owner: the task instance that it belongs to; ``None`` if the mark does not tell.
+    :param generation: what tells the things apart that one task makes after another.
+    :param created_at: unix seconds; ``None`` if that can't be read.
+    :param kept: whether it says that it is to be kept.
+    """
+
+    kind: Kind
+    thing_id: str
+    name: str
+    state: str
+    owner: Owner | None
+    generation: str
+    created_at: float | None
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """What Airflow says about a DAG run.
+
+    :param state: its state; ``None`` if there is no such run.
+    :param tasks: states of its task instances, keyed as Airflow's ``get_task_states`` does.
+    :param siblings: whether there is any run of the DAG at all. An Airflow that knows none may be the wrong one.
+    :param others: whether another run of the DAG has not ended.
+    :param trouble: why Airflow could not be asked; empty if it could.
+    """
+
+    state: str | None = None
+    tasks: Mapping[str, str | None] = field(default_factory=dict)
+    siblings: bool = True
+    others: bool = False
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A thing, what is to become of it, and why."""
+
+    thing: Thing
+    fate: Fate
+    why: str
+
+
+def instant_of(text: str | None) -> float | None:
+    """Unix seconds of a time as the service writes it; ``None`` if it can't be read.
+
+    Environments have it with a ``T`` and a ``Z``, or without either. The latter is taken for UTC: if it is China's
+    time, the environment looks younger than it is, and is spared for longer.
+    """
+    try:
+        instant = datetime.fromisoformat((text or "").replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return (instant if instant.tzinfo else instant.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def judge_things(
+    things: Iterable[Thing],
+    runs: Mapping[tuple[str, str], Run],
+    *,
+    deployment: str,
+    now: float,
+    grace: float = GRACE_SECONDS,
+) -> list[Finding]:
+    """Say of each thing whether it is an orphan.
+
+    :param things: what was found; what belongs to another deployment is left out of the answer.
+    :param runs: what Airflow says, by DAG and run.
+    :param deployment: whose things may be ended.
+    :param now: unix seconds.
+    :param grace: seconds of age under which everything is spared.
+    """
+    mine = [thing for thing in things if thing.owner is None or thing.owner.deployment == deployment]
+    newest = _newest_jobs(mine)
+    findings = []
+    for thing in mine:
+        run = None if thing.owner is None else runs.get((thing.owner.dag_id, thing.owner.run_id))
+        fate, why = _fate(thing, run or Run(trouble="it was not asked"), newest, now - grace)
+        findings.append(Finding(thing, fate, why))
+    return findings
+
+
+def _newest_jobs(things: Iterable[Thing]) -> dict[Owner, Thing]:
+    newest: dict[Owner, Thing] = {}
+    for thing in things:
+        if thing.kind is Kind.JOB and thing.owner is not None and thing.created_at is not None:
+            known = newest.get(thing.owner)
+            if known is None or (known.created_at or 0.0) < thing.created_at:
+                newest[thing.owner] = thing
+    return newest
+
+
+def _fate(thing: Thing, run: Run, newest: Mapping[Owner, Thing], born_before: float) -> tuple[Fate, str]:
+    owner = thing.owner
+    if thing.kept:
+        return Fate.SPARED, "it says that it is to be kept"
+    if owner is None:
+        return Fate.UNSURE, "its mark is a digest, and whose it is can't be told from here"
+    if thing.created_at is None:
+        return Fate.UNSURE, "when it was made can't be read"
+    if thing.created_at > born_before:
+        return Fate.SPARED, "it is younger than the grace period"
+    if owner.run_id == SHARED:
+        return Fate.UNSURE, "runs share it, and the last of their tear-downs takes it away"
+    if run.trouble:
+        return Fate.UNSURE, f"Airflow could not tell about its run: {run.trouble}"
+    if run.state is None:
+        return _without_run(thing, run)
+    if _is_superseded(thing, newest.get(owner)):
+        return Fate.ORPHAN, f"its task goes on with {newest[owner].thing_id}, which was submitted later"
+    if run.state not in _RUN_OVER:
+        return Fate.SPARED, f"its run is {run.state}"
+    return _after_run(thing, owner, run)
+
+
+def _is_superseded(thing: Thing, newest: Thing | None) -> bool:
+    """Whether its task has submitted another job since; the service tells times in whole seconds."""
+    return (
+        thing.kind is Kind.JOB
+        and newest is not None
+        and newest.generation != thing.generation
+        and (newest.created_at or 0.0) > (thing.created_at or 0.0)
+    )
+
+
+def _without_run(thing: Thing, run: Run) -> tuple[Fate, str]:
+    if not run.siblings:
+        return Fate.UNSURE, "Airflow knows no run of its DAG: is this the Airflow that made it?"
+    if thing.kind is Kind.ENVIRONMENT:
+        # Old runs are cleaned away, while what others share may be meant to stay for years.
+        return Fate.UNSURE, "its run does not exist any more, so whether it was to stay can't be told"
+    return Fate.ORPHAN, "its run does not exist any more"
+
+
+def _after_run(thing: Thing, owner: Owner, run: Run) -> tuple[Fate, str]:
+    """The run is over: what it left is an orphan, unless some task is still at work, or it was left on purpose."""
+    going = [task for task, state in run.tasks.items() if state is not None and state not in _TASK_OVER]
+    if going:
+        return Fate.SPARED, f"its run is {run.state}, but task {going[0]} of it is {run.tasks[going[0]]}"
+    key = owner.task_id if owner.map_index < 0 else f"{owner.task_id}_{owner.map_index}"
+    state = state_of({owner.run_id: run.tasks}, owner.run_id, owner.task_id, owner.map_index)
+    if key not in run.tasks:
+        state = "gone"
+    elif state is None:
+        return Fate.SPARED, f"its run is {run.state}, but its task was cleared"
+    words = f"its run is {run.state}, its task {state}"
+    if thing.kind is Kind.JOB:
+        return Fate.ORPHAN, words
+    index = "" if owner.map_index < 0 else f"_{owner.map_index}"
+    if run.tasks.get(f"{owner.task_id}_teardown{index}") == "success":
+        return Fate.SPARED, "its tear-down has left it"
+    if run.state == "success" and state == "success" and not any(state in _UNDONE for state in run.tasks.values()):
+        return Fate.UNSURE, f"its run succeeded and left it; tag it {KEEP_TAG} if others use it, delete it if not"
+    if run.others and not belongs(thing.name, owner):
+        # What resources make is named after its run. Another name may be that of an environment for all runs.
+        return Fate.UNSURE, f"{words}, but another run of its DAG goes on and may use it by its name"
+    return Fate.ORPHAN, words
