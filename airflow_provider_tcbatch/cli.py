@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from airflow.cli.cli_config import (
     ARG_BUNDLE_NAME,
@@ -15,8 +16,10 @@ from airflow.cli.cli_config import (
     ARG_DAG_ID,
     ARG_LOGICAL_DATE,
     ARG_MAP_INDEX,
+    ARG_OUTPUT,
     ARG_TASK_ID,
     ARG_VERBOSE,
+    ARG_YES,
     ActionCommand,
     Arg,
     CLICommand,
@@ -28,6 +31,35 @@ from airflow.cli.cli_config import (
 __all__ = ["get_cli_commands", "main"]
 
 ARG_RUN_ID = Arg(("-r", "--run-id"), help="Id of a run that exists")  # type: ignore[no-untyped-call]
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return value
+
+
+def _option(name: str, help: str, **settings: Any) -> Arg:
+    return Arg((f"--{name}",), help=help, **settings)  # type: ignore[no-untyped-call]
+
+
+ORPHAN_ARGS: tuple[Arg, ...] = (
+    _option("end", "End the orphans; without it they are only listed", action="store_true"),
+    _option("grace", "Seconds: what is younger is spared (default: 3600)", type=_seconds, default=3600.0),
+    _option(
+        "deployment",
+        "Whose jobs and environments (default: [tcbatch] deployment_id). Where that is not set, --end needs it: "
+        "'airflow', if no other Airflow uses the account",
+    ),
+    _option("conn-id", "Connection (default: tencentcloud_default)", default="tencentcloud_default"),
+    _option("region", "Region (default: the connection's)"),
+    _option("timeout", "Seconds for all of it to end (default: 600)", type=_seconds, default=600.0),
+    _option("all", "List also what somebody owns, and why it is spared", action="store_true"),
+    ARG_YES,
+    ARG_OUTPUT,
+    ARG_VERBOSE,
+)
 
 COMMANDS: tuple[CLICommand, ...] = (
     ActionCommand(
@@ -49,6 +81,18 @@ COMMANDS: tuple[CLICommand, ...] = (
             ARG_BUNDLE_NAME,
             ARG_VERBOSE,
         ),
+    ),
+    ActionCommand(
+        name="orphans",
+        help="List, and with --end end, jobs and compute environments that nobody owns any more",
+        description=(
+            "List jobs and compute environments that carry this deployment's mark and that no live task instance owns. "
+            "With --end the jobs are terminated, and the environments scaled to zero and deleted. What can't be told "
+            "for sure is listed and left alone. Needs Airflow's database. Exit code: 0; 1 if something could not be "
+            "listed or ended, or was not to be."
+        ),
+        func=lazy_load_command("airflow_provider_tcbatch.commands.orphans.orphans"),
+        args=ORPHAN_ARGS,
     ),
 )
 
