@@ -44,6 +44,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_provider_tcbatch.operators.job_actions",
                     "airflow_provider_tcbatch.operators.orphans",
                     "airflow_provider_tcbatch.operators.resource_env",
+                    "airflow_provider_tcbatch.operators.resource_template",
                     "airflow_provider_tcbatch.operators.task_instances",
                     "airflow_provider_tcbatch.operators.task_template",
                 ],

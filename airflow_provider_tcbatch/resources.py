@@ -26,6 +26,10 @@ from airflow_provider_tcbatch.operators.resource_env import (
     TCBatchSetUpComputeEnvOperator,
     TCBatchTearDownComputeEnvOperator,
 )
+from airflow_provider_tcbatch.operators.resource_template import (
+    TCBatchSetUpTaskTemplateOperator,
+    TCBatchTearDownTaskTemplateOperator,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, BaseOperator
@@ -33,17 +37,19 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.xcom_arg import XComArg
     from typing_extensions import Self
 
+    from airflow_provider_tcbatch.models.job import Task
     from airflow_provider_tcbatch.models.named_env import NamedComputeEnv
 
     Operator = BaseOperator | MappedOperator
 
-__all__ = ["ComputeEnvironment", "Resource", "compute_environment"]
+__all__ = ["ComputeEnvironment", "Resource", "TaskTemplate", "compute_environment", "task_template"]
 
 #: Arguments of a tear-down unless others are given: what it does not take away goes on costing money.
 _PERSISTENT: Mapping[str, Any] = {"retries": 3, "retry_delay": timedelta(minutes=1)}
 
-#: Arguments that set-up and tear-down have in common.
-_COMMON = ("tencentcloud_conn_id", "region", "deferrable", "poll_interval", "dag", "pool", "queue", "executor")
+#: Arguments that set-up and tear-down have in common, and those of them that say how to wait.
+_COMMON = ("tencentcloud_conn_id", "region", "dag", "pool", "queue", "executor")
+_WAIT = ("deferrable", "poll_interval")
 
 
 class Resource(ABC):
@@ -101,7 +107,7 @@ class Resource(ABC):
             if self.set_up.task_id in task.upstream_task_ids and task.trigger_rule != "all_success":
                 raise InvalidRequest(
                     f"Task {task_id!r} follows the set-up {self.set_up.task_id!r} and has trigger_rule="
-                    f"{str(task.trigger_rule)!r}, but Airflow wants all_success there. Let it follow another task "
+                    f"{task.trigger_rule.value!r}, but Airflow wants all_success there. Let it follow another task "
                     "inside, and write what it takes of the resource as f'{...}': text makes no edge of its own"
                 )
         for task in inside.values():
@@ -182,10 +188,68 @@ def compute_environment(
         ``poll_interval``, ``pool``, ``queue``, ``executor``.
     :raises InvalidRequest: if the environment is wrong; inside, if a task can't stand where it stands.
     """
-    common = {name: kwargs[name] for name in _COMMON if name in kwargs}
+    common = {name: kwargs[name] for name in (*_COMMON, *_WAIT) if name in kwargs}
     sharing = {"shared_by": shared_by, "renames": renames}
     return ComputeEnvironment(
         task_id,
         {"compute_env": compute_env, **sharing, **kwargs},
         {**_PERSISTENT, "on_teardown": on_teardown, "force": force, **sharing, **common, **(teardown_args or {})},
+    )
+
+
+class TaskTemplate(Resource):
+    """What :func:`task_template` returns.
+
+    :param setup: arguments of the set-up.
+    :param teardown: arguments of the tear-down.
+    """
+
+    def __init__(self, task_id: str, setup: Mapping[str, Any], teardown: Mapping[str, Any]) -> None:
+        super().__init__(task_id)
+        self._setup = setup
+        self._teardown = teardown
+
+    @property
+    def task_template_id(self) -> XComArg:
+        """Id of the template, for ``TaskTemplateId``; in text (``f"{template.task_template_id}"``) it becomes a
+        template of Jinja's.
+        """
+        return self.set_up.output
+
+    def _make(self) -> tuple[BaseOperator, BaseOperator]:
+        set_up = TCBatchSetUpTaskTemplateOperator(task_id=self.task_id, **self._setup)
+        tear_down = TCBatchTearDownTaskTemplateOperator(
+            task_id=f"{self.task_id}_teardown", setup_task_id=set_up.task_id, **self._teardown
+        )
+        return set_up, tear_down
+
+
+def task_template(
+    task_id: str,
+    *,
+    name: str,
+    task: Task | Mapping[str, Any] | str,
+    on_teardown: str = "delete",
+    teardown_args: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> TaskTemplate:
+    """Make the jobs of a part of a DAG from a task template of the run's own.
+
+    A template that all runs share needs no resource: see
+    :class:`~airflow_provider_tcbatch.operators.task_template.TCBatchEnsureTaskTemplateOperator`.
+
+    :param task_id: task id of the set-up; the tear-down's is ``<task_id>_teardown``.
+    :param name: name of the template, of at most 40 characters; what tells whose it is is put after it.
+    :param task: its content, in any form that the operator named above takes.
+    :param on_teardown: ``delete`` or ``keep``. (templated)
+    :param teardown_args: further arguments of the tear-down task only, such as ``retries`` (3, a minute apart).
+    :param kwargs: further arguments of the set-up task. The tear-down has connection, region, ``pool``, ``queue`` and
+        ``executor`` in common with it.
+    :raises InvalidRequest: if the task is wrong; inside, if a task of the DAG can't stand where it stands.
+    """
+    common = {argument: kwargs[argument] for argument in _COMMON if argument in kwargs}
+    return TaskTemplate(
+        task_id,
+        {"name": name, "task": task, **kwargs},
+        {**_PERSISTENT, "on_teardown": on_teardown, **common, **(teardown_args or {})},
     )

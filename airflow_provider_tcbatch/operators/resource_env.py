@@ -16,6 +16,7 @@ from airflow_provider_tcbatch.operators.compute_env import TCBatchCreateComputeE
 from airflow_provider_tcbatch.operators.compute_env_actions import RemovesEnv
 from airflow_provider_tcbatch.operators.env_waiting import Pause
 from airflow_provider_tcbatch.operators.object_argument import known_later
+from airflow_provider_tcbatch.operators.resource_base import FollowsSetUp, will_send
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until
 from airflow_provider_tcbatch.policies.pacing import pace
 from airflow_provider_tcbatch.policies.sharing import belongs, let_go, name_for
@@ -30,9 +31,6 @@ __all__ = ["ON_TEARDOWN", "TCBatchSetUpComputeEnvOperator", "TCBatchTearDownComp
 
 #: What a tear-down may do.
 ON_TEARDOWN = ("delete", "scale_to_zero", "keep")
-
-#: XCom of a set-up: unix seconds when it was about to make an environment.
-SENT_AT = "tcbatch_env_sent_at"
 
 
 class TCBatchSetUpComputeEnvOperator(TCBatchCreateComputeEnvOperator):
@@ -85,12 +83,11 @@ class TCBatchSetUpComputeEnvOperator(TCBatchCreateComputeEnvOperator):
         return SharedCreation(**self._creation_arguments(context, spec), sharing=sharing)
 
     def _before_creation(self, context: Context) -> None:
-        # Should this process die before it knows the id, its tear-down knows that there may be something.
-        context["ti"].xcom_push(key=SENT_AT, value=time.time())
+        will_send(context)
         super()._before_creation(context)
 
 
-class TCBatchTearDownComputeEnvOperator(RemovesEnv):
+class TCBatchTearDownComputeEnvOperator(FollowsSetUp, RemovesEnv):
     """Take away what a set-up has made.
 
     It finds the environment by its name, which tells the owner, so the set-up need not have lived to name it. Where
@@ -111,14 +108,12 @@ class TCBatchTearDownComputeEnvOperator(RemovesEnv):
     def __init__(
         self,
         *,
-        setup_task_id: str,
         on_teardown: str = "delete",
         shared_by: Sequence[str] | bool = (),
         renames: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.setup_task_id = setup_task_id
         self.on_teardown = on_teardown
         self.shared_by = _sharers(self, shared_by)
         self.renames = renames
@@ -135,15 +130,15 @@ class TCBatchTearDownComputeEnvOperator(RemovesEnv):
     def execute(self, context: Context) -> list[str]:
         """Take away what is there and nobody uses."""
         with permanent_errors():
-            return self._tear_down(context, time.time())
+            return self._tear_down(context, time.time(), [])
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> list[str]:  # type: ignore[override]
         """Go on after the triggerer has waited."""
-        env_id = super().execute_complete(context, event)
+        super().execute_complete(context, event)
+        carried = event["carried"]
         with permanent_errors():
             # There may be another one: a set-up that was killed twice at the wrong moments leaves two.
-            rest = self._tear_down(context, float(event["carried"]["since"]))
-            return list(dict.fromkeys([*([env_id] if env_id else []), *rest]))
+            return self._tear_down(context, float(carried["since"]), [*carried["done"], carried["env_id"]])
 
     def advance(self, context: Context, carried: Mapping[str, Any], event: Mapping[str, Any] | None) -> Pause | None:
         """Go one step further."""
@@ -166,50 +161,48 @@ class TCBatchTearDownComputeEnvOperator(RemovesEnv):
     def words_for_wait(self, carried: Mapping[str, Any]) -> str:
         return f"The {'deletion' if self._choice() == 'delete' else 'emptying'} of {carried['env_id']}"
 
-    def _tear_down(self, context: Context, since: float) -> list[str]:
-        choice = self._choice()
-        if choice == "keep":
+    def _tear_down(self, context: Context, since: float, done: list[str]) -> list[str]:
+        """Take away one after the other.
+
+        :param done: those that this try has taken away already.
+        """
+        if self._choice() == "keep":
             self.log.info("Everything is kept (on_teardown='keep')")
-            return []
-        done = []
-        for env_id in self._present(context):
+            return done
+        for env_id in self._present(context, known=bool(done)):
+            if env_id in done:
+                continue
             if self.shared_by and not self._sharing(context).run(let_go(env_id)):
                 self.log.info("Compute environment %s is left to its other users", env_id)
                 continue
             self.announce(context, env_id)
-            self.go_on(context, {"env_id": env_id, "since": since, "errors": 0})
-            done.append(env_id)
+            self.go_on(context, {"env_id": env_id, "since": since, "errors": 0, "done": done})
+            done = [*done, env_id]
         return done
 
-    def _present(self, context: Context) -> list[str]:
-        """Environments that there are. One that was made a moment ago may not be listed yet."""
+    def _present(self, context: Context, *, known: bool) -> list[str]:
+        """Environments that there are.
+
+        :param known: whether there is nothing to wait for that may not be listed yet.
+        """
         from airflow_provider_tcbatch.operators.airflow_context import owner_of
-        from airflow_provider_tcbatch.operators.env_creation import UNKNOWN_SECONDS
         from airflow_provider_tcbatch.operators.resource_sharing import envs_of
 
         owner = self.pair.owner(owner_of(context))
-        told, sent_at = self._from_setup(context, "env_id"), self._from_setup(context, SENT_AT)
-        while True:
+        told = self.from_setup(context, "env_id")
+
+        def look() -> list[str]:
             found = [view.env_id for view in envs_of(self.hook, owner)]
             if told and told not in found:
                 try:
                     view = self.hook.describe_compute_env(told)
                 except NotFound:
-                    view = None
-                if view is not None and belongs(view.env_name, owner) and not view.next_action:
+                    return found
+                if belongs(view.env_name, owner) and not view.next_action:
                     found.append(told)
-            if found or told or sent_at is None or time.time() - float(sent_at) > UNKNOWN_SECONDS:
-                if not found:
-                    self.log.info("There is nothing to take away")
-                return found
-            time.sleep(2.0)
+            return found
 
-    def _from_setup(self, context: Context, key: str) -> Any:
-        ti = context["ti"]
-        index = ti.map_index
-        return ti.xcom_pull(
-            task_ids=self.setup_task_id, key=key, map_indexes=None if index is None or index < 0 else index
-        )
+        return self.wait_for_list(context, look, known=known or told is not None)
 
     def _sharing(self, context: Context) -> Sharing:
         from airflow_provider_tcbatch.operators.airflow_context import owner_of

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.batch import TCBatchHook
     from airflow_provider_tcbatch.models.env_views import ComputeEnvView
 
-__all__ = ["USES", "Pair", "SharedCreation", "Sharing", "envs_of"]
+__all__ = ["USES", "Pair", "SharedCreation", "Sharing", "age", "envs_of"]
 
 log = logging.getLogger(__name__)
 
 #: XCom of a set-up: ids of the environments that its run uses.
 USES = "tcbatch_env_uses"
+
+#: Seconds that a set-up spends on deleting an environment that turns out not to be needed.
+_SURPLUS_SECONDS = 10.0
 
 _T = TypeVar("_T")
 
@@ -56,7 +59,12 @@ def envs_of(hook: TCBatchHook, owner: Owner) -> list[ComputeEnvView]:
     views = [
         view for view in hook.describe_compute_envs() if sharing.belongs(view.env_name, owner) and not view.next_action
     ]
-    return sorted(views, key=lambda view: (view.create_time or "", view.env_id))
+    return sorted(views, key=age)
+
+
+def age(view: ComputeEnvView) -> tuple[str, str]:
+    """What to sort environments by: the oldest comes first, and all agree about those of one second."""
+    return view.create_time or "", view.env_id
 
 
 class Sharing:
@@ -180,7 +188,7 @@ class SharedCreation(EnvCreation):
             match step:
                 case sharing.ListOpen():
                     found = self._hook.find_compute_envs(self._name)
-                    return [view.env_id for view in sorted(found, key=lambda view: (view.create_time, view.env_id))]
+                    return [view.env_id for view in sorted(found, key=age)]
                 case sharing.Create():
                     one = self._create()
                     made[one.env_id] = one
@@ -189,8 +197,11 @@ class SharedCreation(EnvCreation):
 
         env_id, surplus = self._sharing.run(sharing.join(known), perform)
         for other in surplus:
-            log.info("Compute environment %s is not needed: nobody uses it", other)
-            self._hook.remove_step(other)
+            # Nodes that are being made can't go yet. Then the next tear-down, of whichever run, sees to it.
+            left = self._hook.remove_compute_env(other, patience=_SURPLUS_SECONDS)
+            log.info(
+                "Compute environment %s, which nobody uses, %s", other, "is left for now" if left else "is deleted"
+            )
         if env_id in made:
             return made[env_id]
         view = self._hook.describe_compute_env(env_id)
