@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_tcbatch.exceptions import (
@@ -17,14 +16,9 @@ from airflow_provider_tcbatch.exceptions import (
     TCBatchError,
 )
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
-from airflow_provider_tcbatch.operators.base import (
-    AirflowTaskTimeout,
-    TCBatchOperator,
-    default_deferrable,
-    duration,
-    permanent_errors,
-)
-from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
+from airflow_provider_tcbatch.operators.base import AirflowTaskTimeout, permanent_errors
+from airflow_provider_tcbatch.operators.can_wait import NOTHING, WAIT_ERRORS, CanWait
+from airflow_provider_tcbatch.policies.deadline import Limit
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until, Verdict, env_now, judge_env
 from airflow_provider_tcbatch.policies.pacing import pace
 from airflow_provider_tcbatch.triggers.compute_env import TCBatchComputeEnvTrigger
@@ -36,12 +30,6 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.policies.env_nodes import EnvNow
 
 __all__ = ["ActsOnEnv", "GoOn", "Pause", "WaitsForEnv", "WaitsForNodes"]
-
-#: How often a wait goes on after an error.
-_WAIT_ERRORS = 3
-
-#: What Jinja makes of an XCom that is not there.
-_NOTHING = ("", "None")
 
 
 @dataclass(frozen=True)
@@ -68,39 +56,17 @@ class GoOn:
     carried: Mapping[str, Any]
 
 
-class WaitsForEnv(TCBatchOperator):
+class WaitsForEnv(CanWait):
     """Base of operators that wait for a compute environment.
 
     What a run has to carry over its waits is plain JSON: ``env_id``, ``since`` (unix seconds when it began),
     ``timeout_since`` where ``timeout`` counts from another moment, ``errors``, and what an operator adds.
-
-    :param wait_for_completion: ``False`` to succeed as soon as the service has accepted the request, whatever
-        ``deferrable`` says.
-    :param deferrable: wait in the triggerer, without a worker; default is Airflow's ``[operators]
-        default_deferrable``.
-    :param poll_interval: longest time in seconds between two looks.
-    :param timeout: seconds from the beginning of the task after which the wait has to be over; ``None`` for ever.
     """
 
     operator_extra_links = (TCBatchComputeEnvLink(),)
 
     #: Whether the trigger lets the nodes go when the user puts an end to the task.
     cancels: bool = False
-
-    def __init__(
-        self,
-        *,
-        wait_for_completion: bool = True,
-        deferrable: bool | None = None,
-        poll_interval: float | timedelta = 30.0,
-        timeout: float | timedelta | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.wait_for_completion = wait_for_completion
-        self.deferrable = default_deferrable() if deferrable is None else deferrable
-        self.poll_interval = duration("poll_interval", poll_interval, self.task_id)
-        self.timeout = None if timeout is None else duration("timeout", timeout, self.task_id)
 
     # -- what an operator says -------------------------------------------------------------------------
 
@@ -197,20 +163,6 @@ class WaitsForEnv(TCBatchOperator):
             raise
         return str(carried["env_id"])
 
-    def deadlines(self, context: Context, since: float) -> Deadlines:
-        """When to give up.
-
-        :param since: unix seconds from which ``timeout`` counts.
-        """
-        started = context["ti"].start_date
-        return Deadlines.of(
-            submitted_at=since,
-            try_started_at=None if started is None else started.timestamp(),
-            timeout=self.timeout,
-            # Airflow itself does not apply it to a task that is deferred.
-            execution_timeout=None if self.execution_timeout is None else self.execution_timeout.total_seconds(),
-        )
-
     def give_up(self, context: Context, carried: Mapping[str, Any], limit: Limit) -> NoReturn:
         """Fail: a limit is reached."""
         env_id = str(carried["env_id"])
@@ -273,7 +225,7 @@ class WaitsForEnv(TCBatchOperator):
         if event["status"] != "error":
             return carried
         errors, env_id = int(carried["errors"]) + 1, str(carried["env_id"])
-        if errors > _WAIT_ERRORS:
+        if errors > WAIT_ERRORS:
             words = self.abandon(context, carried, "lost")
             raise ComputeEnvError(
                 f"Waiting for compute environment {env_id} failed {errors} times, the last time with: "
@@ -387,4 +339,4 @@ class ActsOnEnv(WaitsForEnv):
 
 def _text(value: object) -> str | None:
     text = None if value is None else str(value).strip()
-    return None if text is None or text in _NOTHING else text
+    return None if text is None or text in NOTHING else text

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import yaml
 
 from airflow_provider_tcbatch.exceptions import ExecutionTimeout, InvalidRequest, JobError, JobTimeout
 from airflow_provider_tcbatch.links import TCBatchJobLink
-from airflow_provider_tcbatch.operators.base import TCBatchOperator, default_deferrable, duration, permanent_errors
+from airflow_provider_tcbatch.operators.base import permanent_errors
+from airflow_provider_tcbatch.operators.can_wait import NOTHING, WAIT_ERRORS, CanWait
 from airflow_provider_tcbatch.operators.job_argument import known_later
-from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
+from airflow_provider_tcbatch.policies.deadline import Limit
 from airflow_provider_tcbatch.triggers.jobs import TCBatchJobsTrigger
 
 if TYPE_CHECKING:
@@ -28,53 +28,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Waits", "WaitsForJobs", "several"]
 
-#: How often a wait goes on after an error.
-_WAIT_ERRORS = 3
 
-#: What Jinja makes of an XCom that is not there.
-_NOTHING = ("", "None")
-
-
-class Waits(TCBatchOperator):
-    """Base of operators that wait for what does not belong to them.
-
-    :param wait_for_completion: ``False`` to succeed as soon as the service has accepted the request, whatever
-        ``deferrable`` says.
-    :param deferrable: wait in the triggerer, without a worker; default is Airflow's ``[operators]
-        default_deferrable``.
-    :param poll_interval: longest time in seconds between two looks while no events flow.
-    :param timeout: seconds from the begin of the task after which the wait has to be over; ``None`` for ever.
-    """
+class Waits(CanWait):
+    """Base of operators that wait for jobs, or instances of them."""
 
     operator_extra_links = (TCBatchJobLink(),)
 
-    def __init__(
-        self,
-        *,
-        wait_for_completion: bool = True,
-        deferrable: bool | None = None,
-        poll_interval: float | timedelta = 30.0,
-        timeout: float | timedelta | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.wait_for_completion = wait_for_completion
-        self.deferrable = default_deferrable() if deferrable is None else deferrable
-        self.poll_interval = duration("poll_interval", poll_interval, self.task_id)
-        self.timeout = None if timeout is None else duration("timeout", timeout, self.task_id)
-
     def show_link(self, context: Context, job_id: str) -> None:
         context["ti"].xcom_push(key=TCBatchJobLink.key, value=self.hook.settings.job_url(job_id))
-
-    def deadlines(self, context: Context, since: float) -> Deadlines:
-        started = context["ti"].start_date
-        return Deadlines.of(
-            submitted_at=since,
-            try_started_at=None if started is None else started.timestamp(),
-            timeout=self.timeout,
-            # Airflow itself does not apply it to a task that is deferred.
-            execution_timeout=None if self.execution_timeout is None else self.execution_timeout.total_seconds(),
-        )
 
     def errors_after(self, event: Mapping[str, Any], job_id: str) -> int:
         """How often waiting has failed, after another time.
@@ -82,7 +43,7 @@ class Waits(TCBatchOperator):
         :raises JobError: if that is too often.
         """
         errors = int(event["errors"]) + 1
-        if errors > _WAIT_ERRORS:
+        if errors > WAIT_ERRORS:
             raise JobError(f"Waiting failed {errors} times, the last time with: {event.get('message')}", job_id=job_id)
         if event["status"] == "error":
             self.log.warning("Waiting failed, but the service answers; going on. It was: %s", event.get("message"))
@@ -251,7 +212,7 @@ def several(name: str, given: object, kind: type, task_id: str) -> list[Any]:
 def _listed(given: object) -> list[Any]:
     if isinstance(given, str):
         text = given.strip()
-        if text in _NOTHING:
+        if text in NOTHING:
             return []
         if not text.startswith("["):
             return [text]

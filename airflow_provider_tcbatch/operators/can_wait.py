@@ -1,0 +1,61 @@
+"""Operators that wait for something that does not belong to them, on the worker or in the triggerer."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_tcbatch.operators.base import TCBatchOperator, default_deferrable, duration
+from airflow_provider_tcbatch.policies.deadline import Deadlines
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+__all__ = ["NOTHING", "WAIT_ERRORS", "CanWait"]
+
+#: How often a wait goes on after an error.
+WAIT_ERRORS = 3
+
+#: What Jinja makes of an XCom that is not there.
+NOTHING = ("", "None")
+
+
+class CanWait(TCBatchOperator):
+    """Base of operators that ask for something and wait for what comes of it.
+
+    :param wait_for_completion: ``False`` to succeed as soon as the service has accepted the request, whatever
+        ``deferrable`` says.
+    :param deferrable: wait in the triggerer, without a worker; default is Airflow's ``[operators]
+        default_deferrable``.
+    :param poll_interval: longest time in seconds between two looks while no events flow.
+    :param timeout: seconds from the beginning of the task after which the wait has to be over; ``None`` for ever.
+    """
+
+    def __init__(
+        self,
+        *,
+        wait_for_completion: bool = True,
+        deferrable: bool | None = None,
+        poll_interval: float | timedelta = 30.0,
+        timeout: float | timedelta | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.poll_interval = duration("poll_interval", poll_interval, self.task_id)
+        self.timeout = None if timeout is None else duration("timeout", timeout, self.task_id)
+
+    def deadlines(self, context: Context, since: float) -> Deadlines:
+        """When to give up.
+
+        :param since: unix seconds from which ``timeout`` counts.
+        """
+        started = context["ti"].start_date
+        return Deadlines.of(
+            submitted_at=since,
+            try_started_at=None if started is None else started.timestamp(),
+            timeout=self.timeout,
+            # Airflow itself does not apply it to a task that is deferred.
+            execution_timeout=None if self.execution_timeout is None else self.execution_timeout.total_seconds(),
+        )
