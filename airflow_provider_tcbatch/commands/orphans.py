@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timezone
@@ -21,6 +22,8 @@ from airflow_provider_tcbatch.policies.orphans import Fate, Finding, Run
 
 __all__ = ["orphans"]
 
+_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
+
 #: Rows of task instances that are read at a time.
 _ROWS = 5000
 
@@ -36,7 +39,7 @@ def orphans(args: argparse.Namespace) -> None:
     """
     try:
         deployment = deployment_to_sweep(args.deployment, end=args.end)
-        hook = TCBatchHook(args.conn_id, args.region)
+        hook = _hook(args.conn_id, args.region)
         sweep = OrphanSweep(hook, AskedByDatabase(), deployment, grace=args.grace)
         findings = sweep.look()
         if args.end and not args.yes:
@@ -47,6 +50,24 @@ def orphans(args: argparse.Namespace) -> None:
     _show(findings, ended, deployment, args)
     if not all(result.done for result in ended):
         raise SystemExit(1)
+
+
+def _hook(conn_id: str, region: str | None) -> TCBatchHook:
+    """A hook whose connection has been read, from wherever it is kept: also from the database.
+
+    As in Airflow's own ``airflow connections get``, this process has to call itself a server for that.
+    """
+    before = os.environ.get(_CONTEXT)
+    os.environ[_CONTEXT] = "server"
+    try:
+        hook = TCBatchHook(conn_id, region)
+        _ = hook.settings
+        return hook
+    finally:
+        if before is None:
+            del os.environ[_CONTEXT]
+        else:
+            os.environ[_CONTEXT] = before
 
 
 class AskedByDatabase:

@@ -76,7 +76,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, emulator: EmulatorProcess)
     """Airflow, with the connection to the emulator in its database."""
     connections = {"tencentcloud_default": json.loads(emulator.connection)}
     folder = tmp_path_factory.mktemp("stack")
-    with AirflowStack(folder, dags=Path(__file__).parent / "dags", connections=connections) as stack:
+    config = {"tcbatch": {"deployment_id": "e2e"}}
+    with AirflowStack(folder, dags=Path(__file__).parent / "dags", connections=connections, config=config) as stack:
         yield stack
 
 
