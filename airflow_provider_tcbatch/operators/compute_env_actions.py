@@ -14,6 +14,7 @@ from airflow_provider_tcbatch.operators.env_waiting import ActsOnEnv, GoOn, Paus
 from airflow_provider_tcbatch.operators.object_argument import known_later
 from airflow_provider_tcbatch.operators.waiting_jobs import several
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until
+from airflow_provider_tcbatch.policies.marking import described, described_by
 from airflow_provider_tcbatch.policies.pacing import pace
 
 if TYPE_CHECKING:
@@ -122,11 +123,16 @@ class TCBatchModifyComputeEnvOperator(ActsOnEnv, WaitsForNodes):
         return super().advance(context, carried, event)
 
     def _modify(self, env_id: str) -> None:
+        description = self.env_description
+        if description is not None:
+            # The owner that may stand at its end stays.
+            before = self.hook.describe_compute_env_create_info(env_id).env_description or ""
+            description = described(description, described_by(before)[1])
         self.hook.modify_compute_env(
             env_id,
             desired_compute_node_count=self._count(),
             env_name=self.new_name,
-            env_description=self.env_description,
+            env_description=description,
             instance_types=self.instance_types,  # type: ignore[arg-type]
         )
 

@@ -24,7 +24,15 @@ from airflow_provider_tcbatch.models.env_actions import CreateComputeEnv
 from airflow_provider_tcbatch.models.named_env import NamedComputeEnv
 from airflow_provider_tcbatch.models.wire import to_wire_form
 from airflow_provider_tcbatch.operators.killed import KillSwitch
-from airflow_provider_tcbatch.policies.marking import OWNER_TAG, Mark, Owner, generation_of, marked_env
+from airflow_provider_tcbatch.policies.marking import (
+    OWNER_TAG,
+    Mark,
+    Owner,
+    described,
+    described_by,
+    generation_of,
+    marked_env,
+)
 from airflow_provider_tcbatch.policies.submission import TOKEN_WINDOW, Record, ThisTry
 
 if TYPE_CHECKING:
@@ -283,8 +291,12 @@ class EnvCreation:
         changes: dict[str, Any] = {}
         if self._wanted != view.desired_compute_node_count:
             changes["desired_compute_node_count"] = self._wanted
-        if wish.env_description is not None and not (info.env_description or "").startswith(wish.env_description):
-            changes["env_description"] = wish.env_description
+        before = info.env_description or ""
+        if wish.env_description is not None:
+            # The owner that may stand at its end stays.
+            description = described(wish.env_description, described_by(before)[1])
+            if description != before:
+                changes["env_description"] = description
         types, present = _types(wish.env_data), _types(info.env_data)
         if types and types != present:
             changes["instance_types"] = types

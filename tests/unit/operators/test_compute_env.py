@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -479,6 +481,25 @@ def test_where_tags_are_denied_the_description_names_the_owner(
     assert info.env_description.startswith("mine [af-")
     again = Ran(create(members=members, if_exists="fail"), task.clear())
     assert (again.result, again.xcoms["env_created"]) == (first, True)
+
+
+@pytest.mark.parametrize("by", ["update", "modify"])
+def test_who_changes_the_description_leaves_the_owner_in_it(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    info = json.loads(os.environ["AIRFLOW_CONN_TENCENTCLOUD_DEFAULT"])
+    info["extra"]["ownership_mark"] = "name"
+    monkeypatch.setenv("AIRFLOW_CONN_TENCENTCLOUD_DEFAULT", json.dumps(info))
+    task = Task(retries=1, durable=False)
+    env_id = Ran(create(members={"EnvDescription": "one"}), task.next_try()).result
+    if by == "update":
+        Ran(create(members={"EnvDescription": "two"}, if_exists="update"), task.next_try())
+    else:
+        Ran(modify(env_id, None, env_description="two"))
+    text = TCBatchHook().describe_compute_env_create_info(env_id).env_description
+    assert re.fullmatch(r"two \[af-[0-9a-f-]+\]", text)
+    again = Ran(create(members={"EnvDescription": "two"}, if_exists="fail"), task.clear())
+    assert again.result == env_id
 
 
 def test_after_a_failure_the_retry_makes_another(task: Task, emulator: Emulator) -> None:
