@@ -26,6 +26,7 @@ from airflow_provider_tcbatch.operators import submission as module
 from airflow_provider_tcbatch.operators.records import StoredRecords
 from airflow_provider_tcbatch.operators.submission import JobSpec, Settled, Submission
 from airflow_provider_tcbatch.policies.marking import Mark, Owner
+from airflow_provider_tcbatch.policies.outcome import SuccessPolicy
 from airflow_provider_tcbatch.policies.submission import OnRetry, ThisTry
 from tests.support.task_context import Replaced, Store, TaskInstance
 from tests.unit.conftest import job
@@ -78,6 +79,14 @@ class Made:
     dying: bool = False
     end_time: str | None = None
     fail_reads: int = 0
+    #: How many of its four instances have succeeded.
+    succeeded: int = 0
+
+    @property
+    def generation(self) -> int:
+        """How often the task had been cleared when it was sent first."""
+        variables = self.request.job.tasks[0].env_vars or []
+        return next(int(str(variable.value)) for variable in variables if variable.name == "GENERATION")
 
     @property
     def running(self) -> bool:
@@ -149,7 +158,10 @@ class Service:
         if made is None:
             raise e.NotFound("no such job", code="ResourceNotFound.Job")
         self._read(made)
-        return DescribeJobResult.parse({**self._view(made), "NextAction": "TERMINATING" if made.dying else ""})
+        rest = "RunningCount" if made.running else "FailedCount"
+        metrics = {"SucceedCount": made.succeeded, rest: 4 - made.succeeded}
+        ending = "TERMINATING" if made.dying else ""
+        return DescribeJobResult.parse({**self._view(made), "NextAction": ending, "TaskInstanceMetrics": metrics})
 
     def describe_jobs(
         self, job_ids: list[str] | None = None, filters: dict[str, list[str]] | None = None
@@ -207,13 +219,26 @@ class Histories(RuleBasedStateMachine):
         mark=st.sampled_from(list(Mark)),
         name=st.sampled_from(["nightly", None]),
         on_retry=st.sampled_from(list(OnRetry)),
+        policy=st.sampled_from([SuccessPolicy(), SuccessPolicy(0.5), SuccessPolicy(3, fail_fast=True)]),
+        end_superseded=st.booleans(),
     )
-    def begin(self, window: float, repeat: str, mismatch: str, mark: Mark, name: str | None, on_retry: OnRetry) -> None:
+    def begin(
+        self,
+        window: float,
+        repeat: str,
+        mismatch: str,
+        mark: Mark,
+        name: str | None,
+        on_retry: OnRetry,
+        policy: SuccessPolicy,
+        end_superseded: bool,
+    ) -> None:
         self.clock = Clock()
         self.service = Service(self.clock, window, repeat, mismatch)
         self.store = Store()
         self.mark, self.name, self.on_retry = mark, name, on_retry
-        self.edited = 0
+        self.policy, self.end_superseded = policy, end_superseded
+        self.edited = self.clears = 0
         self.tries, self.retries, self.max_tries = 0, 2, 2
         self.before = module.time
         module.time = repair.time = self.clock  # type: ignore[assignment]
@@ -239,8 +264,10 @@ class Histories(RuleBasedStateMachine):
             StoredRecords(self.store.accessor(ti.id)),
             this,
             lambda: spec,
-            {"AIRFLOW_CTX_TRY_NUMBER": str(self.tries)},
+            {"AIRFLOW_CTX_TRY_NUMBER": str(self.tries), "GENERATION": str(self.clears)},
             on_retry=self.on_retry,
+            policy=self.policy,
+            end_superseded=self.end_superseded,
         ).settle
 
     def play(self, settle: Callable[[], Settled], moment: Moment, strike: Callable[[], None]) -> Settled | None:
@@ -280,7 +307,7 @@ class Histories(RuleBasedStateMachine):
 
         def successor() -> None:
             if cleared:
-                self.max_tries = self.tries + self.retries
+                self.the_user_clears()
             resume, self.service.step = self.service.step, lambda name: None
             self.store.step = lambda name: None
             try:
@@ -299,6 +326,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def the_user_clears(self) -> None:
+        self.clears += 1
         self.max_tries = self.tries + self.retries
 
     @rule(retries=st.integers(0, 5))
@@ -310,9 +338,13 @@ class Histories(RuleBasedStateMachine):
         self.edited += 1
 
     @precondition(lambda self: any(made.running for made in self.service.jobs.values()))
-    @rule(state=st.sampled_from(["SUCCEED", "FAILED", "FAILED_INTERRUPTED", "dying"]))
-    def something_becomes_of_a_job(self, state: str) -> None:
+    @rule(
+        state=st.sampled_from(["RUNNING", "SUCCEED", "FAILED", "FAILED_INTERRUPTED", "dying"]),
+        succeeded=st.integers(0, 3),
+    )
+    def something_becomes_of_a_job(self, state: str, succeeded: int) -> None:
         made = next(made for made in self.service.jobs.values() if made.running)
+        made.succeeded = 4 if state == "SUCCEED" else max(made.succeeded, succeeded)
         if state == "dying":
             made.dying = True
         else:
@@ -323,13 +355,28 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def an_undisturbed_try_comes_through(self) -> None:
         self.service.lose_answers = 0
+        known = [self.service.jobs[record["job_id"]] for record in self.store.data.values() if record["job_id"]]
+        good = [
+            made.job_id for made in known if made.generation == self.clears and not made.running and self._good(made)
+        ]
+        others = [made for made in self.service.jobs.values() if made.running and made.generation != self.clears]
         settled = self.new_try()()
-        running = [made.job_id for made in self.service.jobs.values() if made.running]
+        assert self.end_superseded or all(made.running for made in others), "cancel_on_kill=False leaves them alone"
+        assert not good or settled.job_id == good[0], f"{good[0]} was a success, it goes on with {settled.job_id}"
+        # Without cancel_on_kill what was cleared goes on beside it.
+        running = [
+            made.job_id
+            for made in self.service.jobs.values()
+            if made.running and (self.end_superseded or made.generation == self.clears)
+        ]
         allowed: list[list[str]] = [[], [settled.job_id]]
         assert running in allowed, f"left behind: {running}; the try goes on with {settled.job_id}"
         assert not self.service.jobs[settled.job_id].dying, "it goes on with a job that is ending"
         [record] = self.store.data.values()
         assert record["owner"]["ti_id"] == str(self.store.current), "a killed worker asks whose the job is"
+
+    def _good(self, made: Made) -> bool:
+        return made.succeeded >= self.policy.needed(4) or made.state == "SUCCEED"
 
     @invariant()
     def no_two_running_jobs_of_one_generation(self) -> None:
