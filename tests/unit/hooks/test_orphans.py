@@ -15,6 +15,7 @@ from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks import orphans as module
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.hooks.orphans import OrphanSweep
+from airflow_provider_tcbatch.models.views import TaskMetrics
 from airflow_provider_tcbatch.policies.marking import Mark, Owner, marked, marked_env
 from airflow_provider_tcbatch.policies.orphans import KEEP_TAG, KEEP_VARIABLE, Run
 from tests.unit.conftest import job
@@ -195,6 +196,25 @@ def test_what_has_ended_is_not_looked_at_but_interrupted_jobs_are(
     [result] = sweep.end(sweep.look(), timeout=30)
     assert result.done, result.words
     assert state(hook, interrupted) == "FAILED"
+
+
+def test_a_failed_job_that_keeps_machines_is_an_orphan_unless_it_is_old(
+    hook: TCBatchHook, submit: Callable[..., str], emulator: Emulator
+) -> None:
+    """Which state the service shows where some parts have failed and others keep their machines is not documented."""
+    emulator.configure(failed_and_interrupted="FAILED")
+    task = job("exit 1")["Tasks"][0]
+    job_id = submit(Tasks=[task, {**task, "TaskName": "other", "FailedAction": "INTERRUPT"}])
+    while (hook.describe_job(job_id).task_metrics or TaskMetrics()).failed < 2:
+        time.sleep(0.05)
+    assert state(hook, job_id) == "FAILED"
+    airflow = Airflow({"manual__1": OVER})
+    assert fates(sweep_of(hook, airflow, clock=lambda: time.time() + 3 * 86400)) == {}
+    sweep = sweep_of(hook, airflow)
+    assert fates(sweep) == {job_id: "orphan"}
+    [result] = sweep.end(sweep.look(), timeout=30)
+    assert result.done, result.words
+    assert fates(sweep) == {}
 
 
 def test_a_job_that_is_submitted_is_asked_again_and_what_fails_does_not_spare_the_rest(
