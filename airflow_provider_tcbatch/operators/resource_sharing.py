@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_tcbatch.exceptions import NotFound
+from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound
 from airflow_provider_tcbatch.operators.env_creation import EnvCreation, Found
 from airflow_provider_tcbatch.policies import sharing
 from airflow_provider_tcbatch.policies.marking import Owner
@@ -128,6 +128,12 @@ class Sharing:
                 self._hook.modify_compute_env(env_id, env_name=sharing.closed_name(name))
         except NotFound:
             return
+        except InvalidRequest as error:
+            raise InvalidRequest(
+                f"Compute environment {env_id} can't be renamed, which sharing it needs: {error}. What to do: write "
+                "renames=False, and give set-up and tear-down a pool of one slot that counts deferred tasks",
+                code=error.code,
+            ) from error
 
     def _is_used(self, env_id: str) -> bool:
         this = (self._this.dag_id, self._this.run_id, self._this.map_index)

@@ -324,6 +324,21 @@ def test_of_two_made_at_once_the_older_is_taken(airflow: Airflow, monkeypatch: p
     assert airflow.xcoms["two", SETUP]["tcbatch_env_uses"] == [first]
 
 
+def test_where_renaming_is_refused_the_error_says_what_to_do(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    env_id = airflow.run(set_up(**shared()), "one")
+
+    def refuses(self: TCBatchHook, env_id: str, **changes: Any) -> None:
+        if "env_name" in changes:
+            raise e.InvalidRequest("EnvName can't be changed", code="InvalidParameter")
+        modify(self, env_id, **changes)
+
+    modify = TCBatchHook.modify_compute_env
+    monkeypatch.setattr(TCBatchHook, "modify_compute_env", refuses)
+    with pytest.raises(PermanentInvalidRequest, match="renames=False"):
+        airflow.run(tear_down(**shared()), "one")
+    assert airflow.run(tear_down(**shared(), renames=False), "one") == [env_id]
+
+
 # -- templates ---------------------------------------------------------------------------------------------
 
 TASK = {
