@@ -15,6 +15,7 @@ from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.links import TCBatchLogsLink, TCBatchTaskTemplateLink
 from airflow_provider_tcbatch.models.job import Docker, EnvVar
+from airflow_provider_tcbatch.operators import submission
 from airflow_provider_tcbatch.operators.base import PermanentInvalidRequest
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from tests.support.task_context import Task, TaskDeferred
@@ -381,18 +382,29 @@ def running(content: dict[str, Any], gate: Path) -> dict[str, Any]:
     return {**content, "Application": {"DeliveryForm": "LOCAL", "Command": command}, "RedirectInfo": redirect}
 
 
-@pytest.mark.parametrize("answered", [True, False])
+@pytest.mark.parametrize("answer", ["came", "was lost", "was lost, and the job is listed late"])
 def test_a_job_that_is_there_does_not_need_its_template(
-    template: str, content: dict[str, Any], tmp_path: Path, crash: Callable[[], None], calls: list[str], answered: bool
+    template: str,
+    content: dict[str, Any],
+    tmp_path: Path,
+    calls: list[str],
+    crash: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
 ) -> None:
     """The template is deleted between two tries; the second one finds the job, by its id or by its mark."""
+    if answer.endswith("late"):
+        real = submission.find_job
+        monkeypatch.setattr(
+            submission, "find_job", lambda *args, patient=True: real(*args, patient=True) if patient else None
+        )
     hook, task, gate = TCBatchHook(), Task(retries=2), tmp_path / "gate"
     hook.modify_task_template(template, task=running(content, gate))
     before = {view.job_id for view in hook.describe_jobs()}
     operator = submit({"TaskTemplateName": NAME}, deferrable=True)
-    if not answered:
+    if answer != "came":
         crash()
-    with pytest.raises(TaskDeferred if answered else KeyboardInterrupt):
+    with pytest.raises(TaskDeferred if answer == "came" else KeyboardInterrupt):
         operator.execute(task.next_try())  # type: ignore[arg-type]
     hook.delete_task_templates([template])
     calls.clear()
@@ -403,7 +415,7 @@ def test_a_job_that_is_there_does_not_need_its_template(
     assert {view.job_id for view in hook.describe_jobs()} - before == {again.value.trigger.job_id}
     assert again.value.trigger.progress is False, "what is known of the job comes from the job"
     assert "path=x%2F" in context["ti"].xcoms[TCBatchLogsLink.key]
-    assert "DescribeTaskTemplates" not in calls
+    assert ("DescribeTaskTemplates" in calls) is answer.endswith("late"), "read only to send the same again"
 
 
 def test_what_is_to_be_submitted_needs_its_template(template: str, content: dict[str, Any], emulator: Emulator) -> None:
