@@ -219,6 +219,8 @@ def join(known: str | None = None) -> Generator[Step, Any, tuple[str, tuple[str,
                     choice = older[0]
                     if (yield from let_go(made)):
                         surplus.append(made)
+                else:
+                    yield Tell((*kept, made))
         if is_open:
             return choice, tuple(surplus)
         yield Tell(kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,24 @@ with (
     TCBatchSubmitJobOperator.partial(task_id="jobs", deferrable=False, poll_interval=0.2).expand(job=jobs) >> check()
 """
 
+GROUP = """
+from airflow.sdk import DAG, task, task_group
+from airflow_provider_tcbatch.resources import compute_environment
+
+with DAG("in_between", schedule=None) as dag:
+
+    @task
+    def told(word, env_id):
+        return f"{{word}} runs on {{env_id}}"
+
+    @task_group
+    def part(word):
+        with compute_environment("env", compute_env={env!r}, poll_interval=0.2, shared_by={shared!r}) as env:
+            told(word, env.env_id)
+
+    part.expand(word=["one", "two"])
+"""
+
 
 @pytest.fixture
 def run_dag(
@@ -209,8 +228,8 @@ def run_dag(
     emulator.configure(**PACE)
     path = airflow_home / "dags" / "in_between.py"
 
-    def go(*, shared: bool, fails: bool) -> Any:
-        path.write_text(DAG_FILE.format(env=wish(2, "in-between"), task=TASK, shared=shared))
+    def go(text: str = DAG_FILE, *, shared: bool, fails: bool = False) -> Any:
+        path.write_text(text.format(env=wish(2, "in-between"), task=TASK, shared=shared))
         spec = importlib.util.spec_from_file_location("in_between", path)
         assert spec is not None
         assert spec.loader is not None
@@ -237,3 +256,15 @@ def test_nothing_is_left_of_a_run(run_dag: Callable[..., Any], shared: bool, fai
     assert not [view for view in hook.describe_compute_envs() if str(view.env_name).startswith("in-between")]
     views = hook.describe_task_templates()
     assert not [view for view in views if str(view.task_template_name).startswith("in-between")]
+
+
+def test_in_a_mapped_task_group_each_instance_has_its_own(
+    run_dag: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = run_dag(GROUP, shared=False)
+    assert {(ti.task_id, ti.map_index): str(ti.state) for ti in run.get_task_instances()} == {
+        (f"part.{name}", index): "success" for name in ("env", "told", "env_teardown") for index in (0, 1)
+    }
+    said = dict(re.findall(r"(one|two) runs on (env-\w+)", capfd.readouterr().out))
+    assert len(set(said.values())) == 2
+    assert not [view for view in TCBatchHook().describe_compute_envs() if str(view.env_name).startswith("in-between")]
