@@ -16,6 +16,7 @@ for kind in ("operators", "sensors", "triggers"):
     for entry in info.get(kind, []):
         for module in entry["python-modules"]:
             importlib.import_module(module)
+importlib.import_module("airflow_provider_tcbatch.resources")
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 

@@ -177,8 +177,15 @@ from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from airflow_provider_tcbatch.resources import compute_environment, task_template
 
 with (
-    DAG("in_between", schedule=None, params={{"fails": False}}) as dag,
-    compute_environment("env", compute_env={env!r}, deferrable=True, poll_interval=0.2, shared_by={shared!r}) as env,
+    DAG("in_between", schedule=None, params={{"fails": False, "debug": False}}) as dag,
+    compute_environment(
+        "env",
+        compute_env={env!r},
+        on_teardown="{{{{ 'keep' if params.debug else 'delete' }}}}",
+        deferrable=True,
+        poll_interval=0.2,
+        shared_by={shared!r},
+    ) as env,
     task_template("template", name="in-between", task={task!r}) as template,
 ):
 
