@@ -124,6 +124,9 @@ class EnvCreation:
     :param check: called before an environment is made; raises if the task has been killed meanwhile.
     """
 
+    #: Tells environments apart that one try makes one after the other.
+    choice: int = 0
+
     def __init__(
         self,
         hook: TCBatchHook,
@@ -316,7 +319,8 @@ class EnvCreation:
             token = uuid.uuid4().hex
         else:
             # Where nothing is remembered: the same try comes to the same token, whatever happens to an answer.
-            token = uuid.uuid5(uuid.NAMESPACE_OID, f"{self._this.ti_id}/{self._spec.mark.value}").hex
+            name = f"{self._this.ti_id}/{self._spec.mark.value}/{self.choice}"
+            token = uuid.uuid5(uuid.NAMESPACE_OID, name).hex
         request = self._spec.request(self._hook, token)
         record = replace(self._new_record(), token=token, spec_digest=_digest(request))
         self._save(record)

@@ -241,6 +241,14 @@ def test_where_one_can_not_be_had_the_next_one_is_made(deferrable: bool, capfd: 
 
 
 @both
+def test_without_a_store_each_alternative_is_another_environment(deferrable: bool) -> None:
+    """There the ClientToken is made from the try: the service would give back what was removed."""
+    ran = Ran(spot(durable=False, deferrable=deferrable))
+    assert env_ids() == [ran.result]
+    assert ran.xcoms["tcbatch_choice"]["alternative"] == 1
+
+
+@both
 def test_one_whose_nodes_come_too_late_is_given_up(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, deferrable: bool
 ) -> None:
