@@ -186,6 +186,7 @@ def test_what_is_not_listed_yet_is_waited_for(airflow: Airflow, monkeypatch: pyt
         return iter(()) if len(looks) == 1 else describe(self, *args, **kwargs)
 
     monkeypatch.setattr(TCBatchHook, "describe_compute_envs", late)
+    monkeypatch.setattr(env_creation, "UNKNOWN_SECONDS", 60.0)
     assert airflow.run(tear_down(), "one") == [env_id]
 
 

@@ -251,7 +251,7 @@ class Runs(RuleBasedStateMachine):
 
 
 TestRuns = pytest.mark.timeout(120)(Runs.TestCase)
-TestRuns.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestRuns.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
 
 
 def test_a_set_up_tells_before_it_looks_and_takes_nothing_that_is_closed() -> None:
