@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -36,7 +38,7 @@ def job(command, instances=1):
 
 
 with DAG("{name}", schedule=None) as dag:
-    TCBatchSubmitJobOperator(task_id="submit", job=job({command!r}), poll_interval=1, **{options!r})
+    TCBatchSubmitJobOperator(task_id="submit", job=job({command!r}), **{{"poll_interval": 1, **{options!r}}})
 """
 
 
@@ -81,9 +83,24 @@ def run(airflow_home: Path, connection: str, emulator: Emulator) -> Iterator[Cal
 
 
 def test_a_deferred_wait_ends_by_event(
-    run: Callable[..., Run], emulator: Emulator, capfd: pytest.CaptureFixture[str]
+    run: Callable[..., Run], emulator: Emulator, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    result = run("deferred", "sleep 2; echo said-by-{{ run_id }}", deferrable=True, logs="all")
+    gate = tmp_path / "gate"
+
+    def listeners() -> int:
+        return emulator.on_loop(lambda core: sum(len(topic.subscriptions) for topic in core.broker.topics.values()))
+
+    before = listeners()
+
+    def open_gate() -> None:
+        while listeners() == before:
+            time.sleep(0.05)
+        gate.touch()
+
+    # The job ends when somebody listens, however long that took to begin.
+    threading.Thread(target=open_gate, daemon=True).start()
+    command = f"until [ -e {gate} ]; do sleep 0.05; done; echo said-by-{{{{ run_id }}}}"
+    result = run("deferred", command, deferrable=True, logs="all", poll_interval=30)
     assert result.state == "success"
     job_id = result.xcom("job_id")
     assert result.xcom() == job_id
