@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.policies.marking import Owner
 from airflow_provider_tcbatch.policies.submission import ThisTry
@@ -10,7 +10,7 @@ from airflow_provider_tcbatch.policies.submission import ThisTry
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
-__all__ = ["deployment_id", "owner_of", "this_try", "variables_of"]
+__all__ = ["deployment_id", "owner_of", "run_state", "this_try", "variables_of"]
 
 
 def deployment_id() -> str:
@@ -25,6 +25,16 @@ def owner_of(context: Context) -> Owner:
     ti = context["ti"]
     index = ti.map_index
     return Owner(deployment_id(), ti.dag_id, ti.run_id, ti.task_id, -1 if index is None else index)
+
+
+def run_state(ti: Any, dag_id: str, run_id: str) -> str:
+    """State of a DAG run, such as ``running`` or ``failed``.
+
+    :param ti: what asks Airflow: a task instance on a worker, or its class.
+    """
+    state = ti.get_dagrun_state(dag_id=dag_id, run_id=run_id)
+    # What is declared as str is an enum whose str() is not its value.
+    return str(getattr(state, "value", state))
 
 
 def this_try(context: Context, operator: BaseOperator) -> ThisTry:

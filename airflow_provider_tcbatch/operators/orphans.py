@@ -88,19 +88,20 @@ class AskedByTask:
         """What has become of a run."""
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
+        from airflow_provider_tcbatch.operators.airflow_context import run_state
+
         ask: Any = RuntimeTaskInstance
         try:
             others = ask.get_dr_count(dag_id=dag_id, states=["queued", "running"]) > 0
             if not ask.get_dr_count(dag_id=dag_id, run_ids=[run_id]):
                 return Run(siblings=ask.get_dr_count(dag_id=dag_id) > 0, others=others)
-            state = ask.get_dagrun_state(dag_id=dag_id, run_id=run_id)
+            state = run_state(ask, dag_id, run_id)
             states = ask.get_task_states(dag_id=dag_id, run_ids=[run_id]).get(run_id) or {}
         except Exception as error:
             # Whatever it is: without an answer nothing of this run is ended.
             return Run(trouble=f"{type(error).__name__}: {error}")
         tasks = {key: None if task is None else str(task) for key, task in states.items()}
-        # An enum whose str() is not its value.
-        return Run(str(getattr(state, "value", state)), tasks, others=others)
+        return Run(state, tasks, others=others)
 
     def owners(self, prefixes: Collection[str], deployment: str) -> Mapping[str, Owner]:
         """Nobody: a task can't list all task instances."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound
+from airflow_provider_tcbatch.operators.airflow_context import run_state
 from airflow_provider_tcbatch.operators.env_creation import EnvCreation, Found
 from airflow_provider_tcbatch.policies import sharing
 from airflow_provider_tcbatch.policies.marking import Owner
@@ -164,7 +165,7 @@ class Sharing:
 
     def _is_over(self, use: sharing.Use) -> bool:
         """Whether somebody has put an end to the run, so that its tear-down will never begin."""
-        return str(self._ti.get_dagrun_state(dag_id=use.dag_id, run_id=use.run_id)) in ("success", "failed")
+        return run_state(self._ti, use.dag_id, use.run_id) in ("success", "failed")
 
 
 class SharedCreation(EnvCreation):

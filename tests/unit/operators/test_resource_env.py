@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.api.datamodels._generated import DagRunState
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
@@ -67,7 +68,7 @@ class Airflow:
                 (run_id, task_ids), {}
             ).get(key),
             "get_task_states": lambda dag_id, task_ids: {"a_dag": self.states}.get(dag_id, {}),
-            "get_dagrun_state": lambda dag_id, run_id: self.runs.get(run_id, "running"),
+            "get_dagrun_state": lambda dag_id, run_id: DagRunState(self.runs.get(run_id, "running")),
         }
         for name, method in more.items():
             setattr(ti, name, method)
