@@ -7,6 +7,12 @@ import os
 import shutil
 import tempfile
 
+from hypothesis import settings
+
+# The same examples each time: what fails must be about the change. HYPOTHESIS_PROFILE=default looks for new ones.
+settings.register_profile("same", derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
 # Airflow reads these when it is imported, which is before any fixture runs.
 _HOME = tempfile.mkdtemp(prefix="tcbatch-tests-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)

@@ -76,7 +76,7 @@ class Deployment:
 
 @pytest.fixture
 def deployment(
-    request: pytest.FixtureRequest, airflow_home: Path, connection: str, gate: Path, emulator: Emulator
+    request: pytest.FixtureRequest, airflow_home: Path, connection: str, gate: Path, empty_emulator: Emulator
 ) -> Iterator[Deployment]:
     import importlib.util
 
@@ -90,7 +90,7 @@ def deployment(
     spec.loader.exec_module(module)
     yield Deployment(name, module.dag.test(), gate)
     path.unlink()
-    emulator.on_loop(lambda core: core.batch.envs.clear())
+    empty_emulator.on_loop(lambda core: core.batch.envs.clear())
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.policies.marking import Owner, marked
 from tests.unit.conftest import job
@@ -16,7 +17,7 @@ SOURCE = Path(__file__).parents[3] / "example_dags" / "orphans.py"
 
 
 @pytest.fixture
-def example(airflow_home: Path, connection: str) -> Iterator[Any]:
+def example(airflow_home: Path, connection: str, empty_emulator: Emulator) -> Iterator[Any]:
     """The example as a module of Airflow's folder."""
     path = airflow_home / "dags" / SOURCE.name
     shutil.copy(SOURCE, path)

@@ -40,7 +40,8 @@ class Airflow:
 
 
 @pytest.fixture
-def hook(connection: str, emulator: Emulator) -> Iterator[TCBatchHook]:
+def hook(connection: str, empty_emulator: Emulator) -> Iterator[TCBatchHook]:
+    emulator = empty_emulator
     emulator.configure(node_creating_seconds=0.1, node_deleting_seconds=0.1, env_deleting_seconds=0.1)
     yield TCBatchHook(connection)
     emulator.on_loop(lambda core: core.batch.envs.clear())

@@ -39,7 +39,7 @@ with DAG("{name}_sweep", schedule=None) as sweep:
 
 
 @pytest.fixture
-def dags(airflow_home: Path, connection: str) -> Iterator[Callable[..., Any]]:
+def dags(airflow_home: Path, connection: str, empty_emulator: Emulator) -> Iterator[Callable[..., Any]]:
     """Writes a DAG file and returns it as a module."""
     written: list[Path] = []
 

@@ -8,7 +8,7 @@ import pytest
 from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
 from airflow_provider_tcbatch.exceptions import TCBatchError
-from airflow_provider_tcbatch.operators.records import KEY, StoredRecords, VolatileRecords, records_for
+from airflow_provider_tcbatch.operators.records import KEY, StoredRecords, VolatileRecords, records_for, warn_of_loss
 from airflow_provider_tcbatch.policies.submission import Ending, Record, Repair, ThisTry
 from tests.support.task_context import Replaced, Task
 
@@ -97,7 +97,9 @@ def test_records_that_do_not_last_are_warned_of(
     store: bool, durable: bool, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        assert isinstance(records_for(Task(durable=store).next_try(), durable=durable), VolatileRecords)
+        records = records_for(Task(durable=store).next_try(), durable=durable)
+        warn_of_loss(records)
+    assert isinstance(records, VolatileRecords)
     assert why in caplog.text
 
 
