@@ -207,7 +207,7 @@ GROUP = """
 from airflow.sdk import DAG, task, task_group
 from airflow_provider_tcbatch.resources import compute_environment
 
-with DAG("in_between", schedule=None) as dag:
+with DAG("in_group", schedule=None) as dag:
 
     @task
     def told(word, env_id):
