@@ -90,7 +90,9 @@ def get_provider_info() -> dict[str, Any]:
                 "options": {
                     "deployment_id": {
                         "description": "Tells this Airflow from others that use the same Tencent Cloud account: it is "
-                        "part of the ownership tag of each job. Letters, digits, spaces and ``+-=.:@_``.",
+                        "part of the mark of each job, environment and template, by which they are found again, and "
+                        "ended. Two Airflows with DAGs of the same names need different ones. "
+                        "Letters, digits, spaces and ``+-=.:@_``.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "production",

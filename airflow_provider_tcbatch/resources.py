@@ -9,12 +9,14 @@ makes a set-up task ``machines`` and a tear-down task ``machines_teardown``, and
 between the two: classic ones, TaskFlow, mapped ones, those in task groups, mapped or not, and in further resources.
 Airflow's own context of set-up and tear-down leaves mapped tasks out.
 
-The tear-down runs whatever became of the tasks before it, the set-up included, which may have been killed after it made
-something. It does not decide about the state of the run. Clearing a task runs set-up and tear-down again, too.
+The tear-down runs whatever became of the tasks before it, the set-up included, which may have been killed after it
+made something; but not when the run reaches its ``dagrun_timeout``, since Airflow skips it then. It does not decide
+about the state of the run. Clearing a task runs set-up and tear-down again, too.
 """
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -75,6 +77,13 @@ class Resource(ABC):
         if self._before is not None:
             raise ConfigurationError(f"The resource {self.task_id!r} is used already: make one for each with statement")
         self.set_up, self.tear_down = self._make()
+        if self._dag.dagrun_timeout is not None:
+            warnings.warn(
+                f"DAG {self._dag.dag_id!r} has a dagrun_timeout: when it is reached Airflow skips "
+                f"{self.tear_down.task_id!r}, and what {self.set_up.task_id!r} made stays. Give the tasks inside an "
+                "execution_timeout instead, or sweep up orphans",
+                stacklevel=2,
+            )
         self._before = frozenset(self._dag.task_dict)
         self.tear_down.as_teardown(setups=self.set_up)
         # Airflow's own rule for tear-downs leaves them out where the set-up has failed. It may have made something.

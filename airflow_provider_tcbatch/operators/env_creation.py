@@ -365,6 +365,12 @@ def kill_switch(hook: TCBatchHook, env_id: str, owner: Owner, ti_id: str, record
 
 
 class _EnvKillSwitch(KillSwitch):
+    thing = "Compute environment"
+    ends = "lets its nodes go"
+    cant_end = "could not be scaled to zero"
+    #: Another try finds it by its name.
+    found_by_record = False
+
     def _state(self) -> str | None:
         state = super()._state()
         # Whoever marks the making of an environment as a success wants to go on with it.

@@ -47,6 +47,14 @@ class KillSwitch:
     :param records: where the job's record is kept.
     """
 
+    #: What is ended, and how, for the log.
+    thing = "Job"
+    ends = "is being terminated"
+    cant_end = "could not be terminated"
+
+    #: Whether only this try can know of it where records do not last: then there is nothing to ask.
+    found_by_record = True
+
     def __init__(self, hook: TCBatchHook, job_id: str, owner: Owner, ti_id: str, records: Records) -> None:
         self._hook = hook
         self._job_id = job_id
@@ -80,7 +88,7 @@ class KillSwitch:
             # is found again by the next one.
             may, why = locked, "Airflow can't be asked now" if locked else "Airflow does not answer"
         if not may:
-            log.info("Job %s is left alone: %s", self._job_id, why)
+            log.info("%s %s is left alone: %s", self.thing, self._job_id, why)
             return
         try:
             self._hook.terminate_job(self._job_id, patience=max(0.5, until - time.monotonic() - 0.5))
@@ -92,20 +100,17 @@ class KillSwitch:
                 self._hook.terminate_job(self._job_id, patience=0.5)
                 time.sleep(0.25)
         except TCBatchError as error:
-            log.warning(
-                "Job %s could not be terminated (%s), the next try of its task will see to it: %s",
-                self._job_id,
-                why,
-                error,
-            )
+            words = f"{self.thing} {self._job_id} {self.cant_end} ({why})"
+            log.warning("%s, the next try of its task will see to it: %s", words, error)
         else:
-            log.info("Job %s is being terminated: %s", self._job_id, why)
+            log.info("%s %s %s: %s", self.thing, self._job_id, self.ends, why)
 
     def _may(self, until: float) -> tuple[bool, str]:
         """Whether the job is to be ended, and why; notes in its record that it is."""
         from airflow.sdk.execution_time import task_runner
 
-        if not self._records.durable or getattr(task_runner, "SUPERVISOR_COMMS", None) is None:
+        alone = self.found_by_record and not self._records.durable
+        if alone or getattr(task_runner, "SUPERVISOR_COMMS", None) is None:
             # No other try can have come to the same job; or there is no Airflow to ask (a task run by hand).
             return True, "nobody else can know of it"
         try:
@@ -116,7 +121,8 @@ class KillSwitch:
         why = f"its task is {state or 'cleared'}"
         try:
             record = self._records.load()
-            mine = record is not None and record.owner.ti_id == self._ti_id
+            # A record of this process does not tell of a successor.
+            mine = self._records.durable and record is not None and record.owner.ti_id == self._ti_id
             if not terminates(state, worker=True, owner=mine):
                 return False, f"{why}{'' if mine else ' in another try'}"
             if record is not None and mine and record.job_id == self._job_id and record.repairs:

@@ -36,7 +36,7 @@ GENERATION_VARIABLE = "AIRFLOW_CTX_TCBATCH_GENERATION"
 _NAME = 60
 _TAG = 255
 
-#: Longest EnvDescription that the service takes.
+#: Longest JobDescription. That of an EnvDescription is not documented; it is taken to be the same.
 _DESCRIPTION = 200
 
 #: What a tag's value may hold besides letters and digits of any script.

@@ -50,7 +50,7 @@ SHARED = "@shared"
 
 _CLOSED = "-closed"
 
-#: Longest EnvName and TaskTemplateName that the service takes.
+#: Longest TaskTemplateName. That of an EnvName is not documented; it is taken to be the same.
 _NAME = 60
 
 #: Rounds of a set-up; each but the last met a tear-down in the same second.

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,15 @@ def test_a_tear_down_waits_for_what_may_run_on_after_the_last_task() -> None:
         one, two, last = (Work(task_id=name) for name in ("one", "two", "last"))
         [one, two] >> last >> Work(task_id="very_last")
     assert before(dag)["env_teardown"] == {"env", "one", "two", "very_last"}
+
+
+def test_what_keeps_a_tear_down_from_running_is_told() -> None:
+    with (
+        DAG("d", schedule=None, dagrun_timeout=timedelta(hours=1)),
+        pytest.warns(UserWarning, match="dagrun_timeout.*skips 'env_teardown'.*'env' made stays"),
+        compute_environment("env", compute_env=ENV),
+    ):
+        Work(task_id="work")
 
 
 def test_in_a_task_group_names_are_whole() -> None:

@@ -520,12 +520,24 @@ def test_nodes_that_a_killed_try_let_go_come_back(task: Task, emulator: Emulator
     assert (ran.result, ran.xcoms["tcbatch_env"]["running"]) == (env_id, 2)
 
 
-@pytest.mark.parametrize(("state", "nodes"), [("failed", 0), ("success", 1), ("queued", 1)])
+@pytest.mark.parametrize(
+    ("durable", "state", "nodes"),
+    [
+        (True, "failed", 0),
+        (True, "success", 1),
+        (True, "queued", 1),
+        (True, "running", 0),
+        (False, "failed", 0),
+        (False, "success", 1),
+        # It may be its successor that runs, which has found the environment by its name.
+        (False, "running", 1),
+    ],
+)
 def test_a_killed_worker_asks_what_became_of_its_task(
-    task: Task, monkeypatch: pytest.MonkeyPatch, state: str, nodes: int
+    task: Task, monkeypatch: pytest.MonkeyPatch, durable: bool, state: str, nodes: int
 ) -> None:
     """Whoever marks it as a success wants the environment; what was cleared is tried again."""
-    operator, context = create(), task.next_try()
+    operator, context = create(durable=durable), task.next_try()
     env_id = Ran(operator, context).result
     ti = context["ti"]
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", object(), raising=False)
