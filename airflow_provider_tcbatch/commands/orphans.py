@@ -48,7 +48,7 @@ def orphans(args: argparse.Namespace) -> None:
     except (TCBatchError, AirflowException) as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from error
     _show(findings, ended, deployment, args)
-    if not all(result.done for result in ended):
+    if any(result.failed for result in ended):
         raise SystemExit(1)
 
 

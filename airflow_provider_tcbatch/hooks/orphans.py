@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,6 +46,9 @@ _FAILED_SECONDS = 2 * 86400.0
 #: Seconds to wait for an environment on which something runs that was just ended.
 _BUSY_SECONDS = 60.0
 
+#: Seconds to go on with the deletion of an environment before Airflow is asked about its owner again.
+_STEP_SECONDS = 10.0
+
 #: What a JobName begins and ends with, and what an EnvDescription holds, where tags may not be used.
 _NAME_MARK = re.compile(r"(af-[0-9a-f]{12}-)(?:.*-)?([0-9a-f]{8})")
 _TEXT_MARK = re.compile(r"\[(af-[0-9a-f]{12}-)([0-9a-f]{8})\]")
@@ -65,6 +68,7 @@ class Airflow(Protocol):
 class Ended:
     """What came of ending an orphan.
 
+    :param finding: as it was judged last: if that is no orphan any more, it was left alone.
     :param done: whether it has ended, and for a job, has given its machines back.
     :param words: in a few words.
     """
@@ -72,6 +76,19 @@ class Ended:
     finding: Finding
     done: bool
     words: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was to be ended, and has not."""
+        return not self.done and self.finding.fate is Fate.ORPHAN
+
+
+class _Claimed(Exception):
+    """What was an orphan when it was found is none any more."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.why)
+        self.finding = finding
 
 
 class OrphanSweep:
@@ -101,6 +118,7 @@ class OrphanSweep:
         self._deployment = deployment
         self._grace = grace
         self._clock = clock
+        self._things: list[Thing] = []
         # A deployment with other characters than a tag may hold stands in it as a digest.
         self._tagged = Owner(deployment, "", "", "").tag("").split("/")[0]
 
@@ -110,10 +128,15 @@ class OrphanSweep:
         :raises ApiError: if jobs or environments can't be listed.
         """
         things = [*self._jobs(), *self._envs()]
-        owners = {(thing.owner.dag_id, thing.owner.run_id) for thing in things if thing.owner is not None}
-        runs = {key: self._airflow.run(*key) for key in sorted(owners)}
-        findings = judge_things(things, runs, deployment=self._deployment, now=self._clock(), grace=self._grace)
+        findings = judge_things(
+            things, self._runs(things), deployment=self._deployment, now=self._clock(), grace=self._grace
+        )
         return [self._unless_kept(finding) for finding in findings]
+
+    def _runs(self, things: Iterable[Thing]) -> dict[tuple[str, str], Run]:
+        """What Airflow says about the runs of these things, by DAG and run."""
+        owners = {(thing.owner.dag_id, thing.owner.run_id) for thing in things if thing.owner is not None}
+        return {key: self._airflow.run(*key) for key in sorted(owners)}
 
     # -- jobs ----------------------------------------------------------------------------------------
 
@@ -253,32 +276,61 @@ class OrphanSweep:
     def end(self, findings: Sequence[Finding], *, timeout: float) -> list[Ended]:
         """End orphans: terminate jobs, then scale environments to zero and delete them. Jobs are not deleted.
 
-        What can't be ended is told, and does not spare the rest.
+        What can't be ended is told, and does not spare the rest. That takes minutes, in which somebody may clear a run:
+        so Airflow is asked about each owner again right before his thing is ended.
 
-        :param findings: what :meth:`look` returned; what is no orphan is left alone.
+        :param findings: all that :meth:`look` returned; what is no orphan is left alone.
         :param timeout: seconds for all of them together.
         """
         until = time.monotonic() + timeout
+        self._things = [finding.thing for finding in findings]
         orphans = [finding for finding in findings if finding.fate is Fate.ORPHAN]
         jobs = [finding for finding in orphans if finding.thing.kind is Kind.JOB]
+        asked = set()
         for finding in jobs:
             # All are asked for first: then their ends, which take the service a while, are waited for together.
             try:
+                self._insist(finding)
                 self._hook.terminate_job(finding.thing.thing_id)
+                asked.add(finding.thing.thing_id)
+            except _Claimed as claimed:
+                log.info("Job %s is left alone: %s", finding.thing.thing_id, claimed)
             except ApiError as error:
                 log.info("Job %s can't be terminated yet: %s", finding.thing.thing_id, error)
-        ended = [self._tried(finding, self._end_job, until) for finding in jobs]
+
+        def end_job(finding: Finding, patience: float) -> tuple[bool, str]:
+            if finding.thing.thing_id not in asked:
+                self._insist(finding)
+            return self._end_job(finding.thing.thing_id, patience)
+
+        ended = [self._tried(finding, end_job, until) for finding in jobs]
         envs = [finding for finding in orphans if finding.thing.kind is Kind.ENVIRONMENT]
         return ended + [self._tried(finding, self._end_env, until) for finding in envs]
 
+    def _insist(self, finding: Finding) -> None:
+        """Ask Airflow again.
+
+        :raises _Claimed: unless it still is an orphan.
+        """
+        thing = finding.thing
+        runs = self._runs([thing])
+        findings = judge_things(self._things, runs, deployment=self._deployment, now=self._clock(), grace=self._grace)
+        now = next(each for each in findings if each.thing.thing_id == thing.thing_id)
+        if now.fate is not Fate.ORPHAN:
+            raise _Claimed(now)
+
     @staticmethod
-    def _tried(finding: Finding, end: Callable[[str, float], tuple[bool, str]], until: float) -> Ended:
+    def _tried(finding: Finding, end: Callable[[Finding, float], tuple[bool, str]], until: float) -> Ended:
         try:
-            done, words = end(finding.thing.thing_id, max(1.0, until - time.monotonic()))
+            done, words = end(finding, max(1.0, until - time.monotonic()))
+        except _Claimed as claimed:
+            finding = claimed.finding
+            done, words = False, "it was an orphan when it was found, and is left alone now"
         except TCBatchError as error:
             done, words = False, f"{type(error).__name__}: {error}"
-        log.log(logging.INFO if done else logging.WARNING, "%s: %s", finding.thing.thing_id, words)
-        return Ended(finding, done, words)
+        ended = Ended(finding, done, words)
+        log.log(logging.WARNING if ended.failed else logging.INFO, "%s: %s", finding.thing.thing_id, words)
+        return ended
 
     def _end_job(self, job_id: str, patience: float) -> tuple[bool, str]:
         view = self._hook.end_job(job_id, patience=patience)
@@ -288,7 +340,8 @@ class OrphanSweep:
             return True, f"it has ended and is {_plain(view.job_state)}"
         return False, f"its end was asked for, but after {patience:.0f} s it is {_plain(view.job_state)}"
 
-    def _end_env(self, env_id: str, patience: float) -> tuple[bool, str]:
+    def _end_env(self, finding: Finding, patience: float) -> tuple[bool, str]:
+        env_id = finding.thing.thing_id
         begun = time.monotonic()
         busy_until = begun + min(patience, _BUSY_SECONDS)
         try:
@@ -298,8 +351,15 @@ class OrphanSweep:
                 time.sleep(1.0)
         except NotFound:
             return True, "it does not exist any more"
-        left = self._hook.remove_compute_env(env_id, patience=max(0.0, begun + patience - time.monotonic()))
-        return (True, "it is deleted") if left is None else (False, f"after {patience:.0f} s it still exists: {left}")
+        while True:
+            # Its nodes take minutes to go, and somebody may clear its run at any time.
+            self._insist(finding)
+            rest = max(0.0, begun + patience - time.monotonic())
+            left = self._hook.remove_compute_env(env_id, patience=min(rest, _STEP_SECONDS))
+            if left is None:
+                return True, "it is deleted"
+            if rest <= _STEP_SECONDS:
+                return False, f"after {patience:.0f} s it still exists: {left}"
 
 
 def _owner_tag(tags: Sequence[Any] | None) -> str | None:

@@ -71,10 +71,10 @@ class TCBatchOrphansOperator(TCBatchOperator):
             for finding in told:
                 thing = finding.thing
                 self.log.info("%s %s: %s, %s", thing.kind.value, thing.thing_id, finding.fate.value, finding.why)
-            ended = sweep.end(told, timeout=self.timeout) if self.end else []
+            ended = sweep.end(findings, timeout=self.timeout) if self.end else []
         results = {result.finding.thing.thing_id: result for result in ended}
         rows = [row_of(finding, results.get(finding.thing.thing_id)) for finding in told]
-        if failed := [result for result in ended if not result.done]:
+        if failed := [result for result in ended if result.failed]:
             context["ti"].xcom_push(key="return_value", value=rows)
             lines = "".join(f"\n  {result.finding.thing.thing_id}: {result.words}" for result in failed)
             raise TCBatchError(f"{len(failed)} of {len(ended)} orphans could not be ended:{lines}")
@@ -129,6 +129,8 @@ def deployment_to_sweep(given: str | None, *, end: bool) -> str:
 
 def row_of(finding: Finding, ended: Ended | None = None) -> dict[str, Any]:
     """A finding, and what came of it, in plain JSON."""
+    if ended is not None:
+        finding = ended.finding
     thing, owner = finding.thing, finding.thing.owner
     index = "" if owner is None or owner.map_index < 0 else f"[{owner.map_index}]"
     return {
@@ -140,7 +142,7 @@ def row_of(finding: Finding, ended: Ended | None = None) -> dict[str, Any]:
         "created_at": thing.created_at,
         "fate": finding.fate.value,
         "why": finding.why,
-        "result": None if ended is None else "ended" if ended.done else "not ended",
+        "result": None if ended is None or not (ended.done or ended.failed) else "ended" if ended.done else "not ended",
         "words": None if ended is None else ended.words,
     }
 

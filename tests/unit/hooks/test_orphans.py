@@ -271,6 +271,78 @@ def test_an_environment_on_which_somebody_elses_job_runs_is_left_alone(
     assert result.done
 
 
+def test_what_somebody_claims_while_others_are_ended_is_left_alone(
+    hook: TCBatchHook, submit: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run is cleared while the sweep waits for the end of a job of another run."""
+    cleared = replace(OWNER, run_id="manual__2")
+    job_id, env_id = submit(), make_env(hook, cleared)
+    airflow = Airflow({"manual__1": OVER, "manual__2": OVER})
+    sweep = sweep_of(hook, airflow)
+    findings = sweep.look()
+    assert {finding.fate.value for finding in findings} == {"orphan"}
+    real = hook.end_job
+
+    def end_job(job_id: str, **options: Any) -> Any:
+        airflow.runs["manual__2"] = Run("queued", {"work": None})
+        return real(job_id, **options)
+
+    monkeypatch.setattr(hook, "end_job", end_job)
+    ended, claimed = sweep.end(findings, timeout=30)
+    assert (ended.finding.thing.thing_id, ended.done) == (job_id, True)
+    assert (claimed.finding.thing.thing_id, claimed.done, claimed.failed) == (env_id, False, False)
+    assert (claimed.finding.fate.value, claimed.finding.why) == ("spared", "its run is queued")
+    assert hook.describe_compute_env(env_id).desired_compute_node_count == 1
+
+
+@pytest.mark.parametrize("kind", ["job", "environment"])
+def test_it_is_claimed_right_before_it_is_ended(hook: TCBatchHook, submit: Callable[..., str], kind: str) -> None:
+    thing_id = submit() if kind == "job" else make_env(hook)
+    airflow = Airflow({"manual__1": OVER})
+    sweep = sweep_of(hook, airflow)
+    findings = sweep.look()
+    airflow.runs["manual__1"] = Run("running", {"work": "running"})
+    [left] = sweep.end(findings, timeout=30)
+    assert (left.finding.thing.thing_id, left.failed) == (thing_id, False)
+    assert fates(sweep) == {thing_id: "spared"}
+    if kind == "job":
+        assert state(hook, thing_id) != "FAILED"
+
+
+def test_its_run_is_cleared_while_its_nodes_go(
+    hook: TCBatchHook, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_STEP_SECONDS", 0.1)
+    emulator.configure(node_deleting_seconds=60)
+    env_id = make_env(hook)
+    airflow = Airflow({"manual__1": OVER})
+    sweep = sweep_of(hook, airflow)
+    findings = sweep.look()
+    real = hook.remove_compute_env
+
+    def remove(env_id: str, **options: Any) -> Any:
+        left = real(env_id, **options)
+        airflow.runs["manual__1"] = Run("queued", {"work": None})
+        return left
+
+    monkeypatch.setattr(hook, "remove_compute_env", remove)
+    [left] = sweep.end(findings, timeout=30)
+    assert left.finding.why == "its run is queued"
+    assert hook.describe_compute_env(env_id).next_action != "DELETING"
+
+
+def test_an_older_job_is_ended_while_its_task_goes_on_with_another(
+    hook: TCBatchHook, submit: Callable[..., str]
+) -> None:
+    old = submit()
+    time.sleep(1.1)  # the service tells times in whole seconds
+    new = submit(token="b" * 32)
+    sweep = sweep_of(hook, Airflow({"manual__1": Run("running", {"work": "running"})}), clock=lambda: time.time() + 9)
+    assert fates(sweep) == {old: "orphan", new: "spared"}
+    [ended] = sweep.end(sweep.look(), timeout=30)
+    assert (ended.finding.thing.thing_id, ended.done) == (old, True)
+
+
 def test_more_than_one_page(hook: TCBatchHook, submit: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow_provider_tcbatch.hooks import batch, batch_envs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from airflow_provider_tcbatch.hooks.orphans import Ended, OrphanSweep
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from airflow_provider_tcbatch.operators.orphans import AskedByTask, TCBatchOrphansOperator
 from airflow_provider_tcbatch.policies.marking import Owner, marked
-from airflow_provider_tcbatch.policies.orphans import KEEP_VARIABLE
+from airflow_provider_tcbatch.policies.orphans import KEEP_VARIABLE, Fate
 from tests.support.task_context import Task
 from tests.unit.conftest import job
 
@@ -144,7 +145,7 @@ def test_it_fails_if_something_could_not_be_ended(
     """With the reasons, and after it has told what it found."""
     job_id = left_behind(Owner("failing", "d", "r", "t"), tmp_path / "gate")
     [finding] = OrphanSweep(TCBatchHook(), AskedByTask(), "failing", grace=0).look()
-    ended = [Ended(finding, False, "PermissionDenied: not allowed")]
+    ended = [Ended(replace(finding, fate=Fate.ORPHAN), False, "PermissionDenied: not allowed")]
     monkeypatch.setattr(OrphanSweep, "end", lambda self, findings, timeout: ended)
     context = Task().next_try()
     operator = TCBatchOrphansOperator(task_id="sweep", deployment="failing", grace=0, end=True)
