@@ -7,6 +7,7 @@ spared, and said so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -185,7 +186,7 @@ def _fate(thing: Thing, run: Run, newest: Mapping[Owner, Thing], born_before: fl
     if _is_superseded(thing, newest.get(owner)):
         return Fate.ORPHAN, f"its task goes on with {newest[owner].thing_id}, which was submitted later"
     if run.state not in _RUN_OVER:
-        return Fate.SPARED, f"its run is {run.state}"
+        return _during_run(thing, owner, run)
     return _after_run(thing, owner, run)
 
 
@@ -208,14 +209,39 @@ def _without_run(thing: Thing, run: Run) -> tuple[Fate, str]:
     return Fate.ORPHAN, "its run does not exist any more"
 
 
+def _during_run(thing: Thing, owner: Owner, run: Run) -> tuple[Fate, str]:
+    """The run goes on: what it uses is spared, but for a job that only keeps its tear-downs from their work.
+
+    A tear-down waits until nothing runs on its environment, and the run is not over before its tear-downs are.
+    """
+    spared = Fate.SPARED, f"its run is {run.state}"
+    state = run.tasks.get(_key(owner))
+    if thing.kind is not Kind.JOB or state not in _TASK_OVER:
+        return spared
+    unfinished = [task for task, state in run.tasks.items() if state not in _TASK_OVER]
+    if not unfinished or not all(_is_teardown(task, run.tasks) for task in unfinished):
+        return spared
+    return Fate.ORPHAN, f"its task is {state}, and all that its run waits for is {unfinished[0]}"
+
+
+def _is_teardown(key: str, tasks: Mapping[str, str | None]) -> bool:
+    """Whether a task is the tear-down of a set-up, as :mod:`airflow_provider_tcbatch.resources` names them."""
+    match = re.fullmatch(r"(.+)_teardown(_\d+)?", key)
+    return match is not None and match[1] + (match[2] or "") in tasks
+
+
+def _key(owner: Owner) -> str:
+    """What Airflow's ``get_task_states`` calls a task instance."""
+    return owner.task_id if owner.map_index < 0 else f"{owner.task_id}_{owner.map_index}"
+
+
 def _after_run(thing: Thing, owner: Owner, run: Run) -> tuple[Fate, str]:
     """The run is over: what it left is an orphan, unless some task is still at work, or it was left on purpose."""
     going = [task for task, state in run.tasks.items() if state is not None and state not in _TASK_OVER]
     if going:
         return Fate.SPARED, f"its run is {run.state}, but task {going[0]} of it is {run.tasks[going[0]]}"
-    key = owner.task_id if owner.map_index < 0 else f"{owner.task_id}_{owner.map_index}"
     state = state_of({owner.run_id: run.tasks}, owner.run_id, owner.task_id, owner.map_index)
-    if key not in run.tasks:
+    if _key(owner) not in run.tasks:
         state = "gone"
     elif state is None:
         return Fate.SPARED, f"its run is {run.state}, but its task was cleared"

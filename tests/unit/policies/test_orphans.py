@@ -54,7 +54,7 @@ THINGS = st.builds(
     st.none() | st.floats(NOW - 10_000, NOW + 1000),
     st.booleans(),
 )
-KEYS = ("work", "work_0", "work_1", "other", "other_0", "other_1")
+KEYS = ("work", "work_0", "work_1", "work_teardown", "other", "other_0", "other_1")
 RUNS = st.builds(
     Run,
     st.sampled_from([None, "queued", "running", "success", "failed"]),
@@ -91,7 +91,8 @@ def test_whatever_there_is_nothing_is_chosen_that_somebody_may_own(things: list[
         ]
         superseded = thing.kind is Kind.JOB and bool(later)
         assert superseded or run.tasks.get(key) not in LIVE
-        assert superseded or run.state not in ("queued", "running")
+        waits = {task for task, state in run.tasks.items() if state not in OVER} == {"work_teardown"}
+        assert superseded or run.state not in ("queued", "running") or (waits and run.tasks.get(key) in OVER)
 
 
 @pytest.mark.parametrize("state", LIVE)
@@ -112,6 +113,24 @@ def test_a_job_that_outlived_its_task_and_its_run_is_an_orphan(state: str) -> No
 def test_while_its_run_goes_on_another_task_may_see_to_it() -> None:
     assert fate(a_job(), Run("running", {"work": "failed", "repair": "running"})) == "spared"
     assert fate(a_job(), Run("failed", {"work": "failed", "repair": "deferred"})) == "spared"
+
+
+@pytest.mark.parametrize("state", OVER)
+def test_a_job_that_only_tear_downs_wait_for_is_an_orphan(state: str) -> None:
+    """The tear-down waits for the node that the job keeps busy, and the run for the tear-down."""
+    tasks = {"machines": "success", "work": state, "machines_teardown": "deferred"}
+    assert fate(a_job(), Run("running", tasks)) == "orphan"
+    assert fate(an_env(owner=replace(OWNER, task_id="machines")), Run("running", tasks)) == "spared"
+    for task in (None, *LIVE):
+        assert fate(a_job(), Run("running", {**tasks, "work": task})) == "spared"
+        assert fate(a_job(), Run("running", {**tasks, "repair": task})) == "spared", "it may see to the job"
+    assert fate(a_job(), Run("running", {**tasks, "machines_teardown": "success"})) == "spared", "nothing waits for it"
+    alone = {"work": state, "machines_teardown": "deferred"}
+    assert fate(a_job(), Run("running", alone)) == "spared", "only its name is that of a tear-down"
+    assert fate(a_job(owner=replace(OWNER, task_id="gone")), Run("running", tasks)) == "spared"
+    mapped = {"machines_3": "success", "work_3": state, "machines_teardown_3": "up_for_retry"}
+    assert fate(a_job(owner=replace(OWNER, map_index=3)), Run("running", mapped)) == "orphan"
+    assert fate(a_job(owner=replace(OWNER, map_index=3)), Run("running", {**mapped, "work_4": "running"})) == "spared"
 
 
 def test_an_older_generation_is_an_orphan_although_its_task_lives() -> None:
