@@ -2,11 +2,13 @@
 #
 #   PYTHON=python3.12 make test    another interpreter (3.10 or newer)
 #   make demo KEEP=1               leave emulator and Airflow running until Ctrl-C
-#   make test WORKERS=1            tests one after the other
+#   make test WORKERS=1 E2E_WORKERS=1   tests one after the other
 
 PYTHON ?= python3
 KEEP ?=
 WORKERS ?= 5
+# Each has an Airflow of its own, which takes a core while it starts.
+E2E_WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -61,7 +63,7 @@ format: $(TEST)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Most of these tests wait rather than compute: some at a time. The end-to-end tests share one Airflow.
+# Most of these tests wait rather than compute: some at a time. A file's end-to-end tests share one Airflow.
 unit: $(TEST)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal tests/$@
 
@@ -69,7 +71,7 @@ conformance: $(TEST)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile tests/$@
 
 e2e: $(TEST)
-	$(BIN)/python -m pytest tests/$@
+	$(BIN)/python -m pytest --numprocesses $(E2E_WORKERS) --dist loadfile tests/$@
 
 # The oldest Airflow that is supported, in an environment of its own: real processes, and whole DAGs by dag.test().
 oldest: $(OLDEST)
