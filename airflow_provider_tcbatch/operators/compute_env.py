@@ -63,7 +63,8 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
         default_deferrable``.
     :param poll_interval: longest time in seconds between two looks.
     :param timeout: seconds after which the nodes have to run, from the environment's making, or from the beginning of
-        the task if it was there already; ``None`` for ever.
+        the task if it was there already; ``None`` for ever. Of a task that was cleared, and of nodes that an
+        environment is given again, it counts anew.
     :param durable: ``False`` to keep nothing about the environment between tries.
     :param cancel_on_kill: let the nodes of an environment that this task made go when the task is killed on a worker,
         or marked as failed or skipped while it is deferred (the latter on Airflow 3.3 and later).
@@ -173,7 +174,7 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
         )
         return {
             "env_id": found.env_id,
-            "since": found.made_at or since,
+            "since": found.since or since,
             "errors": 0,
             "own": found.own,
             "condition": condition.to_json(),

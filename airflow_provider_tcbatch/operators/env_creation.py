@@ -99,13 +99,13 @@ class Found:
     :param env_id: the environment.
     :param desired: how many nodes it shall have.
     :param own: whether this task made it, now or in an earlier try.
-    :param made_at: unix seconds when this task made it; ``None`` if it did not.
+    :param since: unix seconds from which ``timeout`` counts; ``None`` from the beginning of the try.
     """
 
     env_id: str
     desired: int
     own: bool
-    made_at: float | None = None
+    since: float | None = None
 
 
 class EnvCreation:
@@ -161,7 +161,7 @@ class EnvCreation:
         """
         record = self._records.load()
         if record is not None:
-            record = self._save(replace(record, owner=self._this))
+            record = self._claim(record)
             if (view := self._recorded(record)) is not None:
                 return self._go_on(record, view)
         others = []
@@ -175,6 +175,13 @@ class EnvCreation:
     def _save(self, record: Record) -> Record:
         self._records.save(record)
         return record
+
+    def _claim(self, record: Record) -> Record:
+        """Take over what earlier tries have written."""
+        # A retry has the rest of the time in which an earlier try did not get its nodes. Whatever was through, was let
+        # go, or belongs to a task that was cleared may be of any age: its time begins now.
+        anew = record.done or record.ending is not None or record.owner.max_tries != self._this.max_tries
+        return self._save(replace(record, owner=self._this, submitted_at=time.time() if anew else record.submitted_at))
 
     # -- what is there -------------------------------------------------------------------------------
 
@@ -258,17 +265,21 @@ class EnvCreation:
         log.info("Going on with compute environment %s, which this task made", view.env_id)
         # A try that was killed lets the nodes go; they are wanted again.
         restore = record.ending is not None or view.desired_compute_node_count == 0
-        made_at = record.submitted_at or record.token_sent_at
-        record = self._save(replace(record, job_id=view.env_id, submitted_at=made_at, ending=None, done=False))
+        since = record.submitted_at or record.token_sent_at
+        record = self._save(replace(record, job_id=view.env_id, submitted_at=since, ending=None, done=False))
         self._on_env(view.env_id)
-        desired = view.desired_compute_node_count or 0
+        before = desired = view.desired_compute_node_count or 0
         if self._if_exists is IfExists.UPDATE:
             desired = self._update(view)
         elif restore and desired != self._wanted:
             log.info("Compute environment %s gets its %d nodes back", view.env_id, self._wanted)
             self._hook.modify_compute_env(view.env_id, desired_compute_node_count=self._wanted)
             desired = self._wanted
-        return Found(view.env_id, desired, own=True, made_at=made_at)
+        if desired != before:
+            # Nodes of an old environment are as new as those of a new one.
+            since = time.time()
+            self._save(replace(record, submitted_at=since))
+        return Found(view.env_id, desired, own=True, since=since)
 
     def _take(self, others: list[ComputeEnvView]) -> Found:
         """There are environments of this name that this task did not make."""
@@ -345,7 +356,7 @@ class EnvCreation:
         self._save(replace(record, job_id=env_id, submitted_at=record.token_sent_at))
         self._on_env(env_id)
         log.info("Made compute environment %s (%s)", env_id, self._name)
-        return Found(env_id, self._wanted, own=True, made_at=record.token_sent_at)
+        return Found(env_id, self._wanted, own=True, since=record.token_sent_at)
 
     def _request_of(self, record: Record) -> CreateComputeEnv:
         """The request as it was sent under the record's token, if what is wanted is still the same."""

@@ -186,7 +186,7 @@ class SharedCreation(EnvCreation):
         record = self._records.load()
         known = None
         if record is not None:
-            record = self._save(replace(record, owner=self._this))
+            record = self._claim(record)
             view = self._recorded(record)
             known = None if view is None else view.env_id
         made: dict[str, Found] = {}

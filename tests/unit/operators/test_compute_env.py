@@ -35,7 +35,7 @@ from airflow_provider_tcbatch.operators.compute_env_actions import (
     TCBatchTerminateComputeNodesOperator,
 )
 from airflow_provider_tcbatch.policies.marking import OWNER_TAG
-from tests.support.task_context import Replaced, Task, TaskDeferred
+from tests.support.task_context import Replaced, Store, Task, TaskDeferred
 from tests.unit.conftest import job
 
 both = pytest.mark.parametrize("deferrable", [False, True], ids=["blocking", "deferred"])
@@ -595,6 +595,44 @@ def test_a_cleared_task_makes_again_what_was_deleted(task: Task) -> None:
     second = Ran(create(), task.clear()).result
     assert second != first
     assert env_ids() == [second]
+
+
+def a_day_passes(store: Store) -> None:
+    """What is stored was written a day earlier."""
+    for record in store.data.values():
+        record["token_sent_at"] -= 86400
+        if record["submitted_at"] is not None:
+            record["submitted_at"] -= 86400
+
+
+@pytest.mark.parametrize("cleared", [False, True], ids=["retry", "cleared"])
+@pytest.mark.parametrize("done", [False, True], ids=["killed", "done"])
+def test_an_old_environment_has_the_whole_timeout_for_other_nodes(
+    task: Task, monkeypatch: pytest.MonkeyPatch, done: bool, cleared: bool
+) -> None:
+    first = create(1, timeout=60)
+    if not done:
+        monkeypatch.setattr(first, "reached", lambda *_: None)
+    env_id = Ran(first, task.next_try()).result
+    a_day_passes(task.store)
+    context = task.clear() if cleared else task.next_try()
+    ran = Ran(create(2, if_exists="update", timeout=60), context)
+    assert (ran.result, now(env_id).compute_node_metrics.running_count) == (env_id, 2)
+    assert task.record["submitted_at"] == pytest.approx(time.time(), abs=600)
+
+
+def test_only_a_clear_gives_an_unfinished_creation_more_time(
+    task: Task, emulator: Emulator, crash: Callable[[str], None]
+) -> None:
+    emulator.configure(node_creating_seconds=3)
+    options = {"timeout": 60, "cancel_on_failure": False}
+    crash("after")
+    with pytest.raises(Crash):
+        create(**options).execute(task.next_try())
+    a_day_passes(task.store)
+    with pytest.raises(e.ComputeEnvTimeout):
+        Ran(create(**options), task.next_try())
+    assert [Ran(create(**options), task.clear()).result] == env_ids()
 
 
 # -- changing ----------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from tests.support.task_context import Task
 from tests.unit.operators.test_compute_env import (
     Crash,
     Ran,
+    a_day_passes,
     both,
     env_ids,
     made,
@@ -103,6 +104,14 @@ def test_exactly_what_differs_is_changed(deferrable: bool, capfd: pytest.Capture
     assert "DesiredComputeNodeCount: 1 -> 2" in out
     info = TCBatchHook().describe_compute_env_create_info(env_id)
     assert (info.env_description, info.env_data.instance_types) == ("for tests", ["SA2.MEDIUM4"])
+
+
+def test_an_old_environment_has_the_whole_timeout_for_more_nodes() -> None:
+    task = Task()
+    env_id = Ran(ensure(wish(1), timeout=60), task.next_try()).result
+    a_day_passes(task.store)
+    ran = Ran(ensure(wish(2), timeout=60), task.clear())
+    assert (ran.result, ran.xcoms["tcbatch_env"]["running"]) == (env_id, 2)
 
 
 def test_tags_can_not_be_changed_and_are_no_reason_to_fail(capfd: pytest.CaptureFixture[str]) -> None:

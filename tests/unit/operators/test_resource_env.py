@@ -27,7 +27,7 @@ from airflow_provider_tcbatch.operators.resource_template import (
     TCBatchTearDownTaskTemplateOperator,
 )
 from tests.support.task_context import Store, TaskDeferred, TaskInstance
-from tests.unit.operators.test_compute_env import FAST_LIMITS, HAS_STORE, PACE, event_of, wish
+from tests.unit.operators.test_compute_env import FAST_LIMITS, HAS_STORE, PACE, a_day_passes, event_of, wish
 
 SETUP, TEARDOWN = "machines", "machines_teardown"
 
@@ -214,6 +214,14 @@ def test_it_may_be_kept_without_nodes_or_as_it_is(airflow: Airflow) -> None:
     assert (view.desired_compute_node_count, view.compute_node_set or []) == (0, [])
     assert airflow.run(set_up(), "one") == env_id, "a clear gives it its nodes back"
     assert TCBatchHook().describe_compute_env(env_id).desired_compute_node_count == 1
+
+
+def test_a_clear_on_the_next_day_has_the_whole_timeout_for_the_nodes(airflow: Airflow) -> None:
+    env_id = airflow.run(set_up(timeout=60), "one")
+    airflow.run(tear_down(on_teardown="scale_to_zero"), "one")
+    for store in airflow.stores.values():
+        a_day_passes(store)
+    assert airflow.run(set_up(timeout=60), "one") == env_id
 
 
 def test_it_touches_nobody_elses(airflow: Airflow) -> None:
