@@ -11,7 +11,8 @@ from airflow_provider_tcbatch.exceptions import ConfigurationError, NotFound, Re
 from airflow_provider_tcbatch.hooks.batch_envs import ComputeEnvMethods
 from airflow_provider_tcbatch.models.env_views import ComputeEnvView
 from airflow_provider_tcbatch.policies.advice import lacks_stock
-from airflow_provider_tcbatch.policies.env_nodes import EnvNow, env_now, removable
+from airflow_provider_tcbatch.policies.env_emptying import detachable, emptied, shrinks
+from airflow_provider_tcbatch.policies.env_nodes import EnvNow, env_now
 from airflow_provider_tcbatch.policies.env_report import env_report, failed_nodes
 from airflow_provider_tcbatch.policies.instance_types import InstanceTypeCheck, check_types, offer_of
 
@@ -90,10 +91,11 @@ class ComputeEnvCare(ComputeEnvMethods):
     def remove_step(self, env_id: str, *, force: bool = False) -> EnvNow | None:
         """Do what can be done now to delete an environment: scale it to zero, or delete it when it is empty.
 
-        The service deletes no environment with nodes, destroys no node that is being made, and takes no node on which
-        something runs: so this has to be called again until it is done. Instances of the user's own are let go.
+        The service deletes no environment with nodes and destroys no node that is being made, and nodes on which
+        something runs are spared: so this has to be called again until it is done. Instances of the user's own leave as
+        soon as nothing runs on them.
 
-        :param force: destroy also nodes on which something runs.
+        :param force: destroy also nodes on which something runs, and let such instances go: it fails.
         :returns: the environment as it was before; ``None`` if it does not exist any more.
         """
         try:
@@ -105,6 +107,17 @@ class ComputeEnvCare(ComputeEnvMethods):
         except ResourceBusy as error:
             log.info("Compute environment %s takes no change now: %s", env_id, error)
         return now
+
+    def empty_step(self, env_id: str, *, force: bool = False) -> bool:
+        """Do what can be done now to let all nodes of an environment go, but attached ones; see :meth:`remove_step`.
+
+        :param force: destroy also nodes on which something runs: it fails.
+        :returns: whether there is nothing more to ask for: its nodes are going, or there are none.
+        """
+        try:
+            return self._shrink(env_id, env_now(self.describe_compute_env(env_id)), force=force)
+        except NotFound:
+            return True
 
     def remove_compute_env(self, env_id: str, *, patience: float, force: bool = False) -> EnvNow | None:
         """Delete an environment with its nodes.
@@ -121,32 +134,29 @@ class ComputeEnvCare(ComputeEnvMethods):
         return None
 
     def _towards_deletion(self, env_id: str, now: EnvNow, *, force: bool) -> None:
-        nodes = now.nodes or ()
-        if own := [node.instance_id for node in nodes if node.attached]:
-            log.info("Instances %s leave compute environment %s; they go on running", ", ".join(own), env_id)
-            self.detach_instances(env_id, own)
-        if now.desired > 0:
-            self._shrink(env_id, now, force=force)
-        elif not nodes:
+        if now.desired == 0 and not now.nodes:
             self.delete_compute_env(env_id)
             log.info("Compute environment %s is being deleted", env_id)
-        elif left := removable(now, busy=force):
-            # Nodes that are left although it shall have none.
-            self.terminate_compute_nodes(env_id, left)
-
-    def _shrink(self, env_id: str, now: EnvNow, *, force: bool) -> None:
-        """Lower the number of nodes, to zero or as far as it goes."""
-        try:
-            self.modify_compute_env(env_id, desired_compute_node_count=0)
-            log.info("Compute environment %s is scaled to zero", env_id)
             return
-        except ResourceBusy as error:
-            if "NotEnoughComputeNodesToTerminate" not in error.code:
-                raise
-            log.info("Not all nodes of compute environment %s can go now: %s", env_id, error)
-        free = removable(now, busy=force)
-        if force and free:
-            self.terminate_compute_nodes(env_id, free)
-        elif free and (left := now.desired - len(free)) > 0:
-            self.modify_compute_env(env_id, desired_compute_node_count=left)
-            log.info("Compute environment %s is scaled to %d until its other nodes can go", env_id, left)
+        self._shrink(env_id, now, force=force)
+        if own := detachable(now, force=force):
+            self.detach_instances(env_id, own)
+            log.info("Instances %s leave compute environment %s; they go on running", ", ".join(own), env_id)
+
+    def _shrink(self, env_id: str, now: EnvNow, *, force: bool) -> bool:
+        """Let nodes go, as far as that can be asked for now; whether all are going then."""
+        for step in shrinks(now, force=force):
+            try:
+                if step.desired is None:
+                    self.terminate_compute_nodes(env_id, step.nodes)
+                    log.info("Nodes %s of compute environment %s are destroyed", ", ".join(step.nodes), env_id)
+                    return False
+                self.modify_compute_env(env_id, desired_compute_node_count=step.desired)
+                log.info("Compute environment %s is scaled to %d", env_id, step.desired)
+                return step.desired == 0
+            except ResourceBusy as error:
+                # What else there is to do must not wait for this.
+                log.info("Not all nodes of compute environment %s can go now: %s", env_id, error)
+                if "NotEnoughComputeNodesToTerminate" not in error.code:
+                    return False
+        return emptied(now)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_tcbatch.client.api import ApiClient
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+    from airflow_provider_tcbatch.policies.env_nodes import EnvNow
 
 __all__ = ["env_watcher", "job_watcher", "scale_to_zero", "terminate", "wait_env_here", "wait_here"]
 
@@ -81,28 +82,54 @@ def _wait_here(settings: ConnectionSettings, wait: Wait[WatcherT, EndT], make: C
 
 
 async def scale_to_zero(settings: ConnectionSettings, env_id: str, *, patience: float) -> None:
-    """Let all nodes of an environment go without blocking the event loop: without them it costs nothing.
+    """Let the nodes of an environment go without blocking the event loop: without them it costs nothing.
 
-    :param patience: seconds to go on asking while the service refuses: nodes that are being made can't go yet.
+    :param patience: seconds to go on: nodes that are being made, or on which something runs, can't go yet.
+    :raises ApiError: if nodes are left then, or the service can't be reached.
     """
-    from airflow_provider_tcbatch.models.env_actions import ModifyComputeEnv
+    from airflow_provider_tcbatch.models.env_actions import DescribeComputeEnv
+    from airflow_provider_tcbatch.policies.env_emptying import KEEPS_NODES, emptied
+    from airflow_provider_tcbatch.policies.env_nodes import env_now
 
     loop = asyncio.get_running_loop()
     until = loop.time() + patience
     api = settings.api_client()
     try:
         while True:
+            late = loop.time() >= until
             try:
-                await api.acall(ModifyComputeEnv(env_id=env_id, desired_compute_node_count=0), attempts=1)
-                return
+                now = env_now(await api.acall(DescribeComputeEnv(env_id=env_id), attempts=1))
+                if emptied(now) or await _shrink(api, env_id, now):
+                    return
+                if late:
+                    raise ResourceBusy(KEEPS_NODES.format(env_id))
             except NotFound:
                 return
             except ApiError as error:
-                if loop.time() >= until or not (error.retryable or isinstance(error, ResourceBusy)):
+                if late or not (error.retryable or isinstance(error, ResourceBusy)):
                     raise
             await asyncio.sleep(1.0)
     finally:
         await api.aclose()
+
+
+async def _shrink(api: ApiClient, env_id: str, now: EnvNow) -> bool:
+    """Let nodes go, as far as that can be asked for now; whether all are going then."""
+    from airflow_provider_tcbatch.models.env_actions import ModifyComputeEnv, TerminateComputeNodes
+    from airflow_provider_tcbatch.policies.env_emptying import shrinks
+
+    for step in shrinks(now):
+        try:
+            if step.desired is None:
+                ids = list(step.nodes[:100])  # the most for one request: the others go the next time
+                await api.acall(TerminateComputeNodes(env_id=env_id, compute_node_ids=ids), attempts=1)
+                return False
+            await api.acall(ModifyComputeEnv(env_id=env_id, desired_compute_node_count=step.desired), attempts=1)
+            return step.desired == 0
+        except ResourceBusy as error:
+            if "NotEnoughComputeNodesToTerminate" not in error.code:
+                raise
+    return False
 
 
 async def terminate(settings: ConnectionSettings, job_id: str, *, patience: float) -> str | None:

@@ -24,6 +24,7 @@ from airflow_provider_tcbatch.models.env_actions import CreateComputeEnv
 from airflow_provider_tcbatch.models.named_env import NamedComputeEnv
 from airflow_provider_tcbatch.models.wire import to_wire_form
 from airflow_provider_tcbatch.operators.killed import KillSwitch
+from airflow_provider_tcbatch.policies.env_emptying import KEEPS_NODES
 from airflow_provider_tcbatch.policies.marking import (
     OWNER_TAG,
     Mark,
@@ -396,15 +397,9 @@ class _ScalesDown:
 
     def terminate_job(self, env_id: str, *, patience: float) -> None:
         until = time.monotonic() + patience
-        while True:
-            try:
-                self._hook.modify_compute_env(env_id, desired_compute_node_count=0)
-                return
-            except NotFound:
-                return
-            except ResourceBusy:
-                if time.monotonic() >= until:
-                    raise
+        while not self._hook.empty_step(env_id):
+            if time.monotonic() >= until:
+                raise ResourceBusy(KEEPS_NODES.format(env_id))
             time.sleep(0.5)
 
 

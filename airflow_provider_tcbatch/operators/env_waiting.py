@@ -19,6 +19,7 @@ from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
 from airflow_provider_tcbatch.operators.base import AirflowTaskTimeout, permanent_errors
 from airflow_provider_tcbatch.operators.can_wait import NOTHING, WAIT_ERRORS, CanWait
 from airflow_provider_tcbatch.policies.deadline import Limit
+from airflow_provider_tcbatch.policies.env_emptying import emptied
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until, Verdict, env_now, judge_env
 from airflow_provider_tcbatch.policies.pacing import pace
 from airflow_provider_tcbatch.triggers.compute_env import TCBatchComputeEnvTrigger
@@ -108,10 +109,17 @@ class WaitsForEnv(CanWait):
             return None
         if now.deleting:
             return Pause(Condition(Until.DELETED))
+        return self.until_nodes_go(carried, now)
+
+    def until_nodes_go(self, carried: Mapping[str, Any], now: EnvNow) -> Pause:
+        """Wait until the nodes have gone, and look now and then where some can't be asked to go yet."""
+        own = [node for node in now.nodes or () if not node.attached]
+        if own and emptied(now):
+            return Pause(Condition(Until.EMPTY))
         # What refuses to go now, may go later: a node does not say when a program on it has ended.
         until = time.time() + pace(time.time() - carried["since"], self.poll_interval)
-        going = now.desired == 0 and all(node.state == "DELETING" for node in now.nodes or ())
-        return Pause(Condition(Until.EMPTY), None if going and now.nodes else until)
+        # Where only attached ones are left, EMPTY is true already.
+        return Pause(Condition(Until.EMPTY if own or not now.nodes else Until.DELETED), until)
 
     def abandon(self, context: Context, carried: Mapping[str, Any], why: str) -> str:
         """The task fails: words for what becomes of the environment."""

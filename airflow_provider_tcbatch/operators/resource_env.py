@@ -10,15 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound, ResourceBusy
+from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound
 from airflow_provider_tcbatch.operators.base import permanent_errors
 from airflow_provider_tcbatch.operators.compute_env import TCBatchCreateComputeEnvOperator
 from airflow_provider_tcbatch.operators.compute_env_actions import RemovesEnv
 from airflow_provider_tcbatch.operators.env_waiting import Pause
 from airflow_provider_tcbatch.operators.object_argument import known_later
 from airflow_provider_tcbatch.operators.resource_base import FollowsSetUp, will_send
-from airflow_provider_tcbatch.policies.env_nodes import Condition, Until
-from airflow_provider_tcbatch.policies.pacing import pace
 from airflow_provider_tcbatch.policies.sharing import belongs, let_go, name_for
 
 if TYPE_CHECKING:
@@ -145,18 +143,11 @@ class TCBatchTearDownComputeEnvOperator(FollowsSetUp, RemovesEnv):
         if self._choice() == "delete":
             return super().advance(context, carried, event)
         env_id = str(carried["env_id"])
+        self.hook.empty_step(env_id, force=self.force)
         now = self.look(env_id)
-        if now is None or (not now.desired and not [node for node in now.nodes or () if not node.attached]):
+        if now is None or (not now.desired and all(node.attached for node in now.nodes or ())):
             return None
-        try:
-            if now.desired:
-                self.hook.modify_compute_env(env_id, desired_compute_node_count=0)
-                self.log.info("Compute environment %s is scaled to zero", env_id)
-            return Pause(Condition(Until.EMPTY))
-        except ResourceBusy as error:
-            self.log.info("Compute environment %s takes no change now: %s", env_id, error)
-            until = time.time() + pace(time.time() - carried["since"], self.poll_interval)
-            return Pause(Condition(Until.EMPTY), until)
+        return self.until_nodes_go(carried, now)
 
     def words_for_wait(self, carried: Mapping[str, Any]) -> str:
         return f"The {'deletion' if self._choice() == 'delete' else 'emptying'} of {carried['env_id']}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.models.env_actions import DescribeComputeEnvActivities
+from tests.unit.conftest import job
 
 ENV = {"EnvName": "pool", "DesiredComputeNodeCount": 2, "EnvData": {"InstanceType": "S5.MEDIUM4"}}
 
@@ -83,6 +85,96 @@ def test_removal_whatever_the_service_does_about_destroyed_nodes(
     emulator.configure(terminate_node=terminate)
     env_id = hook.create_compute_env(ENV)
     assert hook.remove_compute_env(env_id, patience=30, force=True) is None
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def running(hook: TCBatchHook, env_id: str) -> int:
+    return hook.describe_compute_env(env_id).compute_node_metrics.running_count  # type: ignore[union-attr]
+
+
+def busy_with(hook: TCBatchHook, env_id: str) -> str:
+    """A job that runs on a node until it is terminated."""
+    body = job("sleep 60")
+    del body["Tasks"][0]["ComputeEnv"]
+    body["Tasks"][0]["EnvId"] = env_id
+    job_id = hook.submit_job(body)
+    eventually(lambda: str(hook.describe_job(job_id).job_state) == "RUNNING")
+    return job_id
+
+
+def state(hook: TCBatchHook, job_id: str) -> str:
+    return str(hook.describe_job(job_id).job_state)
+
+
+@pytest.mark.parametrize("terminate", ["shrink", "replace"])
+@pytest.mark.parametrize("takes_busy", [False, True], ids=["refuses busy", "takes busy"])
+def test_removal_takes_idle_nodes_and_leaves_busy_ones_whatever_the_service_would_do(
+    hook: TCBatchHook, emulator: Emulator, takes_busy: bool, terminate: str
+) -> None:
+    emulator.configure(shrink_busy_nodes=takes_busy, terminate_node=terminate)
+    env_id = hook.create_compute_env(ENV)
+    eventually(lambda: running(hook, env_id) == 2)
+    job_id = busy_with(hook, env_id)
+    before = {node.compute_node_id for node in hook.describe_compute_env(env_id).compute_node_set or ()}
+    left = hook.remove_compute_env(env_id, patience=1.2)
+    assert left is not None
+    assert state(hook, job_id) == "RUNNING"
+    after = {node.compute_node_id for node in hook.describe_compute_env(env_id).compute_node_set or ()}
+    assert len(before & after) == 1, "the idle one went"
+    hook.terminate_job(job_id, patience=20)
+    assert hook.remove_compute_env(env_id, patience=30) is None
+
+
+@pytest.mark.parametrize("takes_busy", [False, True], ids=["refuses busy", "takes busy"])
+def test_removal_by_force_takes_busy_nodes(hook: TCBatchHook, emulator: Emulator, takes_busy: bool) -> None:
+    emulator.configure(shrink_busy_nodes=takes_busy)
+    env_id = hook.create_compute_env({**ENV, "DesiredComputeNodeCount": 1})
+    job_id = busy_with(hook, env_id)
+    assert hook.remove_compute_env(env_id, patience=30, force=True) is None
+    eventually(lambda: state(hook, job_id) == "FAILED")
+
+
+def attached(hook: TCBatchHook) -> str:
+    """An environment with one instance of the user's own, which runs, and no others."""
+    env_id = hook.create_compute_env({**ENV, "DesiredComputeNodeCount": 0})
+    hook.attach_instances(env_id, [{"InstanceId": "ins-12345678", "ImageId": "img-pyqx34y1"}])
+    eventually(lambda: running(hook, env_id) == 1)
+    return env_id
+
+
+def test_attached_instances_leave_when_nothing_runs_on_them(hook: TCBatchHook) -> None:
+    env_id = attached(hook)
+    job_id = busy_with(hook, env_id)
+    hook.modify_compute_env(env_id, desired_compute_node_count=1)
+    eventually(lambda: running(hook, env_id) == 2)
+    left = hook.remove_compute_env(env_id, patience=1.2)
+    assert left is not None
+    assert (left.desired, left.attached, left.present) == (0, 1, 1), "the service's own node went"
+    assert state(hook, job_id) == "RUNNING"
+    assert hook.remove_compute_env(env_id, patience=30, force=True) is None
+    eventually(lambda: state(hook, job_id) == "FAILED")
+
+
+def test_an_instance_that_may_not_leave_keeps_no_others(hook: TCBatchHook, monkeypatch: pytest.MonkeyPatch) -> None:
+    env_id = attached(hook)
+    hook.modify_compute_env(env_id, desired_compute_node_count=1)
+    eventually(lambda: running(hook, env_id) == 2)
+
+    def refuses(env_id: str, instance_ids: object) -> None:
+        raise e.ResourceBusy("not now", code="UnsupportedOperation")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hook, "detach_instances", refuses)
+        left = hook.remove_compute_env(env_id, patience=1.2)
+    assert left is not None
+    assert (left.desired, left.attached, left.present) == (0, 1, 1)
+    assert hook.remove_compute_env(env_id, patience=30) is None
 
 
 def test_environments_are_found_by_their_whole_name_and_taken_down_step_by_step(

@@ -14,8 +14,11 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow_provider_tcbatch.client import poller
 from airflow_provider_tcbatch.client.waiting import WatcherTimings
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.exceptions import ResourceBusy
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+from airflow_provider_tcbatch.hooks.watching import scale_to_zero
 from airflow_provider_tcbatch.triggers.compute_env import TCBatchComputeEnvTrigger
+from tests.unit.conftest import job
 
 ENV = {"EnvName": "pool", "EnvData": {"InstanceType": "S5.MEDIUM4"}, "ResourceMaxRetryCount": 0}
 
@@ -125,3 +128,28 @@ async def test_a_task_that_is_put_to_an_end_keeps_no_nodes(
     await trigger.on_kill()
     view = await asyncio.to_thread(TCBatchHook().describe_compute_env, env_id)
     assert view.desired_compute_node_count == left
+
+
+@pytest.mark.parametrize("takes_busy", [False, True], ids=["refuses busy", "takes busy"])
+async def test_what_runs_on_the_nodes_outlives_a_task_that_is_put_to_an_end(
+    emulator: Emulator, takes_busy: bool
+) -> None:
+    emulator.configure(shrink_busy_nodes=takes_busy)
+    env_id = made(2)
+    assert (await only_event(env_id, "desired"))["status"] == "reached"
+    hook, body = TCBatchHook(), job("sleep 60")
+    del body["Tasks"][0]["ComputeEnv"]
+    body["Tasks"][0]["EnvId"] = env_id
+    job_id = await asyncio.to_thread(hook.submit_job, body)
+    while (state := str((await asyncio.to_thread(hook.describe_job, job_id)).job_state)) != "RUNNING":
+        assert state != "FAILED"
+        await asyncio.sleep(0.05)
+    with pytest.raises(ResourceBusy, match="something runs"):
+        await scale_to_zero(hook.settings, env_id, patience=0.5)
+    nodes = asyncio.ensure_future(only_event(env_id, "desired"))
+    assert (await nodes)["counts"]["running"] == 1, "the idle one went"
+    assert str((await asyncio.to_thread(hook.describe_job, job_id)).job_state) == "RUNNING"
+    await asyncio.to_thread(hook.terminate_job, job_id, patience=20.0)
+    await scale_to_zero(hook.settings, env_id, patience=5)
+    view = await asyncio.to_thread(hook.describe_compute_env, env_id)
+    assert view.desired_compute_node_count == 0
