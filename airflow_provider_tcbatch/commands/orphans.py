@@ -18,7 +18,7 @@ from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.hooks.orphans import Ended, OrphanSweep
 from airflow_provider_tcbatch.operators.orphans import deployment_to_sweep, row_of
 from airflow_provider_tcbatch.policies.marking import Owner
-from airflow_provider_tcbatch.policies.orphans import Fate, Finding, Run
+from airflow_provider_tcbatch.policies.orphans import AT_WORK, Fate, Finding, Run
 
 __all__ = ["orphans"]
 
@@ -103,6 +103,28 @@ class AskedByDatabase:
             for task_id, index, task in rows
         }
         return Run(str(state), tasks, others=others)
+
+    def shared(self, dag_ids: Collection[str], teardowns: Collection[str]) -> Run:
+        """What has become of all runs of some DAGs."""
+        from airflow.models.dagrun import DagRun
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.utils.session import create_session
+        from sqlalchemy import func, select
+        from sqlalchemy.exc import SQLAlchemyError
+
+        runs = select(func.count()).select_from(DagRun).where(DagRun.dag_id.in_(dag_ids))
+        tasks = select(TaskInstance.task_id).where(TaskInstance.dag_id.in_(dag_ids)).distinct()
+        left = tasks.where(TaskInstance.task_id.in_(teardowns), TaskInstance.state == "success")
+        try:
+            with create_session() as session:
+                return Run(
+                    tasks=dict.fromkeys(session.scalars(left), "success"),
+                    siblings=bool(session.scalar(runs)),
+                    others=bool(session.scalar(runs.where(DagRun.state.in_(("queued", "running")))))
+                    or bool(session.scalars(tasks.where(TaskInstance.state.in_(AT_WORK))).first()),
+                )
+        except SQLAlchemyError as error:
+            return Run(trouble=f"{type(error).__name__}: {error}")
 
     def owners(self, prefixes: Collection[str], deployment: str) -> Mapping[str, Owner]:
         """The task instances whose marks these are: a mark is a digest, so all of them are tried."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_tcbatch.exceptions import ApiError, NotFound, TCBatchError
+from airflow_provider_tcbatch.exceptions import ApiError, InvalidRequest, NotFound, TCBatchError
 from airflow_provider_tcbatch.hooks.batch import has_machines
 from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.policies.env_nodes import env_now
@@ -25,8 +25,10 @@ from airflow_provider_tcbatch.policies.orphans import (
     Thing,
     instant_of,
     judge_things,
+    teardown_of,
 )
 from airflow_provider_tcbatch.policies.outcome import judge
+from airflow_provider_tcbatch.policies.sharing import SHARED, closed_name
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.batch import TCBatchHook
@@ -59,6 +61,9 @@ class Airflow(Protocol):
 
     def run(self, dag_id: str, run_id: str) -> Run:
         """What has become of a run; never raises."""
+
+    def shared(self, dag_ids: Collection[str], teardowns: Collection[str]) -> Run:
+        """What has become of all runs of some DAGs, and whether any of these tear-downs has succeeded; never raises."""
 
     def owners(self, prefixes: Collection[str], deployment: str) -> Mapping[str, Owner]:
         """Task instances by :meth:`.Owner.prefix`, as far as that can be found out."""
@@ -135,8 +140,18 @@ class OrphanSweep:
 
     def _runs(self, things: Iterable[Thing]) -> dict[tuple[str, str], Run]:
         """What Airflow says about the runs of these things, by DAG and run."""
-        owners = {(thing.owner.dag_id, thing.owner.run_id) for thing in things if thing.owner is not None}
-        return {key: self._airflow.run(*key) for key in sorted(owners)}
+        teardowns: dict[tuple[str, str], set[str]] = {}
+        for owner in (thing.owner for thing in things):
+            if owner is not None:
+                teardowns.setdefault((owner.dag_id, owner.run_id), set()).add(teardown_of(owner))
+        runs = {}
+        for (dag_id, run_id), tasks in sorted(teardowns.items()):
+            if run_id == SHARED:
+                # No DAG id holds a plus sign: it stands between those of the DAGs that share.
+                runs[dag_id, run_id] = self._airflow.shared(dag_id.split("+"), sorted(tasks))
+            else:
+                runs[dag_id, run_id] = self._airflow.run(dag_id, run_id)
+        return runs
 
     # -- jobs ----------------------------------------------------------------------------------------
 
@@ -227,15 +242,17 @@ class OrphanSweep:
 
     @staticmethod
     def _env(view: ComputeEnvView, owner: Owner | None, generation: str) -> Thing:
+        now = env_now(view)
         return Thing(
             Kind.ENVIRONMENT,
             view.env_id,
             view.env_name or "",
-            str(env_now(view)),
+            str(now),
             owner,
             generation,
             instant_of(view.create_time),
             kept=_is_kept(view.tags),
+            empty=not (now.desired or now.present),
         )
 
     def _described(self, env_ids: Sequence[str]) -> dict[str, tuple[Owner | None, str]]:
@@ -349,6 +366,9 @@ class OrphanSweep:
                 if time.monotonic() >= busy_until:
                     return False, "something that is no orphan runs on it"
                 time.sleep(1.0)
+            if finding.thing.owner is not None and finding.thing.owner.run_id == SHARED:
+                self._insist(finding)
+                self._close(finding.thing)
         except NotFound:
             return True, "it does not exist any more"
         while True:
@@ -360,6 +380,15 @@ class OrphanSweep:
                 return True, "it is deleted"
             if rest <= _STEP_SECONDS:
                 return False, f"after {patience:.0f} s it still exists: {left}"
+
+    def _close(self, thing: Thing) -> None:
+        """Rename an environment, so that no set-up finds it: then Airflow is asked for the last time."""
+        if thing.name == closed_name(thing.name):
+            return
+        try:
+            self._hook.modify_compute_env(thing.thing_id, env_name=closed_name(thing.name))
+        except InvalidRequest as error:
+            log.info("Compute environment %s can't be renamed: %s", thing.thing_id, error)
 
 
 def _owner_tag(tags: Sequence[Any] | None) -> str | None:

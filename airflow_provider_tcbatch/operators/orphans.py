@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_tcbatch.exceptions import ConfigurationError, InvalidRequest, TCBatchError
 from airflow_provider_tcbatch.operators.base import TCBatchOperator, duration, permanent_errors
 from airflow_provider_tcbatch.policies.marking import Owner
-from airflow_provider_tcbatch.policies.orphans import GRACE_SECONDS, Fate, Finding, Run
+from airflow_provider_tcbatch.policies.orphans import AT_WORK, GRACE_SECONDS, Fate, Finding, Run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -102,6 +102,29 @@ class AskedByTask:
             return Run(trouble=f"{type(error).__name__}: {error}")
         tasks = {key: None if task is None else str(task) for key, task in states.items()}
         return Run(state, tasks, others=others)
+
+    def shared(self, dag_ids: Collection[str], teardowns: Collection[str]) -> Run:
+        """What has become of all runs of some DAGs."""
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        ask: Any = RuntimeTaskInstance
+        try:
+            known = any(ask.get_dr_count(dag_id=dag_id) > 0 for dag_id in dag_ids)
+            others = any(
+                ask.get_dr_count(dag_id=dag_id, states=["queued", "running"]) > 0
+                or ask.get_ti_count(dag_id=dag_id, states=list(AT_WORK)) > 0
+                for dag_id in dag_ids
+            )
+            tasks = {
+                task_id: "success"
+                for task_id in teardowns
+                for dag_id in dag_ids
+                if ask.get_ti_count(dag_id=dag_id, task_ids=[task_id], states=["success"]) > 0
+            }
+        except Exception as error:
+            # As above: without an answer nothing of these runs is ended.
+            return Run(trouble=f"{type(error).__name__}: {error}")
+        return Run(tasks=tasks, siblings=known, others=others)
 
     def owners(self, prefixes: Collection[str], deployment: str) -> Mapping[str, Owner]:
         """Nobody: a task can't list all task instances."""

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from enum import Enum
 
 from airflow_provider_tcbatch.policies.killing import state_of
 from airflow_provider_tcbatch.policies.marking import Owner
-from airflow_provider_tcbatch.policies.sharing import SHARED, belongs
+from airflow_provider_tcbatch.policies.sharing import SHARED, belongs, closed_name
 
 __all__ = [
+    "AT_WORK",
     "GRACE_SECONDS",
     "KEEP_TAG",
     "KEEP_VARIABLE",
@@ -28,6 +29,7 @@ __all__ = [
     "Thing",
     "instant_of",
     "judge_things",
+    "teardown_of",
 ]
 
 #: Key of a tag that keeps a job or an environment from being ended, whatever its value. Where tags may not be used, an
@@ -45,6 +47,9 @@ _RUN_OVER = ("success", "failed")
 
 #: States in which a task instance goes no further by itself.
 _TASK_OVER = ("success", "failed", "skipped", "upstream_failed", "removed")
+
+#: States in which a task instance goes on, whatever its run is.
+AT_WORK = ("scheduled", "queued", "running", "deferred", "restarting", "up_for_retry", "up_for_reschedule")
 
 #: States of a task instance that has not done what it was to do, such as taking an environment away.
 _UNDONE = ("failed", "upstream_failed", "removed")
@@ -79,6 +84,7 @@ class Thing:
     :param generation: what tells the things apart that one task makes after another.
     :param created_at: unix seconds; ``None`` if that can't be read.
     :param kept: whether it says that it is to be kept.
+    :param empty: whether it is an environment that has no nodes, and shall have none.
     """
 
     kind: Kind
@@ -89,16 +95,18 @@ class Thing:
     generation: str
     created_at: float | None
     kept: bool = False
+    empty: bool = False
 
 
 @dataclass(frozen=True)
 class Run:
-    """What Airflow says about a DAG run.
+    """What Airflow says about a DAG run, or about all runs of the DAGs that share an environment.
 
     :param state: its state; ``None`` if there is no such run.
-    :param tasks: states of its task instances, keyed as Airflow's ``get_task_states`` does.
+    :param tasks: states of its task instances, keyed as Airflow's ``get_task_states`` does. Of all runs: only the
+        tear-downs that have succeeded in any.
     :param siblings: whether there is any run of the DAG at all. An Airflow that knows none may be the wrong one.
-    :param others: whether another run of the DAG has not ended.
+    :param others: whether another run of the DAG has not ended. Of all runs: whether any has not, or a task of it.
     :param trouble: why Airflow could not be asked; empty if it could.
     """
 
@@ -177,10 +185,10 @@ def _fate(thing: Thing, run: Run, newest: Mapping[Owner, Thing], born_before: fl
         return Fate.UNSURE, "when it was made can't be read"
     if thing.created_at > born_before:
         return Fate.SPARED, "it is younger than the grace period"
-    if owner.run_id == SHARED:
-        return Fate.UNSURE, "runs share it, and the last of their tear-downs takes it away"
     if run.trouble:
         return Fate.UNSURE, f"Airflow could not tell about its run: {run.trouble}"
+    if owner.run_id == SHARED:
+        return _of_runs(thing, owner, run)
     if run.state is None:
         return _without_run(thing, run)
     if _is_superseded(thing, newest.get(owner)):
@@ -198,6 +206,19 @@ def _is_superseded(thing: Thing, newest: Thing | None) -> bool:
         and newest.generation != thing.generation
         and (newest.created_at or 0.0) > (thing.created_at or 0.0)
     )
+
+
+def _of_runs(thing: Thing, owner: Owner, run: Run) -> tuple[Fate, str]:
+    """An environment that runs share: it is an orphan when none of them goes on, unless it may have been kept."""
+    if not run.siblings:
+        return Fate.UNSURE, "Airflow knows no run of the DAGs that share it: is this the Airflow that made it?"
+    if run.others:
+        return Fate.SPARED, "a run of those that share it goes on"
+    # A tear-down that is to delete it closes it first. One that is to keep it does not.
+    if thing.name != closed_name(thing.name) and run.tasks.get(teardown_of(owner)) == "success":
+        words = f"a tear-down of them has succeeded and may have kept it; tag it {KEEP_TAG} if so, delete it if not"
+        return Fate.UNSURE, f"no run of those that share it goes on, but {words}"
+    return Fate.ORPHAN, "no run of those that share it goes on"
 
 
 def _without_run(thing: Thing, run: Run) -> tuple[Fate, str]:
@@ -224,8 +245,13 @@ def _during_run(thing: Thing, owner: Owner, run: Run) -> tuple[Fate, str]:
     return Fate.ORPHAN, f"its task is {state}, and all that its run waits for is {unfinished[0]}"
 
 
+def teardown_of(owner: Owner) -> str:
+    """Task id of the tear-down of a set-up, as :mod:`airflow_provider_tcbatch.resources` names it."""
+    return f"{owner.task_id}_teardown"
+
+
 def _is_teardown(key: str, tasks: Mapping[str, str | None]) -> bool:
-    """Whether a task is the tear-down of a set-up, as :mod:`airflow_provider_tcbatch.resources` names them."""
+    """Whether a task is the tear-down of a set-up."""
     match = re.fullmatch(r"(.+)_teardown(_\d+)?", key)
     return match is not None and match[1] + (match[2] or "") in tasks
 
@@ -248,9 +274,12 @@ def _after_run(thing: Thing, owner: Owner, run: Run) -> tuple[Fate, str]:
     words = f"its run is {run.state}, its task {state}"
     if thing.kind is Kind.JOB:
         return Fate.ORPHAN, words
-    index = "" if owner.map_index < 0 else f"_{owner.map_index}"
-    if run.tasks.get(f"{owner.task_id}_teardown{index}") == "success":
-        return Fate.SPARED, "its tear-down has left it"
+    if run.tasks.get(_key(replace(owner, task_id=teardown_of(owner)))) == "success":
+        if thing.empty:
+            return Fate.SPARED, "its tear-down has left it without nodes, which costs nothing"
+        # Or it was made after that, by a set-up that somebody cleared or that was thought to be dead.
+        words = f"tag it {KEEP_TAG} if it was to be kept, delete it if not"
+        return Fate.UNSURE, f"its tear-down succeeded, and it has nodes; {words}"
     if run.state == "success" and state == "success" and not any(state in _UNDONE for state in run.tasks.values()):
         return Fate.UNSURE, f"its run succeeded and left it; tag it {KEEP_TAG} if others use it, delete it if not"
     if run.others and not belongs(thing.name, owner):

@@ -18,6 +18,7 @@ from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.hooks.orphans import Ended, OrphanSweep
 from airflow_provider_tcbatch.policies.marking import Mark, Owner, marked, marked_env
+from airflow_provider_tcbatch.policies.sharing import SHARED
 from tests.unit.conftest import job
 
 DAG_FILE = """
@@ -35,6 +36,12 @@ with DAG("{name}", schedule=None) as dag:
         return "env"
 
     machines()
+
+    @task
+    def pool_teardown():
+        return "kept"
+
+    pool_teardown()
 """
 
 
@@ -72,6 +79,15 @@ class Deployment:
 
         with create_session() as session:
             session.execute(update(DagRun).where(DagRun.run_id == self.run_id).values(state=state))
+
+    def mark_task(self, task_id: str, state: str) -> None:
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.utils.session import create_session
+        from sqlalchemy import update
+
+        mine = TaskInstance.run_id == self.run_id, TaskInstance.task_id == task_id
+        with create_session() as session:
+            session.execute(update(TaskInstance).where(*mine).values(state=state))
 
 
 @pytest.fixture
@@ -179,6 +195,27 @@ def test_owners_are_found_in_the_database(deployment: Deployment, call: Callable
     deployment.mark_run("running")
     rows = call("--deployment", deployment.name, "--all")
     assert {rows[each]["fate"] for each in (described, second)} == {"spared"}
+
+
+def test_what_runs_share(deployment: Deployment, call: Callable[..., Any]) -> None:
+    wire = {"EnvName": "pool", "DesiredComputeNodeCount": 0, "EnvData": {"InstanceType": "S5.MEDIUM4"}}
+
+    def env(dag_id: str, task_id: str) -> str:
+        owner = deployment.owner(task_id, dag_id=dag_id, run_id=SHARED)
+        return TCBatchHook().create_compute_env(marked_env(wire, owner, "aaaaaaaa"))
+
+    lost = env(f"{deployment.name}+no_such_dag", "machines")
+    kept = env(deployment.name, "pool")
+    unknown = env("no_such_dag+nor_this", "machines")
+    words = ("--deployment", deployment.name, "--all")
+    orphans = {lost: "orphan", kept: "unsure", unknown: "unsure"}
+    assert {env_id: row["fate"] for env_id, row in call(*words).items()} == orphans
+    going = {**orphans, lost: "spared", kept: "spared"}
+    deployment.mark_run("queued")
+    assert {env_id: row["fate"] for env_id, row in call(*words).items()} == going
+    deployment.mark_run("failed")
+    deployment.mark_task("machines", "deferred")
+    assert {env_id: row["fate"] for env_id, row in call(*words).items()} == going, "a task of it is at work"
 
 
 def test_the_table_and_the_exit_code(

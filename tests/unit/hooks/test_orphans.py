@@ -18,6 +18,7 @@ from airflow_provider_tcbatch.hooks.orphans import OrphanSweep
 from airflow_provider_tcbatch.models.views import TaskMetrics
 from airflow_provider_tcbatch.policies.marking import Mark, Owner, marked, marked_env
 from airflow_provider_tcbatch.policies.orphans import KEEP_TAG, KEEP_VARIABLE, Run
+from airflow_provider_tcbatch.policies.sharing import SHARED
 from tests.unit.conftest import job
 
 OWNER = Owner("prod", "etl", "manual__1", "work")
@@ -31,9 +32,13 @@ class Airflow:
     def __init__(self, runs: dict[str, Run]) -> None:
         self.runs = runs
         self.known: list[Owner] = []
+        self.sharing: dict[tuple[tuple[str, ...], tuple[str, ...]], Run] = {}
 
     def run(self, dag_id: str, run_id: str) -> Run:
         return self.runs.get(run_id, Run(trouble="not in this test"))
+
+    def shared(self, dag_ids: Collection[str], teardowns: Collection[str]) -> Run:
+        return self.sharing.get((tuple(dag_ids), tuple(teardowns)), Run(trouble="not in this test"))
 
     def owners(self, prefixes: Collection[str], deployment: str) -> Mapping[str, Owner]:
         return {owner.prefix(): owner for owner in self.known if owner.prefix() in prefixes}
@@ -341,6 +346,37 @@ def test_an_older_job_is_ended_while_its_task_goes_on_with_another(
     assert fates(sweep) == {old: "orphan", new: "spared"}
     [ended] = sweep.end(sweep.look(), timeout=30)
     assert (ended.finding.thing.thing_id, ended.done) == (old, True)
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_what_runs_share(hook: TCBatchHook, monkeypatch: pytest.MonkeyPatch, claimed: bool) -> None:
+    """It is closed first: a run that has begun meanwhile either takes another, or is seen."""
+    env_id = make_env(hook, replace(OWNER, dag_id="etl+report", run_id=SHARED))
+    airflow = Airflow({})
+    key = (("etl", "report"), ("work_teardown",))
+    airflow.sharing[key] = Run(others=True)
+    sweep = sweep_of(hook, airflow)
+    assert fates(sweep) == {env_id: "spared"}
+    airflow.sharing[key] = Run()
+    findings = sweep.look()
+    real = hook.modify_compute_env
+
+    def rename(env_id: str, **options: Any) -> Any:
+        airflow.sharing[key] = Run(others=claimed)
+        return real(env_id, **options)
+
+    monkeypatch.setattr(hook, "modify_compute_env", rename)
+    [ended] = sweep.end(findings, timeout=30)
+    assert (ended.done, ended.failed) == (not claimed, False), ended.words
+    if claimed:
+        view = hook.describe_compute_env(env_id)
+        assert (view.env_name, view.desired_compute_node_count) == ("pool-closed", 1)
+
+
+def test_an_environment_without_nodes(hook: TCBatchHook) -> None:
+    run = Run("failed", {"work": "success", "work_teardown": "success"})
+    ids = make_env(hook, DesiredComputeNodeCount=0), make_env(hook)
+    assert fates(sweep_of(hook, Airflow({"manual__1": run}))) == dict(zip(ids, ("spared", "unsure"), strict=True))
 
 
 def test_more_than_one_page(hook: TCBatchHook, submit: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

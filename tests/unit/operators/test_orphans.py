@@ -17,8 +17,9 @@ from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.hooks.orphans import Ended, OrphanSweep
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from airflow_provider_tcbatch.operators.orphans import AskedByTask, TCBatchOrphansOperator
-from airflow_provider_tcbatch.policies.marking import Owner, marked
+from airflow_provider_tcbatch.policies.marking import Owner, marked, marked_env
 from airflow_provider_tcbatch.policies.orphans import KEEP_VARIABLE, Fate
+from airflow_provider_tcbatch.policies.sharing import SHARED
 from tests.support.task_context import Task
 from tests.unit.conftest import job
 
@@ -33,6 +34,12 @@ with DAG("{name}", schedule=None) as dag:
             raise RuntimeError("this instance fails")
 
     work.expand(index=[0, 1])
+
+    @task
+    def pool_teardown():
+        return "kept"
+
+    pool_teardown()
 
 with DAG("{name}_sweep", schedule=None) as sweep:
     TCBatchOrphansOperator(task_id="sweep", deployment="{name}", **{options!r})
@@ -103,6 +110,27 @@ def test_it_asks_airflow_about_the_owners(
     views = {view.job_id: str(view.job_state) for view in TCBatchHook().describe_jobs([*orphans, gone, owned])}
     assert (views.pop(owned) == "FAILED", {state == "FAILED" for state in views.values()}) == (False, {end})
     gate.touch()
+
+
+def test_it_asks_about_all_runs_of_what_they_share(dags: Callable[..., Any], empty_emulator: Emulator) -> None:
+    name = "orphans_shared"
+    module = dags(name, grace=0)
+    wire = {"EnvName": "pool", "DesiredComputeNodeCount": 0, "EnvData": {"InstanceType": "S5.MEDIUM4"}}
+
+    def env(dag_ids: str, task_id: str) -> str:
+        return TCBatchHook().create_compute_env(marked_env(wire, Owner(name, dag_ids, SHARED, task_id), "aaaaaaaa"))
+
+    def found() -> dict[str, str]:
+        swept = module.sweep.test()
+        assert str(swept.state) == "success"
+        return {row["id"]: row["fate"] for row in returned(swept, "sweep")}
+
+    module.dag.test()
+    lost, kept, unknown = env(f"{name}+no_such_dag", "machines"), env(name, "pool"), env("no_such_dag", "machines")
+    assert found() == {lost: "orphan", kept: "unsure", unknown: "unsure"}
+    make_run(name)
+    assert found() == {unknown: "unsure"}, "a run goes on"
+    empty_emulator.on_loop(lambda core: core.batch.envs.clear())
 
 
 def make_run(dag_id: str) -> str:

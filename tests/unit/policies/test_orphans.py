@@ -172,7 +172,7 @@ def test_where_airflow_has_no_answer(run: Run | None, job: str, env: str) -> Non
         (Run("failed", {"work": "failed"}), "orphan"),
         (Run("success", {"work": "success", "delete": "failed"}), "orphan"),
         (Run("success", {"work": "success", "delete": "success"}), "unsure"),
-        (Run("failed", {"work": "success", "work_teardown": "success"}), "spared"),
+        (Run("failed", {"work": "success", "work_teardown": "success"}), "unsure"),
         (Run("failed", {"work": "success", "work_teardown": "failed"}), "orphan"),
         (Run("failed", {"work": "success"}, others=True), "unsure"),
         (Run("running", {"work": "success"}), "spared"),
@@ -182,6 +182,13 @@ def test_an_environment_outlives_the_task_that_made_it(run: Run, expected: str) 
     assert fate(an_env(), run) == expected
 
 
+def test_an_environment_without_nodes_is_left_where_its_tear_down_left_it() -> None:
+    run = Run("failed", {"work": "success", "work_teardown": "success"})
+    assert fate(an_env(empty=True), run) == "spared"
+    assert fate(an_env(empty=True), replace(run, tasks={"work": "success", "work_teardown": "failed"})) == "orphan"
+    assert judged(an_env(), run).why.startswith("its tear-down succeeded, and it has nodes")
+
+
 def test_an_environment_that_is_named_after_its_run_is_not_used_by_others() -> None:
     run = Run("failed", {"work": "failed"}, others=True)
     env = an_env()
@@ -189,10 +196,27 @@ def test_an_environment_that_is_named_after_its_run_is_not_used_by_others() -> N
     assert fate(replace(env, name=name_for("pool", replace(OWNER, run_id="manual__2"))), run) == "unsure"
 
 
-def test_what_runs_share_is_left_to_their_tear_downs() -> None:
-    env = an_env(owner=replace(OWNER, run_id=SHARED))
-    found = judge_things([env], {("etl", SHARED): Run("failed", {})}, deployment="prod", now=NOW)
-    assert [finding.fate for finding in found] == [Fate.UNSURE]
+@pytest.mark.parametrize(
+    ("run", "name", "expected"),
+    [
+        (Run(), "pool", "orphan"),
+        (Run(others=True), "pool", "spared"),
+        (Run(others=True), "pool-closed", "spared"),
+        (Run(siblings=False), "pool", "unsure"),
+        (Run(trouble="no answer"), "pool-closed", "unsure"),
+        (None, "pool", "unsure"),
+        # That a tear-down has succeeded may mean that it has kept it; but then it would not have closed it.
+        (Run(tasks={"work_teardown": "success"}), "pool", "unsure"),
+        (Run(tasks={"work_teardown": "success"}), "pool-closed", "orphan"),
+        (Run(tasks={"other_teardown": "success"}), "pool", "orphan"),
+    ],
+)
+def test_what_runs_share_is_an_orphan_when_none_of_them_goes_on(run: Run | None, name: str, expected: str) -> None:
+    owner = replace(OWNER, dag_id="etl+report", run_id=SHARED)
+    runs = {} if run is None else {("etl+report", SHARED): run}
+    for env, fate in ((an_env(owner=owner), expected), (an_env(owner=owner, created_at=NOW - 60), "spared")):
+        [found] = judge_things([replace(env, name=name)], runs, deployment="prod", now=NOW)
+        assert found.fate.value == fate
 
 
 def test_the_grace_period_and_what_has_no_age() -> None:
