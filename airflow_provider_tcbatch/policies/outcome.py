@@ -48,6 +48,15 @@ class Counts:
         return self.succeeded + self.failed
 
 
+def share_of(share: float, total: int) -> int:
+    """How many of ``total`` a share of them is, rounded up.
+
+    :param share: above 0 and at most 1.
+    """
+    # As it is written: 0.07 * 100 is a little above 7 in binary, and must not ask for an eighth.
+    return math.ceil(Fraction(str(float(share))) * total)
+
+
 @dataclass(frozen=True)
 class SuccessPolicy:
     """What counts as success.
@@ -77,10 +86,7 @@ class SuccessPolicy:
         """How many of ``total`` instances must succeed."""
         if self.min_success is None:
             return total
-        if isinstance(self.min_success, float):
-            # As it is written: 0.07 * 100 is a little above 7 in binary, and must not ask for an eighth instance.
-            return math.ceil(Fraction(str(float(self.min_success))) * total)
-        return self.min_success
+        return share_of(self.min_success, total) if isinstance(self.min_success, float) else self.min_success
 
 
 #: What the service itself calls a success.
