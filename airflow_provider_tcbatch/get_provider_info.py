@@ -53,7 +53,10 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [
             {
                 "integration-name": _NAME,
-                "python-modules": ["airflow_provider_tcbatch.sensors.compute_env"],
+                "python-modules": [
+                    "airflow_provider_tcbatch.sensors.compute_env",
+                    "airflow_provider_tcbatch.sensors.job",
+                ],
             }
         ],
         "hooks": [
@@ -74,6 +77,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_provider_tcbatch.triggers.compute_env",
                     "airflow_provider_tcbatch.triggers.job",
                     "airflow_provider_tcbatch.triggers.jobs",
+                    "airflow_provider_tcbatch.triggers.states",
                 ],
             }
         ],

@@ -32,6 +32,7 @@ from airflow_provider_tcbatch.models.actions import (
 from airflow_provider_tcbatch.models.job import Job
 from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.models.views import JobView, TaskInstanceView
+from airflow_provider_tcbatch.policies.naming import newest_named
 from airflow_provider_tcbatch.policies.notifying import FINAL_JOB_EVENTS, with_notification
 from airflow_provider_tcbatch.policies.outcome import judge
 from airflow_provider_tcbatch.policies.pacing import pace
@@ -125,6 +126,10 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
             return
         for page in self.api.pages(DescribeJobs(filters=filters_of(filters)), PAGE):
             yield from page.job_set
+
+    def newest_job(self, name: str) -> JobView | None:
+        """The job of exactly this name that was submitted last, by anybody; ``None`` if there is none."""
+        return newest_named(self.describe_jobs(filters={"job-name": [name]}), name)
 
     def describe_job_submit_info(self, job_id: str) -> DescribeJobSubmitInfoResult:
         """A job as it was submitted. Secrets in it come back in clear: they are ``SecretStr`` here."""

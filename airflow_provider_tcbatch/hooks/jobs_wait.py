@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.watcher import Watcher
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
 
-__all__ = ["InstancesWait", "JobsEnd", "JobsWait", "has_ended"]
+__all__ = ["FAILURES", "InstancesWait", "JobsEnd", "JobsWait", "Stop", "has_ended"]
 
 #: Failed looks at the instances in a row before the wait ends with an error.
-_FAILURES = 5
+FAILURES = 5
 
 #: Most instances on one page of DescribeTask.
 _PAGE = 1000
@@ -41,7 +41,8 @@ def has_ended(state: str, *, interrupted: bool) -> bool:
 class JobsEnd:
     """How a wait ended.
 
-    :param status: ``ended`` if all have; ``timeout``; ``error``.
+    :param status: ``ended`` if all have; ``timeout``; ``error``; where states are waited for, ``reached`` and
+        ``failed`` instead of ``ended``.
     :param states: the states that were read last, by job id or by index.
     :param limit: the limit that was reached, for ``timeout``.
     :param message: what went wrong, for ``error``.
@@ -58,7 +59,7 @@ class JobsEnd:
         return {"status": self.status, "states": self.states, "limit": limit, "message": self.message}
 
 
-class _Stop(Exception):
+class Stop(Exception):
     """One of the jobs ends the wait for all of them."""
 
     def __init__(self, end: JobsEnd) -> None:
@@ -96,7 +97,7 @@ class JobsWait:
         waits = [asyncio.ensure_future(self._follow(watcher, job_id)) for job_id in self.job_ids]
         try:
             await asyncio.gather(*waits)
-        except _Stop as stop:
+        except Stop as stop:
             return stop.end
         finally:
             for wait in waits:
@@ -110,15 +111,22 @@ class JobsWait:
                 limit = self.deadlines.next(started=True)
                 snapshot = await subscription.next(None if limit is None else max(0.0, limit[0] - time.time()))
                 if snapshot is not None and snapshot.error is not None:
-                    raise _Stop(JobsEnd("error", self._states, message=str(snapshot.error)))
+                    raise Stop(JobsEnd("error", self._states, message=str(snapshot.error)))
                 if snapshot is not None:
                     self._states[job_id] = snapshot.state
-                    if has_ended(snapshot.state, interrupted=self.interrupted):
+                    if self._is_over(snapshot.state):
                         self._ended += 1
                         self.say("Job %s is %s (%d of %d)", job_id, snapshot.state, self._ended, len(self.job_ids))
                         return
                 if (reached := self.deadlines.reached(time.time(), started=True)) is not None:
-                    raise _Stop(JobsEnd("timeout", self._states, limit=reached))
+                    raise Stop(JobsEnd("timeout", self._states, limit=reached))
+
+    def _is_over(self, state: str) -> bool:
+        """Whether a job in this state is waited for no longer.
+
+        :raises Stop: if none of them is.
+        """
+        return has_ended(state, interrupted=self.interrupted)
 
 
 @dataclass
@@ -161,7 +169,7 @@ class InstancesWait:
                     return JobsEnd("ended")
             except ApiError as error:
                 failures += not isinstance(error, Throttled)
-                if failures >= _FAILURES or not error.retryable:
+                if failures >= FAILURES or not error.retryable:
                     return JobsEnd("error", states, message=str(error))
             now = time.time()
             if (reached := self.deadlines.reached(now, started=True)) is not None:

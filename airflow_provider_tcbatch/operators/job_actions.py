@@ -5,18 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import (
     InvalidRequest,
     JobError,
-    JobFailed,
-    JobMachinesFailed,
     NotFound,
     ResourceBusy,
     TCBatchError,
 )
 from airflow_provider_tcbatch.models.states import State
+from airflow_provider_tcbatch.operators.explaining import failure_of, readable_outputs
 from airflow_provider_tcbatch.operators.waiting_jobs import WaitsForJobs
 from airflow_provider_tcbatch.policies.outcome import Verdict, judge
 
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.operators.waiting_jobs import Views
 
 __all__ = ["TCBatchDeleteJobOperator", "TCBatchRetryJobsOperator", "TCBatchTerminateJobOperator"]
-
-#: Most failed jobs that an error explains.
-_EXPLAINED = 5
 
 #: Seconds to go on with a job that has ended, while a part of it has not.
 _REST_SECONDS = 60.0
@@ -120,31 +116,11 @@ class TCBatchRetryJobsOperator(WaitsForJobs):
             raise NotFound(f"While it was waited for, job {', '.join(missing)} was deleted")
         states = {job_id: str(view.job_state) for job_id, view in views.items() if view is not None}
         if failed := [job_id for job_id, state in states.items() if judge(state).verdict is not Verdict.SUCCESS]:
-            self._explain(failed)
-
-    def _explain(self, failed: Sequence[str]) -> NoReturn:
-        reports: list[str] = []
-        codes: list[int | None] = []
-        machines = True
-        for job_id in failed[:_EXPLAINED]:
-            view = self.hook.describe_job(job_id)
-            outputs = self._outputs(view)
-            reports.append(self.hook.explain_failure(view, outputs))
-            codes += (own := [output.view.exit_code for output in outputs])
-            # Where nothing is known of the instances, a program may be to blame.
-            machines = machines and bool(own) and not any(own)
-        if len(failed) > _EXPLAINED:
-            reports.append(f"{len(failed) - _EXPLAINED} more jobs failed: {', '.join(failed[_EXPLAINED:])}")
-        kind = JobMachinesFailed if machines else JobFailed
-        raise kind("\n\n".join(reports), job_id=failed[0], exit_codes=codes)
+            raise failure_of(self.hook, failed, self._outputs)
 
     def _outputs(self, view: DescribeJobResult) -> list[InstanceOutput]:
         """What failed instances printed; less, or nothing, where it can't be read: the job's end matters more."""
-        outputs: list[InstanceOutput] = []
-        try:
-            outputs.extend(self.hook.instance_outputs(view, limit=self.log_instances))
-        except TCBatchError as error:
-            self.log.warning("Output of job %s can't be read: %s", view.job_id, error)
+        outputs = readable_outputs(self.hook, view, self.log_instances)
         for output in outputs if self.logs == "failed" else ():
             for stream in ("stdout", "stderr"):
                 for line in getattr(output, stream).splitlines():

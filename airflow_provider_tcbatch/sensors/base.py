@@ -1,0 +1,226 @@
+"""What all sensors of this provider have in common: the hook, deferring, and how a wait ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.sdk import BaseSensorOperator
+
+from airflow_provider_tcbatch.exceptions import InvalidRequest, JobError, JobFailed, JobMachinesFailed, TCBatchError
+from airflow_provider_tcbatch.links import TCBatchJobLink
+from airflow_provider_tcbatch.operators.base import (
+    AirflowFailException,
+    AirflowSkipException,
+    default_deferrable,
+    permanent_errors,
+)
+from airflow_provider_tcbatch.policies.deadline import Deadlines
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.sdk.exceptions import AirflowSensorTimeout
+
+    from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+    from airflow_provider_tcbatch.triggers.jobs import OneEvent
+else:
+    try:
+        from airflow.sdk.exceptions import AirflowSensorTimeout
+    except ImportError:  # Airflow 3.1
+        from airflow.exceptions import AirflowSensorTimeout
+
+__all__ = [
+    "AirflowSensorTimeout",
+    "PermanentJobError",
+    "PermanentJobFailed",
+    "PermanentJobMachinesFailed",
+    "SensesJobs",
+    "TCBatchSensor",
+]
+
+#: How often a deferred wait goes on after an error.
+_WAIT_ERRORS = 3
+
+
+class PermanentJobError(JobError, AirflowFailException):
+    """A :class:`JobError` that fails its sensor without a retry: what has ended is the same at the next look.
+
+    Airflow skips the task instead, with ``soft_fail``, and does not look again, with ``silent_fail``.
+    """
+
+
+class PermanentJobFailed(JobFailed, AirflowFailException):
+    """A :class:`JobFailed` that fails its sensor without a retry."""
+
+
+class PermanentJobMachinesFailed(JobMachinesFailed, AirflowFailException):
+    """A :class:`JobMachinesFailed` that fails its sensor without a retry."""
+
+
+_PERMANENT: dict[type[JobError], type[JobError]] = {
+    JobError: PermanentJobError,
+    JobFailed: PermanentJobFailed,
+    JobMachinesFailed: PermanentJobMachinesFailed,
+}
+
+
+class TCBatchSensor(BaseSensorOperator):
+    """Base of the sensors. A sensor says how to look, and which trigger waits in its place.
+
+    :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``. (templated)
+    :param region: region; default is the connection's. (templated)
+    :param deferrable: wait in the triggerer, without a worker, whatever ``mode`` says; default is Airflow's
+        ``[operators] default_deferrable``.
+    """
+
+    #: What the last look has found, if it has come true: the return value.
+    _found: Any = None
+
+    def __init__(
+        self,
+        *,
+        tencentcloud_conn_id: str = "tencentcloud_default",
+        region: str | None = None,
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.tencentcloud_conn_id = tencentcloud_conn_id
+        self.region = region
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+
+    # -- what a sensor says ----------------------------------------------------------------------------
+
+    def look(self, context: Context, event: Mapping[str, Any] | None = None) -> bool:
+        """Look once; whether it has come true. What it found goes to ``_found``.
+
+        :param event: what the trigger yielded, if one has waited.
+        """
+        raise NotImplementedError
+
+    def told(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """The trigger has seen it come true: the return value."""
+        raise NotImplementedError
+
+    def trigger(self, deadlines: Mapping[str, float], carried: Mapping[str, Any]) -> OneEvent:
+        """What waits in the sensor's place.
+
+        :param deadlines: when it gives up.
+        :param carried: handed on in its event.
+        """
+        raise NotImplementedError
+
+    def words(self) -> str:
+        """What is waited for, as the beginning of a sentence that goes on with "did not come true"."""
+        raise NotImplementedError
+
+    def broken(self, message: str) -> TCBatchError:
+        """The error that says that waiting fails again and again."""
+        raise NotImplementedError
+
+    # -- a run -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def hook(self) -> TCBatchHook:
+        """Hook for the sensor's connection and region."""
+        from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+
+        return TCBatchHook(self.tencentcloud_conn_id, self.region)
+
+    @property
+    def longest_pause(self) -> float:
+        """Longest time in seconds between two looks of the trigger."""
+        return max(1.0, float(self.poke_interval))
+
+    def poke(self, context: Context) -> bool:
+        """Look once."""
+        with permanent_errors():
+            return self.look(context)
+
+    def execute(self, context: Context) -> Any:
+        """Look; if it has not come true, go on in the triggerer, or as every sensor does."""
+        if not self.deferrable:
+            super().execute(context)
+            return self._found
+        if self.poke(context):
+            return self._found
+        return self._defer({"errors": 0, "give_up_at": time.time() + self.timeout})
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Go on after the triggerer has waited.
+
+        :param event: what the sensor's trigger yielded.
+        """
+        with permanent_errors():
+            if event["status"] == "reached":
+                return self.told(context, event)
+            reached = self.look(context, event)
+        if reached:
+            return self._found
+        if event["status"] == "timeout":
+            raise AirflowSensorTimeout(f"{self.words()} did not come true within {self.timeout:.0f} s")
+        errors = int(event["errors"]) + 1
+        if errors > _WAIT_ERRORS:
+            message = event.get("message") or f"the triggerer said {event['status']!r}, which the service does not show"
+            raise self.broken(f"failed {errors} times, the last time with: {message}")
+        self.log.warning("Waiting ended with %s; going on. It was: %s", event["status"], event.get("message"))
+        return self._defer({"errors": errors, "give_up_at": event["give_up_at"]})
+
+    def _defer(self, carried: Mapping[str, Any]) -> NoReturn:
+        deadlines = Deadlines(timeout=carried["give_up_at"]).to_json()
+        self.defer(trigger=self.trigger(deadlines, carried), method_name="execute_complete")
+
+
+class SensesJobs(TCBatchSensor):
+    """Base of sensors for jobs and their parts: when these end otherwise, so does the sensor, without a retry."""
+
+    operator_extra_links = (TCBatchJobLink(),)
+
+    def see(self, context: Context) -> bool:
+        """Look once; whether it has come true.
+
+        :raises JobError: if it can't come true any more.
+        """
+        raise NotImplementedError
+
+    def subject(self) -> str:
+        """Id of the job, or its name, for errors."""
+        raise NotImplementedError
+
+    def look(self, context: Context, event: Mapping[str, Any] | None = None) -> bool:
+        try:
+            return self.see(context)
+        except JobError as error:
+            kind = _PERMANENT.get(type(error))
+            if kind is None:
+                raise
+            permanent = kind(str(error), job_id=error.job_id)
+            permanent.__dict__.update(error.__dict__)
+            raise permanent from error
+
+    def execute(self, context: Context) -> Any:
+        """Look; if it has not come true, go on in the triggerer, or as every sensor does."""
+        try:
+            return super().execute(context)
+        except AirflowFailException as error:
+            # Airflow itself heeds these after each poke, and after a deferral, but not before the first one.
+            if self.soft_fail or self.never_fail:
+                choice = "soft_fail" if self.soft_fail else "never_fail"
+                raise AirflowSkipException(f"Skipping due to {choice} is set to True.") from error
+            raise
+
+    def broken(self, message: str) -> TCBatchError:
+        return JobError(f"Waiting for {self.words()} {message}", job_id=self.subject())
+
+    def show_link(self, context: Context, job_id: str) -> None:
+        """Let the task's button lead to the job."""
+        context["ti"].xcom_push(key=TCBatchJobLink.key, value=self.hook.settings.job_url(job_id))
+
+    def text(self, name: str) -> str:
+        """An argument that names something."""
+        value = getattr(self, name)
+        if not isinstance(value, str) or value.strip() in ("", "None"):
+            raise InvalidRequest(f"Task {self.task_id!r}: {name} is {value!r}; write one name")
+        return value.strip()
