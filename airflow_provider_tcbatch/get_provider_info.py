@@ -56,6 +56,8 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "airflow_provider_tcbatch.sensors.compute_env",
                     "airflow_provider_tcbatch.sensors.job",
+                    "airflow_provider_tcbatch.sensors.task",
+                    "airflow_provider_tcbatch.sensors.task_instance",
                 ],
             }
         ],

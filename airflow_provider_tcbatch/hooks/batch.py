@@ -38,7 +38,7 @@ from airflow_provider_tcbatch.policies.outcome import judge
 from airflow_provider_tcbatch.policies.pacing import pace
 from airflow_provider_tcbatch.policies.report import SHOWN, FailedInstance, failure_report
 
-__all__ = ["UNKNOWN_SECONDS", "TCBatchHook", "has_machines"]
+__all__ = ["UNKNOWN_SECONDS", "TCBatchHook", "failed_instance", "has_machines"]
 
 #: A job that was just submitted may be unknown to the Describe actions for a moment.
 UNKNOWN_SECONDS = 30.0
@@ -58,6 +58,18 @@ def has_machines(view: DescribeJobResult) -> bool:
     counts = counts_of(view)
     return view.job_state == State.FAILED_INTERRUPTED or (
         view.job_state == State.FAILED and counts is not None and counts.active > 0
+    )
+
+
+def failed_instance(output: InstanceOutput) -> FailedInstance:
+    """What a report says of an instance."""
+    return FailedInstance(
+        task=output.task_name,
+        index=output.view.task_instance_index,
+        exit_code=output.view.exit_code,
+        reason=output.view.state_reason,
+        machine=output.view.compute_node_instance_id,
+        stderr=output.stderr,
     )
 
 
@@ -283,17 +295,7 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
             str(job.job_state),
             job_name=job.job_name,
             reason=job.state_reason,
-            failed=[
-                FailedInstance(
-                    task=output.task_name,
-                    index=output.view.task_instance_index,
-                    exit_code=output.view.exit_code,
-                    reason=output.view.state_reason,
-                    machine=output.view.compute_node_instance_id,
-                    stderr=output.stderr,
-                )
-                for output in outputs
-            ],
+            failed=[failed_instance(output) for output in outputs],
             failed_count=metrics.failed if metrics else None,
             total_count=metrics.total if metrics else None,
             link=self.settings.job_url(job.job_id),

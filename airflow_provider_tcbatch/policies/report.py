@@ -45,6 +45,12 @@ class FailedInstance:
             parts.append(f"on {self.machine}")
         return ", ".join(parts)
 
+    def lines(self) -> list[str]:
+        """The headline, and the end of stderr."""
+        tail = last_lines(self.stderr)
+        more = ["  last lines of stderr:", *(f"    {line}" for line in tail)] if tail else []
+        return [f"- {self.headline()}", *more]
+
 
 def last_lines(text: str, count: int = LINES) -> list[str]:
     """The last lines of a text that are not blank."""
@@ -78,10 +84,7 @@ def failure_report(
     if reason:
         lines.append(f"Reason of the job: {reason}")
     for instance in failed[:SHOWN]:
-        lines.append(f"- {instance.headline()}")
-        if tail := last_lines(instance.stderr):
-            lines.append("  last lines of stderr:")
-            lines += [f"    {line}" for line in tail]
+        lines += instance.lines()
     if failed_count is not None and failed_count > min(len(failed), SHOWN) > 0:
         lines.append(f"... and {failed_count - min(len(failed), SHOWN)} more failed instances")
     lines += [f"What to do: {text}." for text in _advice(failed[:SHOWN], reason)]

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator
 
-from airflow_provider_tcbatch.exceptions import InvalidRequest, JobError, JobFailed, JobMachinesFailed, TCBatchError
+from airflow_provider_tcbatch.exceptions import (
+    InvalidRequest,
+    JobError,
+    JobFailed,
+    JobMachinesFailed,
+    NotFound,
+    TCBatchError,
+)
 from airflow_provider_tcbatch.links import TCBatchJobLink
 from airflow_provider_tcbatch.operators.base import (
     AirflowFailException,
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
     from airflow.sdk.exceptions import AirflowSensorTimeout
 
     from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+    from airflow_provider_tcbatch.models.actions import DescribeJobResult
     from airflow_provider_tcbatch.triggers.jobs import OneEvent
 else:
     try:
@@ -217,6 +225,22 @@ class SensesJobs(TCBatchSensor):
     def show_link(self, context: Context, job_id: str) -> None:
         """Let the task's button lead to the job."""
         context["ti"].xcom_push(key=TCBatchJobLink.key, value=self.hook.settings.job_url(job_id))
+
+    def find_job(self, job_id: str) -> DescribeJobResult:
+        """A job, which may just have been submitted, as DescribeJob shows it.
+
+        :raises NotFound: if there is none.
+        """
+        from airflow_provider_tcbatch.operators.ending import UNKNOWN_SECONDS
+
+        until = time.monotonic() + UNKNOWN_SECONDS
+        while True:
+            try:
+                return self.hook.describe_job(job_id)
+            except NotFound:
+                if time.monotonic() >= until:
+                    raise
+            time.sleep(1.0)
 
     def text(self, name: str) -> str:
         """An argument that names something."""

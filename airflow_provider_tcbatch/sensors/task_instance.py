@@ -1,0 +1,163 @@
+"""Waiting for instances of a task, whoever submitted their job."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_tcbatch.exceptions import InvalidRequest, JobFailed
+from airflow_provider_tcbatch.operators.object_argument import known_later
+from airflow_provider_tcbatch.operators.waiting_jobs import several
+from airflow_provider_tcbatch.policies.quorum import Quorum, QuorumVerdict
+from airflow_provider_tcbatch.policies.targets import states_of
+from airflow_provider_tcbatch.sensors.base import SensesJobs
+from airflow_provider_tcbatch.sensors.explaining import why_instances_failed
+from airflow_provider_tcbatch.triggers.states import TCBatchQuorumTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.sdk.definitions.xcom_arg import XComArg
+
+__all__ = ["TCBatchTaskInstanceSensor"]
+
+#: Parts of a written selection: an index, or the first and the last one.
+_PART = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?")
+
+
+class TCBatchTaskInstanceSensor(SensesJobs):
+    """Wait until enough instances of a task have come to a state: "95 % SUCCEED", "any RUNNING". It only observes.
+
+    It fails as soon as so many instances can't come to it any more that the others are too few. A state that an
+    instance leaves by itself counts also where it is further already: one that has SUCCEEDed has been RUNNING.
+
+    Return value: how many instances ``have`` come to it, ``never`` can any more, are ``needed``, are there in
+    ``total``.
+
+    :param job_id: the job. (templated)
+    :param task_name: its task. (templated)
+    :param indexes: which of its instances, counted from 0: one index, a list, a ``range``, text such as ``"0-9, 12"``
+        (9 included), or ``all``. (templated)
+    :param states: one or more of STARTING, RUNNING, SUCCEED, FAILED, FAILED_INTERRUPTED; one is enough for an instance.
+    :param quorum: how many of these instances: ``all``, ``any``, a number of them from 1, or a share such as 0.95 or
+        ``"95 %"``. (templated)
+    :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``. (templated)
+    :param region: region; default is the connection's. (templated)
+    :param deferrable: wait in the triggerer, without a worker, whatever ``mode`` says; default is Airflow's
+        ``[operators] default_deferrable``.
+    :param poke_interval: seconds between two looks; deferred, the longest time between them.
+    :param timeout: seconds after which it gives up, as with every sensor; so are ``mode`` and ``soft_fail``.
+    :raises InvalidRequest: if states, indexes or quorum are not given as above, when the DAG is parsed.
+    :raises NotFound: if there is no such job or task.
+    :raises JobFailed: if the quorum can't be reached any more, saying why instances failed. There is no retry, and with
+        ``soft_fail`` the Airflow task is skipped.
+    """
+
+    template_fields: Sequence[str] = ("job_id", "task_name", "indexes", "quorum", "tencentcloud_conn_id", "region")
+
+    def __init__(
+        self,
+        *,
+        job_id: str | XComArg,
+        task_name: str | XComArg,
+        indexes: int | str | Sequence[int] | XComArg = "all",
+        states: str | Sequence[str] = ("SUCCEED",),
+        quorum: str | int | float | XComArg = "all",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+        self.task_name = task_name
+        self.indexes = list(indexes) if isinstance(indexes, range) else indexes
+        self.states = states
+        self.quorum = quorum
+        try:
+            self._wanted = states_of("states", states)
+        except ValueError as error:
+            raise InvalidRequest(f"Task {self.task_id!r}: {error}") from None
+        if not self._wanted:
+            raise InvalidRequest(f"Task {self.task_id!r}: states is empty; write one state or more")
+        if not known_later(quorum):
+            self._quorum()
+        later = isinstance(self.indexes, (list, tuple)) and any(known_later(item) for item in self.indexes)
+        if isinstance(self.indexes, (list, tuple)) and later:
+            several("indexes", [item for item in self.indexes if not known_later(item)], int, self.task_id)
+        elif not known_later(self.indexes):
+            self._selection()
+
+    def see(self, context: Context) -> bool:
+        """Look once."""
+        from airflow_provider_tcbatch.hooks.parts_wait import QuorumWait, counts_to_json, look_once
+
+        job_id, task_name = self.text("job_id"), self.text("task_name")
+        indexes = self._selection()
+        self.show_link(context, job_id)
+        if self._found is None:
+            self.find_job(job_id)  # which may just have been submitted
+        chosen = None if indexes is None else frozenset(indexes)
+        wait = QuorumWait(job_id, task_name, frozenset(self._wanted), self._quorum(), chosen)
+        counts = asyncio.run(look_once(self.hook.settings, wait))
+        self.log.info("%s: %s", self.words(), counts)
+        if counts.verdict is QuorumVerdict.HOPELESS:
+            reasons, codes = why_instances_failed(self.hook, job_id, task_name, chosen)
+            said = f"{self.words()} can't be reached any more: {counts}"
+            raise JobFailed("\n".join([said, *reasons]), job_id=job_id, exit_codes=codes)
+        self._found = counts_to_json(counts)
+        return counts.verdict is QuorumVerdict.REACHED
+
+    def told(self, context: Context, event: Mapping[str, Any]) -> dict[str, int]:
+        """The numbers of instances."""
+        return dict(event["counts"])
+
+    def trigger(self, deadlines: Mapping[str, float], carried: Mapping[str, Any]) -> TCBatchQuorumTrigger:
+        """What waits in the sensor's place."""
+        return TCBatchQuorumTrigger(
+            job_id=self.text("job_id"),
+            task_name=self.text("task_name"),
+            indexes=self._selection(),
+            states=self._wanted,
+            quorum=self._quorum().wanted,
+            tencentcloud_conn_id=self.tencentcloud_conn_id,
+            region=self.region,
+            poll_interval=self.longest_pause,
+            deadlines=deadlines,
+            carried=carried,
+        )
+
+    def words(self) -> str:
+        """What is waited for."""
+        states = " or ".join(self._wanted)
+        chosen = "" if self._selection() is None else f" of instances {self.indexes}"
+        return f"{self.quorum} {states}{chosen} of task {self.task_name!r} of job {self.job_id}"
+
+    def subject(self) -> str:
+        """The job."""
+        return str(self.job_id)
+
+    def _quorum(self) -> Quorum:
+        try:
+            return Quorum.parse(self.quorum)
+        except ValueError as error:
+            raise InvalidRequest(f"Task {self.task_id!r}: {error}") from None
+
+    def _selection(self) -> list[int] | None:
+        """The indexes; ``None`` for all."""
+        given = self.indexes
+        if isinstance(given, str) and given.strip().lower() == "all":
+            return None
+        if isinstance(given, str) and not given.strip().startswith("["):
+            chosen: list[int] = []
+            for part in given.split(","):
+                match = _PART.fullmatch(part)
+                if match is None or int(match[2] or match[1]) < int(match[1]):
+                    raise InvalidRequest(
+                        f"Task {self.task_id!r}: indexes is {given!r}; write all, an index from 0, a list of them, or "
+                        "text such as '0-9, 12'"
+                    )
+                chosen += range(int(match[1]), int(match[2] or match[1]) + 1)
+        else:
+            chosen = several("indexes", given, int, self.task_id)
+        if not chosen:
+            raise InvalidRequest(f"Task {self.task_id!r}: indexes is empty; write at least one, or all")
+        return list(dict.fromkeys(chosen))
