@@ -72,6 +72,28 @@ async def test_a_task_is_read_only_when_the_watcher_sees_a_change(connection: st
     hook.end_job(job_id)
 
 
+async def test_one_failed_job_ends_the_wait_for_all(connection: str, emulator: Emulator) -> None:
+    hook = TCBatchHook(connection)
+    slow, bad = hook.submit_job(job("sleep 30")), hook.submit_job(job("exit 1"))
+    deadlines = {"timeout": time.time() + 10}
+    event = await only_event(TCBatchJobStatesTrigger(job_ids=[slow, bad], poll_interval=0.2, deadlines=deadlines))
+    assert (event["status"], event["states"][bad]) == ("failed", "FAILED")
+    hook.end_job(slow)
+
+
+@pytest.mark.parametrize("unmet_tasks", ["stay", "fail"])
+@pytest.mark.parametrize("kind", [TCBatchTaskStateTrigger, TCBatchQuorumTrigger])
+async def test_a_task_whose_turn_never_comes(connection: str, emulator: Emulator, kind: Any, unmet_tasks: str) -> None:
+    """Whether such a task becomes FAILED itself is not documented."""
+    emulator.configure(unmet_tasks=unmet_tasks)
+    tasks = [{**job(command)["Tasks"][0], "TaskName": name} for name, command in (("a", "exit 1"), ("b", "true"))]
+    depends = [{"StartTask": "a", "EndTask": "b"}]
+    job_id = TCBatchHook(connection).submit_job({"JobName": "two", "Tasks": tasks, "Dependences": depends})
+    deadlines = {"timeout": time.time() + 10}
+    event = await only_event(kind(job_id=job_id, task_name="b", poll_interval=0.2, deadlines=deadlines))
+    assert event["status"] == "failed"
+
+
 def reads(emulator: Emulator) -> int:
     """How often DescribeJob was called so far."""
     return emulator.on_loop(lambda core: core.calls.counts["batch.DescribeJob"])
