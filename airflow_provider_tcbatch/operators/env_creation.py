@@ -125,8 +125,11 @@ class EnvCreation:
     :param check: called before an environment is made; raises if the task has been killed meanwhile.
     """
 
-    #: Tells environments apart that one try makes one after the other.
+    #: Tells environments apart that one try makes one after the other, in other processes too.
     choice: int = 0
+
+    #: Whether tasks of other runs may have come to the same environment, and use it.
+    shared: bool = False
 
     def __init__(
         self,
@@ -146,6 +149,7 @@ class EnvCreation:
         self._if_exists = if_exists
         self._on_env = on_env
         self._check = check
+        self._creations = 0
 
     @property
     def _name(self) -> str:
@@ -264,12 +268,14 @@ class EnvCreation:
     def _go_on(self, record: Record, view: ComputeEnvView) -> Found:
         """Go on with an environment of this task's own."""
         log.info("Going on with compute environment %s, which this task made", view.env_id)
-        # A try that was killed lets the nodes go; they are wanted again.
-        restore = record.ending is not None or view.desired_compute_node_count == 0
-        since = record.submitted_at or record.token_sent_at
+        ending, since = record.ending is not None, record.submitted_at or record.token_sent_at
         record = self._save(replace(record, job_id=view.env_id, submitted_at=since, ending=None, done=False))
         self._on_env(view.env_id)
         before = desired = view.desired_compute_node_count or 0
+        # A try that was killed lets the nodes go, a tear-down those that are idle while it waits for the others; they
+        # are wanted again. An environment by a name of the user's choice may have been scaled by somebody.
+        partly = self._spec.name_tells and not self.shared and desired < self._wanted
+        restore = ending or desired == 0 or partly
         if self._if_exists is IfExists.UPDATE:
             desired = self._update(view)
         elif restore and desired != self._wanted:
@@ -331,8 +337,9 @@ class EnvCreation:
             token = uuid.uuid4().hex
         else:
             # Where nothing is remembered: the same try comes to the same token, whatever happens to an answer.
-            name = f"{self._this.ti_id}/{self._spec.mark.value}/{self.choice}"
+            name = f"{self._this.ti_id}/{self._spec.mark.value}/{self.choice}/{self._creations}"
             token = uuid.uuid5(uuid.NAMESPACE_OID, name).hex
+        self._creations += 1
         request = self._spec.request(self._hook, token)
         record = replace(self._new_record(), token=token, spec_digest=_digest(request))
         self._save(record)

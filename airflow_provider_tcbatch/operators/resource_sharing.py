@@ -174,6 +174,8 @@ class SharedCreation(EnvCreation):
     :param sharing: its side of the sharing.
     """
 
+    shared = True
+
     def __init__(self, *args: Any, sharing: Sharing, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._sharing = sharing

@@ -22,6 +22,7 @@ from airflow_provider_tcbatch.operators.resource_env import (
     TCBatchSetUpComputeEnvOperator,
     TCBatchTearDownComputeEnvOperator,
 )
+from airflow_provider_tcbatch.operators.resource_sharing import SharedCreation
 from airflow_provider_tcbatch.operators.resource_template import (
     TCBatchSetUpTaskTemplateOperator,
     TCBatchTearDownTaskTemplateOperator,
@@ -224,6 +225,15 @@ def test_a_clear_on_the_next_day_has_the_whole_timeout_for_the_nodes(airflow: Ai
     assert airflow.run(set_up(timeout=60), "one") == env_id
 
 
+@pytest.mark.parametrize("options", [{}, {"wait_for_nodes": 3}], ids=["all", "as_many_as_are_written"])
+def test_a_clear_gives_back_what_a_waiting_tear_down_has_taken(airflow: Airflow, options: dict[str, Any]) -> None:
+    env_id = airflow.run(set_up(compute_env=wish(3)), "one")
+    # As a tear-down does that waits for the one node on which something runs.
+    TCBatchHook().modify_compute_env(env_id, desired_compute_node_count=1)
+    assert airflow.run(set_up(compute_env=wish(3), **options), "one") == env_id
+    assert airflow.xcoms["one", SETUP]["tcbatch_env"]["running"] == 3
+
+
 def test_it_touches_nobody_elses(airflow: Airflow) -> None:
     others = [TCBatchHook().create_compute_env(wish(0, name)) for name in ("pool", "pool-0123456789ab")]
     airflow.run(set_up(), "one")
@@ -315,6 +325,32 @@ def test_one_that_is_closed_while_it_is_found_goes_when_nobody_uses_it(
     assert second != first
     assert list(names()) == [second], "nobody used the first one any more"
     assert airflow.xcoms["two", SETUP]["tcbatch_env_uses"] == [second]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_one_that_is_closed_as_soon_as_it_is_made_is_followed_by_another(
+    airflow: Airflow, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    """Where nothing is remembered, the ClientToken of the first one would bring that one again."""
+    create, made = SharedCreation._create, []
+
+    def then_close(self: SharedCreation) -> Any:
+        found = create(self)
+        if not made:
+            TCBatchHook().modify_compute_env(found.env_id, env_name=f"{names()[found.env_id]}-closed")
+        made.append(found.env_id)
+        return found
+
+    monkeypatch.setattr(SharedCreation, "_create", then_close)
+    env_id = airflow.run(set_up(**shared(), durable=durable), "one")
+    assert made[1:] == [env_id]
+    assert list(names()) == [env_id]
+
+
+def test_a_shared_one_is_taken_with_as_many_nodes_as_it_has(airflow: Airflow) -> None:
+    env_id = airflow.run(set_up(**shared()), "one")
+    assert airflow.run(set_up(**shared(), compute_env=wish(2)), "two") == env_id
+    assert airflow.xcoms["two", SETUP]["tcbatch_env"]["desired"] == 1
 
 
 def test_of_two_made_at_once_the_older_is_taken(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
