@@ -18,7 +18,8 @@ from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.hooks.orphans import Ended, OrphanSweep
 from airflow_provider_tcbatch.operators.orphans import deployment_to_sweep, row_of
 from airflow_provider_tcbatch.policies.marking import Owner
-from airflow_provider_tcbatch.policies.orphans import AT_WORK, Fate, Finding, Run
+from airflow_provider_tcbatch.policies.orphans import AT_WORK, Fate, Finding, Run, marks_of
+from airflow_provider_tcbatch.policies.sharing import SHARED
 
 __all__ = ["orphans"]
 
@@ -126,19 +127,28 @@ class AskedByDatabase:
         except SQLAlchemyError as error:
             return Run(trouble=f"{type(error).__name__}: {error}")
 
-    def owners(self, prefixes: Collection[str], deployment: str) -> Mapping[str, Owner]:
-        """The task instances whose marks these are: a mark is a digest, so all of them are tried."""
+    def owners(self, marks: Collection[str], deployment: str) -> Mapping[str, Owner]:
+        """The task instances whose marks these are: a mark is a digest, so all of them are tried.
+
+        What runs of several DAGs share is not found so.
+        """
         from airflow.models.taskinstance import TaskInstance
         from airflow.utils.session import create_session
         from sqlalchemy import select
 
         columns = (TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id, TaskInstance.map_index)
-        found = {}
+        found: dict[str, Owner] = {}
+        tasks = set()
+
+        def compare(owner: Owner) -> None:
+            found.update({mark: owner for mark in marks_of(owner) if mark in marks})
+
         with create_session() as session:
-            for row in session.execute(select(*columns).execution_options(yield_per=_ROWS)):
-                owner = Owner(deployment, *row)
-                if owner.prefix() in prefixes:
-                    found[owner.prefix()] = owner
+            for dag_id, run_id, task_id, index in session.execute(select(*columns).execution_options(yield_per=_ROWS)):
+                compare(Owner(deployment, dag_id, run_id, task_id, index))
+                tasks.add((dag_id, task_id))
+        for dag_id, task_id in tasks:
+            compare(Owner(deployment, dag_id, SHARED, task_id))
         return found
 
 

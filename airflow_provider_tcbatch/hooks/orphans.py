@@ -25,6 +25,7 @@ from airflow_provider_tcbatch.policies.orphans import (
     Thing,
     instant_of,
     judge_things,
+    tag_mark,
     teardown_of,
 )
 from airflow_provider_tcbatch.policies.outcome import judge
@@ -65,8 +66,8 @@ class Airflow(Protocol):
     def shared(self, dag_ids: Collection[str], teardowns: Collection[str]) -> Run:
         """What has become of all runs of some DAGs, and whether any of these tear-downs has succeeded; never raises."""
 
-    def owners(self, prefixes: Collection[str], deployment: str) -> Mapping[str, Owner]:
-        """Task instances by :meth:`.Owner.prefix`, as far as that can be found out."""
+    def owners(self, marks: Collection[str], deployment: str) -> Mapping[str, Owner]:
+        """Task instances by one of their :func:`.marks_of`, as far as that can be found out."""
 
 
 @dataclass(frozen=True)
@@ -229,15 +230,22 @@ class OrphanSweep:
 
     def _envs(self) -> list[Thing]:
         views = [view for view in self._hook.describe_compute_envs() if not view.next_action]
-        marks: dict[str, tuple[Owner | None, str]] = {}
+        plain: dict[str, tuple[Owner | None, str]] = {}
+        digests: dict[str, tuple[str, str]] = {}
         untagged = []
         for view in views:
             value = _owner_tag(view.tags)
             if value is None:
                 untagged.append(view.env_id)
-            elif (read := self._read(value)) is not None:
-                marks[view.env_id] = (read[0] if _is_plain(value) else None, read[1])
-        marks |= self._described(untagged)
+            elif (read := self._read(value)) is None:
+                continue
+            elif _is_plain(value):
+                plain[view.env_id] = read
+            else:
+                digests[view.env_id] = (tag_mark(value), read[1])
+        digests |= self._described(untagged)
+        owners = self._airflow.owners({mark for mark, _ in digests.values()}, self._deployment) if digests else {}
+        marks = plain | {env_id: (owners.get(mark), generation) for env_id, (mark, generation) in digests.items()}
         return [self._env(view, *marks[view.env_id]) for view in views if view.env_id in marks]
 
     @staticmethod
@@ -255,14 +263,13 @@ class OrphanSweep:
             empty=not (now.desired or now.present),
         )
 
-    def _described(self, env_ids: Sequence[str]) -> dict[str, tuple[Owner | None, str]]:
-        """Owners and generations of environments that carry their mark in their description."""
+    def _described(self, env_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Marks and generations of environments that carry them in their description."""
         found = {}
         for info in self._hook.describe_compute_env_create_infos(env_ids):
             if match := _TEXT_MARK.search(info.env_description or ""):
                 found[info.env_id] = (match[1], match[2])
-        owners = self._airflow.owners({prefix for prefix, _ in found.values()}, self._deployment) if found else {}
-        return {env_id: (owners.get(prefix), generation) for env_id, (prefix, generation) in found.items()}
+        return found
 
     # -- both ----------------------------------------------------------------------------------------
 

@@ -126,7 +126,7 @@ class AskedByTask:
             return Run(trouble=f"{type(error).__name__}: {error}")
         return Run(tasks=tasks, siblings=known, others=others)
 
-    def owners(self, prefixes: Collection[str], deployment: str) -> Mapping[str, Owner]:
+    def owners(self, marks: Collection[str], deployment: str) -> Mapping[str, Owner]:
         """Nobody: a task can't list all task instances."""
         return {}
 

@@ -29,6 +29,8 @@ __all__ = [
     "Thing",
     "instant_of",
     "judge_things",
+    "marks_of",
+    "tag_mark",
     "teardown_of",
 ]
 
@@ -243,6 +245,19 @@ def _during_run(thing: Thing, owner: Owner, run: Run) -> tuple[Fate, str]:
     if not unfinished or not all(_is_teardown(task, run.tasks) for task in unfinished):
         return spared
     return Fate.ORPHAN, f"its task is {state}, and all that its run waits for is {unfinished[0]}"
+
+
+def marks_of(owner: Owner) -> tuple[str, str]:
+    """What environments carry of their owner, without the generation: in a description, and in a tag.
+
+    Either may be a digest, from which the names can't be read: so it is compared with those of all there are.
+    """
+    return owner.prefix(), tag_mark(owner.tag("0" * 8))
+
+
+def tag_mark(value: str) -> str:
+    """An ownership tag's value without the generation, which has eight characters."""
+    return value.rpartition("/")[0]
 
 
 def teardown_of(owner: Owner) -> str:

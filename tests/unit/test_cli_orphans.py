@@ -36,6 +36,7 @@ with DAG("{name}", schedule=None) as dag:
         return "env"
 
     machines()
+    machines.override(task_id="m" * 200)()
 
     @task
     def pool_teardown():
@@ -174,9 +175,12 @@ def test_owners_are_found_in_the_database(deployment: Deployment, call: Callable
     hook = TCBatchHook()
     wire = {"EnvName": "pool", "DesiredComputeNodeCount": 0, "EnvData": {"InstanceType": "S5.MEDIUM4"}}
 
-    def env(owner: Owner) -> str:
-        return hook.create_compute_env(marked_env(wire, owner, "aaaaaaaa", mark=Mark.NAME))
+    def env(owner: Owner, mark: Mark = Mark.NAME) -> str:
+        return hook.create_compute_env(marked_env(wire, owner, "aaaaaaaa", mark=mark))
 
+    # Its tag would be too long, so it holds digests.
+    tagged = env(deployment.owner("m" * 200), Mark.TAG)
+    shared = env(deployment.owner("machines", run_id=SHARED))
     described = env(deployment.owner("machines"))
     foreign = env(deployment.owner("machines", deployment="another"))
     gone = deployment.job(deployment.owner(run_id="manual__of_old"))
@@ -186,12 +190,15 @@ def test_owners_are_found_in_the_database(deployment: Deployment, call: Callable
     rows = call("--deployment", deployment.name)
     assert {job_id: row["fate"] for job_id, row in rows.items()} == {
         described: "orphan",
+        tagged: "orphan",
+        shared: "orphan",
         foreign: "unsure",
         gone: "orphan",
         stranger: "unsure",
         second: "orphan",
     }
     assert rows[described]["owner"] == f"{deployment.name} {deployment.run_id} machines"
+    assert rows[tagged]["owner"] == f"{deployment.name} {deployment.run_id} {'m' * 200}"
     deployment.mark_run("running")
     rows = call("--deployment", deployment.name, "--all")
     assert {rows[each]["fate"] for each in (described, second)} == {"spared"}

@@ -17,7 +17,7 @@ from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.hooks.orphans import OrphanSweep
 from airflow_provider_tcbatch.models.views import TaskMetrics
 from airflow_provider_tcbatch.policies.marking import Mark, Owner, marked, marked_env
-from airflow_provider_tcbatch.policies.orphans import KEEP_TAG, KEEP_VARIABLE, Run
+from airflow_provider_tcbatch.policies.orphans import KEEP_TAG, KEEP_VARIABLE, Run, marks_of
 from airflow_provider_tcbatch.policies.sharing import SHARED
 from tests.unit.conftest import job
 
@@ -40,8 +40,8 @@ class Airflow:
     def shared(self, dag_ids: Collection[str], teardowns: Collection[str]) -> Run:
         return self.sharing.get((tuple(dag_ids), tuple(teardowns)), Run(trouble="not in this test"))
 
-    def owners(self, prefixes: Collection[str], deployment: str) -> Mapping[str, Owner]:
-        return {owner.prefix(): owner for owner in self.known if owner.prefix() in prefixes}
+    def owners(self, marks: Collection[str], deployment: str) -> Mapping[str, Owner]:
+        return {mark: owner for owner in self.known for mark in marks_of(owner) if mark in marks}
 
 
 @pytest.fixture
@@ -160,12 +160,17 @@ def test_marks_in_names(hook: TCBatchHook, submit: Callable[..., str]) -> None:
 
 
 def test_marks_that_are_digests(hook: TCBatchHook, submit: Callable[..., str]) -> None:
-    """A run id with characters that a tag may not hold: the job's variables tell it, an environment has none."""
+    """A run id with characters that a tag may not hold: a job's variables tell it, of an environment only Airflow."""
     owner = replace(OWNER, deployment="prod/eu", run_id="manual~1")
     job_id, env_id = submit(owner), make_env(hook, owner)
-    found = sweep_of(hook, Airflow({"manual~1": OVER}), "prod/eu").look()
+    airflow = Airflow({"manual~1": OVER})
+    found = sweep_of(hook, airflow, "prod/eu").look()
     assert {each.thing.thing_id: each.fate.value for each in found} == {job_id: "orphan", env_id: "unsure"}
     assert found[0].thing.owner == owner
+    airflow.known = [replace(owner, run_id="manual~2"), owner]
+    found = sweep_of(hook, airflow, "prod/eu").look()
+    assert {each.thing.thing_id: each.fate.value for each in found} == {job_id: "orphan", env_id: "orphan"}
+    assert found[1].thing.owner == owner
 
 
 def test_marks_in_descriptions(hook: TCBatchHook) -> None:
