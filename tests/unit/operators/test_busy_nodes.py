@@ -12,6 +12,7 @@ from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.operators import env_creation
+from airflow_provider_tcbatch.policies.env_nodes import Verdict, judge_env
 from tests.unit.conftest import job
 from tests.unit.operators.test_compute_env import wish
 from tests.unit.operators.test_resource_env import Airflow, quick, set_up, tear_down
@@ -85,22 +86,17 @@ def test_scaling_to_zero_takes_nodes_that_are_left_of_an_environment_that_shall_
     assert nodes(env_id) == []
 
 
-def test_an_attached_instance_that_is_busy_is_waited_for_at_a_walking_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attached_instance_that_is_busy_is_waited_for_and_not_asked_for_without_a_pause() -> None:
     airflow = Airflow()
     env_id = airflow.run(set_up(compute_env=wish(0)), "one")
     TCBatchHook().attach_instances(env_id, [{"InstanceId": "ins-12345678", "ImageId": "img-m4q71qnf"}])
     eventually(lambda: nodes(env_id) == ["RUNNING"])
     job_id = busy_with(env_id)
-    step, steps = TCBatchHook.remove_step, []
-
-    def counted(self: TCBatchHook, *args: Any, **options: Any) -> Any:
-        steps.append(1)
-        return step(self, *args, **options)
-
-    monkeypatch.setattr(TCBatchHook, "remove_step", counted)
-    with pytest.raises(e.ComputeEnvTimeout):
-        airflow.run(tear_down(timeout=1.5, poll_interval=0.5), "one")
-    assert len(steps) <= 6
+    pause = tear_down().remove({"env_id": env_id, "since": time.time()})
+    assert pause is not None
+    now = tear_down().look(env_id)
+    assert judge_env(now, pause.condition) is Verdict.WAITING, "only the clock ends this wait"
+    assert pause.look_at is not None
     assert state(job_id) == "RUNNING"
     TCBatchHook().terminate_job(job_id, patience=20)
     assert airflow.run(tear_down(), "one") == [env_id]
