@@ -124,6 +124,16 @@ def test_a_task_is_described_with_its_instances(hook: TCBatchHook) -> None:
     assert [view.task_instance_index for view in task.task_instance_set or ()] == [0, 1]
 
 
+def test_the_newest_job_of_a_name_is_found(hook: TCBatchHook) -> None:
+    assert hook.newest_job("not-yet") is None
+    named = {**job("true"), "JobName": "not-yet"}
+    first = hook.submit_job(named)
+    hook.submit_job({**named, "JobName": "not-yet-either"})
+    newest = hook.newest_job("not-yet")
+    assert newest is not None
+    assert newest.job_id == first
+
+
 def test_a_job_is_terminated(hook: TCBatchHook) -> None:
     job_id = hook.submit_job(job("sleep 60"))
     for view in hook.wait(job_id, poll_interval=0.05):

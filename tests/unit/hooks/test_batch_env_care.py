@@ -140,6 +140,20 @@ def test_removal_by_force_takes_busy_nodes(hook: TCBatchHook, emulator: Emulator
     eventually(lambda: state(hook, job_id) == "FAILED")
 
 
+def test_an_environment_is_emptied_step_by_step(hook: TCBatchHook) -> None:
+    env_id = hook.create_compute_env(
+        {"EnvName": "emptied", "DesiredComputeNodeCount": 2, "EnvData": {"InstanceType": "S5.MEDIUM4"}}
+    )
+    eventually(lambda: running(hook, env_id) == 2)
+    job_id = busy_with(hook, env_id)
+    assert hook.empty_step(env_id) is False, "something runs on one of its nodes"
+    hook.end_job(job_id)
+    eventually(lambda: hook.empty_step(env_id))
+    eventually(lambda: not hook.describe_compute_env(env_id).compute_node_set)
+    hook.delete_compute_env(env_id)
+    eventually(lambda: hook.empty_step(env_id) and not hook.find_compute_envs("emptied"))
+
+
 def attached(hook: TCBatchHook) -> str:
     """An environment with one instance of the user's own, which runs, and no others."""
     env_id = hook.create_compute_env({**ENV, "DesiredComputeNodeCount": 0})
