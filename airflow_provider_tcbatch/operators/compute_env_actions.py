@@ -169,7 +169,7 @@ class RemovesEnv(WaitsForEnv):
 class TCBatchDeleteComputeEnvOperator(RemovesEnv, ActsOnEnv):
     """Delete a compute environment: scale it to zero, wait until its nodes have gone, and delete it.
 
-    The service destroys no node that is being made, and takes no node on which something runs: those are waited for.
+    The service destroys no node that is being made: those are waited for, and so are those on which something runs.
     Instances of your own that were attached are let go first; they go on running. Fit for a clean-up task with
     ``trigger_rule="all_done"``: where the environment does not exist, or ``env_id`` is an XCom that is not there, there
     is nothing to do.
