@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
     from airflow_provider_tcbatch.client.cmq import CmqClient, Message
     from airflow_provider_tcbatch.models.actions import Action
+    from airflow_provider_tcbatch.models.events import BatchEvent
 
-__all__ = ["EventListener", "Hint", "own_queue_name"]
+__all__ = ["EventListener", "Hear", "own_queue_name"]
 
-#: Called with a job id, an event's name and the time it arrived; says whether anybody waits for the job.
-Hint = Callable[[str, str, float], bool]
+#: Called with an event and the unix seconds when it arrived; says whether anybody here waits for it.
+Hear = Callable[["BatchEvent", float], bool]
 
 log = logging.getLogger(__name__)
 
@@ -73,27 +74,27 @@ class EventListener:
         #: Messages received so far.
         self.received = 0
 
-    async def run(self, hint: Hint, failed: Callable[[], None]) -> None:
+    async def run(self, hear: Hear, failed: Callable[[], None]) -> None:
         """Listen until cancelled, or until it turns out that it can't be done.
 
-        :param hint: told of every job that an event names.
+        :param hear: told of every event.
         :param failed: called when events stop being heard.
         """
         try:
-            await self._listen(hint, failed)
+            await self._listen(hear, failed)
         finally:
             self.hearing.clear()
             # Also when the process ends: asyncio cancels its tasks and waits for them.
             await self._remove_queue()
 
-    async def _listen(self, hint: Hint, failed: Callable[[], None]) -> None:
+    async def _listen(self, hear: Hear, failed: Callable[[], None]) -> None:
         failures = 0
         while True:
             try:
                 if not self._shared and not self._subscribed:
                     await self._make_queue()
                 self.hearing.set()
-                await self._hear(hint)
+                await self._hear(hear)
                 if failures:
                     log.info("Events are heard again on queue %s", self._queue)
                 failures = 0
@@ -116,14 +117,14 @@ class EventListener:
                 log.log(level, "Events can't be heard, polling meanwhile, next try in %.0f s: %s", pause, text)
                 await asyncio.sleep(pause)
 
-    async def _hear(self, hint: Hint) -> None:
+    async def _hear(self, hear: Hear) -> None:
         messages = await self._cmq.areceive(self._queue)
         now = time.time()
-        handled = [message.handle for message in messages if self._handle(message, hint, now)]
+        handled = [message.handle for message in messages if self._handle(message, hear, now)]
         if handled:
             await self._cmq.adelete(self._queue, handled)
 
-    def _handle(self, message: Message, hint: Hint, now: float) -> bool:
+    def _handle(self, message: Message, hear: Hear, now: float) -> bool:
         """Pass a message on; says whether it may be deleted."""
         self.received += 1
         try:
@@ -133,7 +134,8 @@ class EventListener:
             events = []
         if not events:
             log.warning("Message %s on queue %s holds no Batch event", message.message_id, self._queue)
-        wanted = [hint(event.job_id, event.name, now) for event in events if event.job_id is not None]
+        # Everybody is told before the message is deleted: what is lost in between is only found by polling.
+        wanted = [hear(event, now) for event in events]
         if not self._shared or any(wanted):
             return True
         return bool(message.enqueued_at) and now - message.enqueued_at > _UNCLAIMED_SECONDS

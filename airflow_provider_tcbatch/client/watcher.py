@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
+from airflow_provider_tcbatch.client.ear import Ear
 from airflow_provider_tcbatch.client.poller import Poller
 from airflow_provider_tcbatch.client.waiting import JobSnapshot, Watch, WatcherTimings
 from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound, TCBatchError
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
     from airflow_provider_tcbatch.client.listener import EventListener
     from airflow_provider_tcbatch.models.actions import DescribeJobResult
+    from airflow_provider_tcbatch.models.events import BatchEvent
     from airflow_provider_tcbatch.models.views import JobView
 
 __all__ = ["Watcher"]
@@ -51,6 +54,7 @@ class Watcher(Poller[JobSnapshot]):
         # Trust in events is earned by an event that came and lost by one that did not.
         self._trust = False
         self._unannounced: dict[str, float] = {}
+        self._ears: set[Ear] = set()
 
     @property
     def jobs(self) -> int:
@@ -61,7 +65,35 @@ class Watcher(Poller[JobSnapshot]):
         """Start the background tasks on the running loop."""
         super().start()
         if self._listener is not None:
-            self._background(self._listener.run(self.hint, self._events_failed), "tcbatch-listener")
+            self._background(self._listener.run(self.hear, self._events_failed), "tcbatch-listener")
+
+    @property
+    def listens(self) -> bool:
+        """Whether it has a source of events."""
+        return self._listener is not None
+
+    def listen(self, wants: Callable[[BatchEvent], bool]) -> Ear:
+        """Begin to hear events that the topic brings; leave the returned context to end.
+
+        Nothing is missed from the moment on when the queue exists; what came before, or while it was gone, is lost. In
+        a queue that several processes share, an event that one of them takes is not heard by the others.
+
+        :param wants: whether an event matters. It must be quick, and must not raise.
+        """
+        ear = Ear(wants, self._ears.discard)
+        self._ears.add(ear)
+        return ear
+
+    def hear(self, event: BatchEvent, received_at: float) -> bool:
+        """Take an event in, for waits for its job and for those who listen.
+
+        :param event: the event.
+        :param received_at: unix seconds when it arrived.
+        :returns: whether anybody here waits, or just waited, for it.
+        """
+        hinted = event.job_id is not None and self.hint(event.job_id, event.name, received_at)
+        wanted = [ear.take(event, received_at) for ear in list(self._ears)]
+        return hinted or any(wanted)
 
     def hint(self, job_id: str, name: str, received_at: float) -> bool:
         """Take an event for what it is: a reason to look at a job now.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,9 @@ _EVENT_NAME = re.compile(
     r"|COMPUTE_NODE_(?:CREATED|CREATION_FAILED|RUNNING|ABNORMAL|DELETING))\b"
 )
 
+#: What events are about: the longer of two names that begin alike comes first.
+_FAMILIES = ("COMPUTE_NODE", "COMPUTE_ENV", "TASK_INSTANCE", "TASK", "JOB")
+
 #: How often a body is unwrapped: a push inside of which is base64 inside of which is JSON.
 _LAYERS = 4
 
@@ -34,9 +38,17 @@ _LAYERS = 4
 class BatchEvent:
     """One event.
 
+    Only ``name`` is sure to mean what it says; of the others what the body did not hold, or not where it was looked
+    for, is ``None``.
+
     :param name: event name (``JOB_SUCCEED``); empty if the body names none.
     :param job_id: the job it is about, if any.
+    :param job_name: its name.
+    :param task_name: the task inside it.
+    :param instance_index: the instance of that task, counted from 0.
     :param env_id: the compute environment it is about, if any.
+    :param env_name: its name.
+    :param node_id: the compute node.
     :param time: event time as the body spells it.
     :param variables: the user's EventVars.
     :param raw: the event as it came.
@@ -44,10 +56,38 @@ class BatchEvent:
 
     name: str
     job_id: str | None = None
+    job_name: str | None = None
+    task_name: str | None = None
+    instance_index: int | None = None
     env_id: str | None = None
+    env_name: str | None = None
+    node_id: str | None = None
     time: str | None = None
     variables: dict[str, str] = field(default_factory=dict)
     raw: Any = None
+
+    @property
+    def family(self) -> str:
+        """JOB, TASK, TASK_INSTANCE, COMPUTE_ENV or COMPUTE_NODE; empty if its name is none of ours."""
+        return next((family for family in _FAMILIES if self.name.startswith(f"{family}_")), "")
+
+    @property
+    def state(self) -> str:
+        """The state that its *name* tells, such as SUCCEED; empty if its name is none of ours."""
+        return self.name[len(self.family) + 1 :] if self.family else ""
+
+    def event_id(self, message_id: str) -> str:
+        """What is the same for all deliveries of one event, to tell repeated ones by: 32 hex digits.
+
+        A topic may deliver a message more than once, and the service may publish it more than once. So it is made from
+        what the event says, its time included; without a time from the message.
+
+        :param message_id: id of the message that held it.
+        """
+        index = None if self.instance_index is None else str(self.instance_index)
+        what = [self.name, self.job_id, self.task_name, index, self.env_id, self.node_id]
+        told = [*what, self.time or f"message {message_id}", json.dumps(self.variables, sort_keys=True)]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
 
 
 def parse_message(body: str) -> list[BatchEvent]:
@@ -121,16 +161,24 @@ def _event(item: Any) -> BatchEvent | None:
     name = _find(item, "eventname")
     if not isinstance(name, str):
         name = match.group() if (match := _EVENT_NAME.search(text)) else ""
-    job_id = _identifier(item, "jobid", _JOB_ID, text)
-    env_id = _identifier(item, "envid", _ENV_ID, text)
+    # What the user's own variables are called says nothing about the event.
+    body = (
+        {key: value for key, value in item.items() if _plain(key) != "eventvars"} if isinstance(item, Mapping) else item
+    )
+    job_id = _identifier(body, "jobid", _JOB_ID, text)
+    env_id = _identifier(body, "envid", _ENV_ID, text)
     if not name and job_id is None and env_id is None:
         return None
-    time = _find(item, "eventtime")
     return BatchEvent(
         name=name.upper(),
         job_id=job_id,
+        job_name=_string(body, "jobname"),
+        task_name=_string(body, "taskname"),
+        instance_index=_index(_find(body, "taskinstanceindex")),
         env_id=env_id,
-        time=time if isinstance(time, str) else None,
+        env_name=_string(body, "envname"),
+        node_id=_string(body, "computenodeid"),
+        time=_string(body, "eventtime"),
         variables=dict(_variables(_find(item, "eventvars"))),
         raw=item,
     )
@@ -145,9 +193,19 @@ def _text(item: Any) -> str:
         return ""
 
 
-def _identifier(item: Any, key: str, pattern: re.Pattern[str], text: str) -> str | None:
+def _string(item: Any, key: str) -> str | None:
     found = _find(item, key)
-    if isinstance(found, str) and found:
+    return found if isinstance(found, str) and found else None
+
+
+def _index(found: Any) -> int | None:
+    if isinstance(found, str) and found.isascii() and found.isdigit():
+        return int(found[:9])
+    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
+
+
+def _identifier(item: Any, key: str, pattern: re.Pattern[str], text: str) -> str | None:
+    if (found := _string(item, key)) is not None:
         return found
     match = pattern.search(text)
     return match.group() if match else None

@@ -21,6 +21,7 @@ from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.exceptions import ApiError, InfrastructureError, InvalidRequest, NotFound, Throttled
 from airflow_provider_tcbatch.models.actions import DescribeJob, DescribeJobs, SubmitJob
 from airflow_provider_tcbatch.models.cmq import CreateCmqQueue, CreateCmqSubscribe
+from airflow_provider_tcbatch.models.events import BatchEvent
 from tests.unit.conftest import job
 
 FAST = WatcherTimings(first=0.01, coalesce=0.01, announce=0.2, missing=0.1, backoff=0.01)
@@ -594,6 +595,25 @@ async def test_an_end_is_heard_and_confirmed(emulator: Emulator, api: ApiClient,
     assert snapshot.event_received_at <= snapshot.observed_at
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["own queue", "shared queue"])
+async def test_events_can_be_listened_to(emulator: Emulator, api: ApiClient, shared: bool) -> None:
+    ear = listener(emulator, api, f"{emulator.info.topic}-base" if shared else None)
+    async with running(Watcher(api, ear)) as watcher:
+        await asyncio.wait_for(ear.hearing.wait(), 10)
+        assert watcher.listens
+        with watcher.listen(lambda event: event.state == "SUCCEED") as wanted, watcher.listen(lambda _: False) as deaf:
+            before = time.time()
+            job_id = await asyncio.to_thread(submit, api, emulator, "true")
+            heard = await wanted.next(15)
+            assert await deaf.next(0) is None
+        assert not watcher.hear(BatchEvent("JOB_SUCCEED", job_id="job-other000"), 1.0), "nobody listens any more"
+    await api.aclose()
+    assert heard is not None
+    event, received_at = heard
+    assert (event.name, event.job_id) == ("JOB_SUCCEED", job_id)
+    assert before <= received_at <= time.time()
+
+
 async def test_an_own_queue_is_removed_at_the_end(emulator: Emulator, api: ApiClient) -> None:
     ear = listener(emulator, api)
     async with running(Watcher(api, ear)):
@@ -691,11 +711,11 @@ async def test_a_message_that_nobody_here_waits_for_stays_in_a_shared_queue(emul
     ear = listener(emulator, api, queue)
     heard = asyncio.Event()
 
-    def hint(job_id: str, name: str, received_at: float) -> bool:
+    def hear(event: BatchEvent, received_at: float) -> bool:
         heard.set()
-        return job_id == "job-mine0000"
+        return event.job_id == "job-mine0000"
 
-    task = asyncio.create_task(ear.run(hint, lambda: None))
+    task = asyncio.create_task(ear.run(hear, lambda: None))
     cmq.publish(info.topic, '{"Events":[{"EventName":"JOB_SUCCEED","Batch":{"JobId":"job-other000"}}]}')
     await asyncio.wait_for(heard.wait(), 10)
     heard.clear()

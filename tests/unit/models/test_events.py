@@ -69,6 +69,8 @@ def test_the_published_sample() -> None:
         BatchEvent(
             name="COMPUTE_NODE_CREATED",
             env_id="env-ptoxdb1t",
+            env_name="batch-env",
+            node_id="node-0iy7wxyo",
             time="2018-06-15T14:43:17Z",
             raw=NODE_CREATED["Events"][0],
         )
@@ -112,6 +114,48 @@ def test_every_event_name_is_found_in_text(name: str) -> None:
 
 def test_the_name_is_not_guessed_from_other_capitals() -> None:
     assert parse_message('{"JOB_ID": "job-12345678"}')[0].name == ""
+
+
+def test_what_the_emulator_says_of_an_instance() -> None:
+    batch = {"JobId": "job-12345678", "JobName": "nightly", "TaskName": "merge", "TaskInstanceIndex": 3}
+    (found,) = parse_message(json.dumps({"Events": [event(EventName="TASK_INSTANCE_FAILED", Batch=batch)]}))
+    assert (found.job_name, found.task_name, found.instance_index) == ("nightly", "merge", 3)
+    assert (found.family, found.state) == ("TASK_INSTANCE", "FAILED")
+
+
+@pytest.mark.parametrize("index", [None, -1, True, 1.5, "x", "²", [], {}])
+def test_an_index_that_is_none(index: Any) -> None:
+    (found,) = parse_message(json.dumps(event(Batch={"JobId": "job-12345678", "TaskInstanceIndex": index})))
+    assert found.instance_index is None
+
+
+def test_variables_do_not_pass_for_members() -> None:
+    (found,) = parse_message(json.dumps(event(EventVars={"JobName": "mine", "JobId": "job-other000"})))
+    assert (found.job_id, found.job_name) == ("job-12345678", None)
+
+
+@pytest.mark.parametrize("name", list(EventName))
+def test_family_and_state_make_the_name(name: EventName) -> None:
+    found = BatchEvent(name.value)
+    assert f"{found.family}_{found.state}" == name.value
+    assert found.family in ("JOB", "TASK", "TASK_INSTANCE", "COMPUTE_ENV", "COMPUTE_NODE")
+
+
+def test_a_name_of_no_family() -> None:
+    assert (BatchEvent("JOBLESS").family, BatchEvent("JOBLESS").state) == ("", "")
+
+
+def test_an_event_has_one_id_however_often_it_is_delivered() -> None:
+    (first,), (again,) = parse_message(json.dumps({"Events": [event()]})), parse_message(encoded(event()))
+    assert first.event_id("msg-1") == again.event_id("msg-2")
+    # The job may run again, and end again: at another time.
+    (later,) = parse_message(json.dumps(event(EventTime="2025-01-01T00:00:01Z")))
+    assert later.event_id("msg-1") != first.event_id("msg-1")
+
+
+def test_an_event_without_a_time_has_the_id_of_its_message() -> None:
+    found = BatchEvent("JOB_SUCCEED", job_id="job-12345678")
+    assert found.event_id("msg-1") == found.event_id("msg-1") != found.event_id("msg-2")
 
 
 def test_several_events_in_one_message() -> None:
