@@ -15,6 +15,7 @@ from airflow_provider_tcbatch.policies.env_emptying import detachable, emptied, 
 from airflow_provider_tcbatch.policies.env_nodes import EnvNow, env_now
 from airflow_provider_tcbatch.policies.env_report import env_report, failed_nodes
 from airflow_provider_tcbatch.policies.instance_types import InstanceTypeCheck, check_types, offer_of
+from airflow_provider_tcbatch.policies.naming import envs_named
 
 __all__ = ["ComputeEnvCare"]
 
@@ -29,9 +30,7 @@ class ComputeEnvCare(ComputeEnvMethods):
 
     def find_compute_envs(self, name: str) -> list[ComputeEnvView]:
         """Environments of exactly this name that are not being deleted."""
-        found = self.describe_compute_envs(filters={"env-name": [name]})
-        # Whether the filter wants the whole name is not documented.
-        return [view for view in found if view.env_name == name and not view.next_action]
+        return envs_named(self.describe_compute_envs(filters={"env-name": [name]}), name)
 
     def check_instance_types(
         self, zone: str | None, types: Sequence[str], *, charge_type: str = "POSTPAID_BY_HOUR", alternatives: int = 3

@@ -7,14 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_tcbatch.hooks.batch_base import PAGE, filters_of
+from airflow_provider_tcbatch.hooks.jobs_wait import Seen
 from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
 from airflow_provider_tcbatch.policies.env_nodes import Condition, EnvNow, Until, Verdict, judge_env
+from airflow_provider_tcbatch.policies.naming import only_env
 
 if TYPE_CHECKING:
+    from airflow_provider_tcbatch.client.api import ApiClient
     from airflow_provider_tcbatch.client.env_watcher import EnvWatcher
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
 
-__all__ = ["EnvEnd", "EnvWait"]
+__all__ = ["EnvEnd", "EnvWait", "find_env"]
 
 #: What is waited for where something goes: it was there before.
 _ENDS = (Until.DELETED, Until.EMPTY, Until.NODES_GONE, Until.INSTANCES_GONE)
@@ -30,12 +34,14 @@ class EnvEnd:
     :param now: the environment as it was read last; ``None`` if it does not exist, or was never seen.
     :param limit: the limit that was reached, for ``timeout``.
     :param message: what went wrong, for ``error``.
+    :param seen: the look that ended it; no event leads to one.
     """
 
     status: str
     now: EnvNow | None = None
     limit: Limit | None = None
     message: str | None = None
+    seen: Seen = field(default_factory=Seen)
 
     def to_event(self) -> dict[str, Any]:
         """The end as a trigger tells it."""
@@ -44,6 +50,7 @@ class EnvEnd:
             "counts": None if self.now is None else self.now.to_json(),
             "limit": self.limit and self.limit.value,
             "message": self.message,
+            **self.seen.to_json(),
         }
 
 
@@ -91,8 +98,19 @@ class EnvWait:
                     said = words
                     verdict = judge_env(now, self.condition)
                     if verdict is not Verdict.WAITING:
-                        return EnvEnd(verdict.value, now)
+                        return EnvEnd(verdict.value, now, seen=Seen("poll", snapshot.observed_at))
                 if (reached := self.deadlines.reached(time.time(), started=True)) is not None:
                     return EnvEnd("timeout", now, limit=reached)
                 if self.look_at is not None and time.time() >= self.look_at:
                     return EnvEnd("look", now)
+
+
+async def find_env(api: ApiClient, name: str) -> str | None:
+    """Id of the environment of a name; ``None`` if there is none.
+
+    :raises ValueError: if there are several.
+    """
+    from airflow_provider_tcbatch.models.env_actions import DescribeComputeEnvs
+
+    request = DescribeComputeEnvs(filters=filters_of({"env-name": [name]}))
+    return only_env([env async for page in api.apages(request, PAGE) for env in page.compute_env_set], name)

@@ -16,10 +16,11 @@ from airflow_provider_tcbatch.policies.pacing import pace
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
+    from airflow_provider_tcbatch.client.waiting import JobSnapshot
     from airflow_provider_tcbatch.client.watcher import Watcher
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
 
-__all__ = ["FAILURES", "InstancesWait", "JobsEnd", "JobsWait", "Stop", "has_ended"]
+__all__ = ["FAILURES", "InstancesWait", "JobsEnd", "JobsWait", "Seen", "Stop", "has_ended"]
 
 #: Failed looks at the instances in a row before the wait ends with an error.
 FAILURES = 5
@@ -38,6 +39,43 @@ def has_ended(state: str, *, interrupted: bool) -> bool:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """The look that ended a wait.
+
+    :param source: ``event`` if an event led to it, else ``poll``; ``None`` if no look ended it.
+    :param observed_at: unix seconds of that look.
+    :param event_received_at: unix seconds when the event arrived, if one did.
+    """
+
+    source: str | None = None
+    observed_at: float | None = None
+    event_received_at: float | None = None
+
+    @classmethod
+    def of(cls, snapshot: JobSnapshot) -> Seen:
+        """What the watcher saw."""
+        return cls(snapshot.source, snapshot.observed_at, snapshot.event_received_at)
+
+    @classmethod
+    def after(cls, snapshot: JobSnapshot | None) -> Seen:
+        """A look of the wait's own, just now.
+
+        :param snapshot: what led to it; ``None`` if only time did.
+        """
+        if snapshot is None:
+            return cls("poll", time.time())
+        return cls(snapshot.source, time.time(), snapshot.event_received_at)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "source": self.source,
+            "observed_at": self.observed_at,
+            "event_received_at": self.event_received_at,
+        }
+
+
+@dataclass(frozen=True)
 class JobsEnd:
     """How a wait ended.
 
@@ -46,17 +84,20 @@ class JobsEnd:
     :param states: the states that were read last, by job id or by index.
     :param limit: the limit that was reached, for ``timeout``.
     :param message: what went wrong, for ``error``.
+    :param seen: the look that ended it.
     """
 
     status: str
     states: dict[str, str] = field(default_factory=dict)
     limit: Limit | None = None
     message: str | None = None
+    seen: Seen = field(default_factory=Seen)
 
     def to_event(self) -> dict[str, Any]:
         """The end as a trigger tells it."""
         limit = self.limit and self.limit.value
-        return {"status": self.status, "states": self.states, "limit": limit, "message": self.message}
+        told = {"status": self.status, "states": self.states, "limit": limit, "message": self.message}
+        return {**told, **self.seen.to_json()}
 
 
 class Stop(Exception):
@@ -87,6 +128,8 @@ class JobsWait:
     def __post_init__(self) -> None:
         self._states: dict[str, str] = {}
         self._ended = 0
+        #: The last look that told something new.
+        self._seen = Seen()
 
     async def run(self, watcher: Watcher, settings: ConnectionSettings) -> JobsEnd:
         """Wait for the end.
@@ -103,7 +146,7 @@ class JobsWait:
             for wait in waits:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
-        return JobsEnd("ended", self._states)
+        return JobsEnd("ended", self._states, seen=self._seen)
 
     async def _follow(self, watcher: Watcher, job_id: str) -> None:
         with watcher.subscribe(job_id, self.poll_interval) as subscription:
@@ -114,6 +157,7 @@ class JobsWait:
                     raise Stop(JobsEnd("error", self._states, message=str(snapshot.error)))
                 if snapshot is not None:
                     self._states[job_id] = snapshot.state
+                    self._seen = Seen.of(snapshot)
                     if self._is_over(snapshot.state):
                         self._ended += 1
                         self.say("Job %s is %s (%d of %d)", job_id, snapshot.state, self._ended, len(self.job_ids))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import ApiError, NotFound
-from airflow_provider_tcbatch.hooks.jobs_wait import JobsEnd
+from airflow_provider_tcbatch.hooks.jobs_wait import JobsEnd, Seen
 from airflow_provider_tcbatch.hooks.targets_wait import Errors
 from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
@@ -106,7 +106,7 @@ class TaskTargetsWait:
                     try:
                         view = await watcher.api.acall(DescribeJob(job_id=self.job_id), attempts=1)
                         errors.fine()
-                        if (end := self._judge(view)) is not None:
+                        if (end := self._judge(view, Seen.after(snapshot))) is not None:
                             return end
                         if told is not None and view.task_metrics == told and not judge(view.job_state).is_final:
                             look_at = None  # both answers are of one moment: the watcher tells of the next change
@@ -116,7 +116,7 @@ class TaskTargetsWait:
                 if (reached := self.deadlines.reached(time.time(), started=True)) is not None:
                     return JobsEnd("timeout", self._states(), limit=reached)
 
-    def _judge(self, view: DescribeJobResult) -> JobsEnd | None:
+    def _judge(self, view: DescribeJobResult, seen: Seen) -> JobsEnd | None:
         state = task_state(view, self.task_name)
         if state is None:
             return None
@@ -124,7 +124,7 @@ class TaskTargetsWait:
             self.say("Task %r of job %s is %s", self.task_name, self.job_id, state)
         self._state = state
         verdict = self.targets.judge(state, over=is_still(view.job_state, view.task_instance_metrics))
-        return None if verdict is TargetVerdict.WAITING else JobsEnd(verdict.value, self._states())
+        return None if verdict is TargetVerdict.WAITING else JobsEnd(verdict.value, self._states(), seen=seen)
 
     def _states(self) -> dict[str, str]:
         return {} if self._state is None else {self.task_name: self._state}
@@ -138,12 +138,14 @@ class QuorumEnd:
     :param counts: the instances as they were read last.
     :param limit: the limit that was reached, for ``timeout``.
     :param message: what went wrong, for ``error``.
+    :param seen: the look that ended it.
     """
 
     status: str
     counts: QuorumCounts | None = None
     limit: Limit | None = None
     message: str | None = None
+    seen: Seen = field(default_factory=Seen)
 
     def to_event(self) -> dict[str, Any]:
         """The end as a trigger tells it."""
@@ -152,6 +154,7 @@ class QuorumEnd:
             "counts": None if self.counts is None else counts_to_json(self.counts),
             "limit": self.limit and self.limit.value,
             "message": self.message,
+            **self.seen.to_json(),
         }
 
 
@@ -211,7 +214,7 @@ class QuorumWait:
                             self.say("Task %r of job %s: %s", self.task_name, self.job_id, counts)
                         if counts.verdict is not QuorumVerdict.WAITING:
                             status = "reached" if counts.verdict is QuorumVerdict.REACHED else "failed"
-                            return QuorumEnd(status, counts)
+                            return QuorumEnd(status, counts, seen=Seen.after(snapshot))
                     except ApiError as error:
                         if errors.fatal(error):
                             return QuorumEnd("error", counts, message=str(error))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_tcbatch.exceptions import ApiError, Throttled
 from airflow_provider_tcbatch.hooks.batch_base import PAGE, filters_of
-from airflow_provider_tcbatch.hooks.jobs_wait import FAILURES, JobsEnd, JobsWait, Stop
+from airflow_provider_tcbatch.hooks.jobs_wait import FAILURES, JobsEnd, JobsWait, Seen, Stop
 from airflow_provider_tcbatch.policies.deadline import Deadlines
 from airflow_provider_tcbatch.policies.naming import newest_named
 from airflow_provider_tcbatch.policies.pacing import pace
@@ -64,7 +64,7 @@ class JobTargetsWait(JobsWait):
     def _is_over(self, state: str) -> bool:
         verdict = self.targets.judge(state)
         if verdict is TargetVerdict.FAILED:
-            raise Stop(JobsEnd("failed", self._states))
+            raise Stop(JobsEnd("failed", self._states, seen=self._seen))
         return verdict is TargetVerdict.REACHED
 
 
@@ -113,7 +113,7 @@ class NamedJobWait:
                         watching.close()
                         subscription = watching.enter_context(watcher.subscribe(newest.job_id, self.poll_interval))
                     known = newest
-                    if (end := self._judge(known.job_id, str(known.job_state))) is not None:
+                    if (end := self._judge(known.job_id, str(known.job_state), Seen.after(None))) is not None:
                         return end
                 now = time.time()
                 if (reached := self.deadlines.reached(now, started=True)) is not None:
@@ -132,15 +132,15 @@ class NamedJobWait:
             snapshot = await subscription.next(left)
             if snapshot is None or snapshot.error is not None:
                 continue
-            if (end := self._judge(job_id, snapshot.state)) is not None:
+            if (end := self._judge(job_id, snapshot.state, Seen.of(snapshot))) is not None:
                 return end
         return None
 
-    def _judge(self, job_id: str, state: str) -> JobsEnd | None:
+    def _judge(self, job_id: str, state: str, seen: Seen) -> JobsEnd | None:
         verdict = self.targets.judge(state)
         if verdict is TargetVerdict.WAITING:
             return None
-        return JobsEnd(verdict.value, {job_id: state})
+        return JobsEnd(verdict.value, {job_id: state}, seen=seen)
 
     async def _newest(self, api: ApiClient) -> JobView | None:
         from airflow_provider_tcbatch.models.actions import DescribeJobs

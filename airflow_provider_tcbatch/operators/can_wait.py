@@ -11,13 +11,10 @@ from airflow_provider_tcbatch.policies.deadline import Deadlines
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-__all__ = ["NOTHING", "WAIT_ERRORS", "CanWait"]
+__all__ = ["WAIT_ERRORS", "CanWait"]
 
 #: How often a wait goes on after an error.
 WAIT_ERRORS = 3
-
-#: What Jinja makes of an XCom that is not there.
-NOTHING = ("", "None")
 
 
 class CanWait(TCBatchOperator):

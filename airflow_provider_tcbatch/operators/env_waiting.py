@@ -17,11 +17,12 @@ from airflow_provider_tcbatch.exceptions import (
 )
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
 from airflow_provider_tcbatch.operators.base import AirflowTaskTimeout, permanent_errors
-from airflow_provider_tcbatch.operators.can_wait import NOTHING, WAIT_ERRORS, CanWait
+from airflow_provider_tcbatch.operators.can_wait import WAIT_ERRORS, CanWait
 from airflow_provider_tcbatch.policies.deadline import Limit
 from airflow_provider_tcbatch.policies.env_emptying import emptied
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until, Verdict, env_now, judge_env
 from airflow_provider_tcbatch.policies.pacing import pace
+from airflow_provider_tcbatch.policies.written import NOTHING
 from airflow_provider_tcbatch.triggers.compute_env import TCBatchComputeEnvTrigger
 
 if TYPE_CHECKING:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
-
-import yaml
 
 from airflow_provider_tcbatch.exceptions import ExecutionTimeout, InvalidRequest, JobError, JobTimeout
 from airflow_provider_tcbatch.links import TCBatchJobLink
 from airflow_provider_tcbatch.operators.base import permanent_errors
-from airflow_provider_tcbatch.operators.can_wait import NOTHING, WAIT_ERRORS, CanWait
+from airflow_provider_tcbatch.operators.can_wait import WAIT_ERRORS, CanWait
 from airflow_provider_tcbatch.operators.job_argument import known_later
 from airflow_provider_tcbatch.policies.deadline import Limit
+from airflow_provider_tcbatch.policies.written import listed, several_of
 from airflow_provider_tcbatch.triggers.jobs import TCBatchJobsTrigger
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class WaitsForJobs(Waits):
         super().__init__(**kwargs)
         self.job_ids = job_ids
         if not known_later(job_ids):
-            several("job_ids", [item for item in _listed(job_ids) if not known_later(item)], str, self.task_id)
+            several("job_ids", [item for item in listed(job_ids) if not known_later(item)], str, self.task_id)
 
     # -- what an operator says -------------------------------------------------------------------------
 
@@ -198,28 +197,7 @@ def several(name: str, given: object, kind: type, task_id: str) -> list[Any]:
     :param task_id: the task, for the message.
     :raises InvalidRequest: if it is neither.
     """
-    items = _listed(given)
-    if kind is int:
-        items = [int(item) if isinstance(item, str) and item.strip().isdigit() else item for item in items]
-    for item in items:
-        wrong = type(item) is not kind  # a bool is an int, too
-        if wrong or (item < 0 if kind is int else not item):
-            wanted = "an id or a list of ids" if kind is str else "an index from 0, or a list of them"
-            raise InvalidRequest(f"Task {task_id!r}: {name} holds {item!r}; write {wanted}")
-    return list(dict.fromkeys(items))
-
-
-def _listed(given: object) -> list[Any]:
-    if isinstance(given, str):
-        text = given.strip()
-        if text in NOTHING:
-            return []
-        if not text.startswith("["):
-            return [text]
-        try:
-            given = yaml.safe_load(text)
-        except yaml.YAMLError:
-            return [text]
-    if given is None:
-        return []
-    return list(given) if isinstance(given, Iterable) and not isinstance(given, (bytes, Mapping)) else [given]
+    try:
+        return several_of(name, given, kind)
+    except ValueError as error:
+        raise InvalidRequest(f"Task {task_id!r}: {error}") from None

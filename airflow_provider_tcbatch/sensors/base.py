@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.sdk import BaseSensorOperator
-
 from airflow_provider_tcbatch.exceptions import (
     InvalidRequest,
     JobError,
@@ -21,10 +19,12 @@ from airflow_provider_tcbatch.links import TCBatchJobLink
 from airflow_provider_tcbatch.operators.base import (
     AirflowFailException,
     AirflowSkipException,
-    default_deferrable,
     permanent_errors,
 )
 from airflow_provider_tcbatch.policies.deadline import Deadlines
+from airflow_provider_tcbatch.policies.written import text_of
+from airflow_provider_tcbatch.sensors.from_trigger import SensorTrigger
+from airflow_provider_tcbatch.triggers.observing import WAIT_KEY, wait_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_tcbatch.hooks.batch import TCBatchHook
     from airflow_provider_tcbatch.models.actions import DescribeJobResult
-    from airflow_provider_tcbatch.triggers.jobs import OneEvent
 else:
     try:
         from airflow.sdk.exceptions import AirflowSensorTimeout
@@ -74,13 +73,11 @@ _PERMANENT: dict[type[JobError], type[JobError]] = {
 }
 
 
-class TCBatchSensor(BaseSensorOperator):
+class TCBatchSensor(SensorTrigger):
     """Base of the sensors. A sensor says how to look, and which trigger waits in its place.
 
     :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``. (templated)
     :param region: region; default is the connection's. (templated)
-    :param deferrable: wait in the triggerer, without a worker, whatever ``mode`` says; default is Airflow's
-        ``[operators] default_deferrable``.
     """
 
     #: What the last look has found, if it has come true: the return value.
@@ -91,13 +88,11 @@ class TCBatchSensor(BaseSensorOperator):
         *,
         tencentcloud_conn_id: str = "tencentcloud_default",
         region: str | None = None,
-        deferrable: bool | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.tencentcloud_conn_id = tencentcloud_conn_id
         self.region = region
-        self.deferrable = default_deferrable() if deferrable is None else deferrable
 
     # -- what a sensor says ----------------------------------------------------------------------------
 
@@ -110,14 +105,6 @@ class TCBatchSensor(BaseSensorOperator):
 
     def told(self, context: Context, event: Mapping[str, Any]) -> Any:
         """The trigger has seen it come true: the return value."""
-        raise NotImplementedError
-
-    def trigger(self, deadlines: Mapping[str, float], carried: Mapping[str, Any]) -> OneEvent:
-        """What waits in the sensor's place.
-
-        :param deadlines: when it gives up.
-        :param carried: handed on in its event.
-        """
         raise NotImplementedError
 
     def words(self) -> str:
@@ -137,11 +124,6 @@ class TCBatchSensor(BaseSensorOperator):
 
         return TCBatchHook(self.tencentcloud_conn_id, self.region)
 
-    @property
-    def longest_pause(self) -> float:
-        """Longest time in seconds between two looks of the trigger."""
-        return max(1.0, float(self.poke_interval))
-
     def poke(self, context: Context) -> bool:
         """Look once."""
         with permanent_errors():
@@ -159,10 +141,12 @@ class TCBatchSensor(BaseSensorOperator):
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Go on after the triggerer has waited.
 
-        :param event: what the sensor's trigger yielded.
+        :param event: what the sensor's trigger yielded. Where Airflow has started the trigger, nothing of the sensor
+            has run on a worker before.
         """
         with permanent_errors():
             if event["status"] == "reached":
+                context["ti"].xcom_push(key=WAIT_KEY, value=wait_of(event))
                 return self.told(context, event)
             reached = self.look(context, event)
         if reached:
@@ -178,7 +162,7 @@ class TCBatchSensor(BaseSensorOperator):
 
     def _defer(self, carried: Mapping[str, Any]) -> NoReturn:
         deadlines = Deadlines(timeout=carried["give_up_at"]).to_json()
-        self.defer(trigger=self.trigger(deadlines, carried), method_name="execute_complete")
+        self.defer(trigger=self.make_trigger(deadlines, carried), method_name="execute_complete")
 
 
 class SensesJobs(TCBatchSensor):
@@ -244,7 +228,7 @@ class SensesJobs(TCBatchSensor):
 
     def text(self, name: str) -> str:
         """An argument that names something."""
-        value = getattr(self, name)
-        if not isinstance(value, str) or value.strip() in ("", "None"):
-            raise InvalidRequest(f"Task {self.task_id!r}: {name} is {value!r}; write one name")
-        return value.strip()
+        try:
+            return text_of(name, getattr(self, name))
+        except ValueError as error:
+            raise InvalidRequest(f"Task {self.task_id!r}: {error}") from None

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_tcbatch.exceptions import ComputeEnvError, InvalidRequest, NotFound, TCBatchError
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until, Verdict, env_now, judge_env
+from airflow_provider_tcbatch.policies.naming import only_env
+from airflow_provider_tcbatch.policies.written import number_of, text_of
 from airflow_provider_tcbatch.sensors.base import TCBatchSensor
 from airflow_provider_tcbatch.triggers.compute_env import TCBatchComputeEnvTrigger
 
@@ -42,6 +44,7 @@ class TCBatchComputeEnvSensor(TCBatchSensor):
     :raises ComputeEnvError: if it is being deleted, so that its nodes will never run.
     """
 
+    trigger_class = TCBatchComputeEnvTrigger
     template_fields: Sequence[str] = ("env_id", "env_name", "nodes", "tencentcloud_conn_id", "region")
     operator_extra_links = (TCBatchComputeEnvLink(),)
 
@@ -67,31 +70,32 @@ class TCBatchComputeEnvSensor(TCBatchSensor):
         self.env_name = env_name
         self.until = until
         self.nodes = nodes
+        self.prepare_start()
 
     def look(self, context: Context, event: Mapping[str, Any] | None = None) -> bool:
         """Look once.
 
         :raises NotFound: if it can't come true, because there is no such environment.
         """
-        self._env_id = self._id() if event is None else str(event["env_id"])
+        known = event is not None and event["env_id"]
+        self._env_id = str(known) if known else self._id()
         return self._look(context, self._env_id)
 
     def told(self, context: Context, event: Mapping[str, Any]) -> Any:
         """How many nodes there are; ``None`` where the environment is gone."""
+        if event["env_id"] is not None:
+            self._show_link(context, event["env_id"])
         return event["counts"]
 
-    def trigger(self, deadlines: Mapping[str, float], carried: Mapping[str, Any]) -> TCBatchComputeEnvTrigger:
-        """What waits in the sensor's place."""
-        return TCBatchComputeEnvTrigger(
-            env_id=str(self._env_id),  # what does not exist is never waited for: it is fulfilled, or an error
-            until=self.until,
-            nodes=int(self.nodes),
-            tencentcloud_conn_id=self.tencentcloud_conn_id,
-            region=self.region,
-            poll_interval=self.longest_pause,
-            deadlines=deadlines,
-            carried=carried,
-        )
+    def trigger_arguments(self) -> dict[str, Any]:
+        """What the trigger waits for."""
+        known = self._env_id is not None  # else no look of a worker has found it
+        return {
+            "env_id": self._env_id if known else self.env_id,
+            "env_name": None if known else self.env_name,
+            "until": self.until,
+            "nodes": self.nodes,
+        }
 
     def words(self) -> str:
         """What is waited for."""
@@ -103,22 +107,23 @@ class TCBatchComputeEnvSensor(TCBatchSensor):
 
     def _id(self) -> str | None:
         """Id of the environment; ``None`` if there is none of its name."""
-        if self.env_id is not None:
-            return str(self.env_id)
-        found = self.hook.find_compute_envs(str(self.env_name))
-        if len(found) > 1:
-            raise InvalidRequest(f"{len(found)} compute environments are called {self.env_name!r}: name one by its id")
-        return found[0].env_id if found else None
+        try:
+            if self.env_id is not None:
+                return text_of("env_id", self.env_id)
+            name = text_of("env_name", self.env_name)
+            return only_env(self.hook.find_compute_envs(name), name)
+        except ValueError as error:
+            raise InvalidRequest(f"Task {self.task_id!r}: {error}") from None
 
     def _look(self, context: Context, env_id: str | None) -> bool:
         now = None
         if env_id is not None:
-            context["ti"].xcom_push(key=TCBatchComputeEnvLink.key, value=self.hook.settings.env_url(env_id))
+            self._show_link(context, env_id)
             try:
                 now = env_now(self.hook.describe_compute_env(env_id))
             except NotFound as error:
                 self.log.info("%s", error)
-        verdict = judge_env(now, Condition(Until(self.until), int(self.nodes)))
+        verdict = judge_env(now, Condition(Until(self.until), self._nodes()))
         if verdict is Verdict.REACHED:
             self._found = None if now is None else now.to_json()
             return True
@@ -131,6 +136,15 @@ class TCBatchComputeEnvSensor(TCBatchSensor):
             )
         self.log.info("Compute environment %s: %s", env_id, now)
         return False
+
+    def _show_link(self, context: Context, env_id: str) -> None:
+        context["ti"].xcom_push(key=TCBatchComputeEnvLink.key, value=self.hook.settings.env_url(env_id))
+
+    def _nodes(self) -> int:
+        try:
+            return number_of("nodes", self.nodes)
+        except ValueError as error:
+            raise InvalidRequest(f"Task {self.task_id!r}: {error}") from None
 
     def _condition(self) -> str:
         return f"{self.until} ({self.nodes})" if self.until == Until.NODES_RUNNING.value else self.until

@@ -55,6 +55,7 @@ class TCBatchJobSensor(SensesJobs):
     :raises JobError: if a job is in another failure state.
     """
 
+    trigger_class = TCBatchJobStatesTrigger
     template_fields: Sequence[str] = ("job_ids", "job_name", "tencentcloud_conn_id", "region")
 
     def __init__(
@@ -80,6 +81,7 @@ class TCBatchJobSensor(SensesJobs):
         self.failure_states = failure_states
         self.summary = summary
         self._targets = parsed_targets(self.task_id, target_states, failure_states)
+        self.prepare_start()
 
     def see(self, context: Context) -> bool:
         states = self._states()
@@ -105,19 +107,14 @@ class TCBatchJobSensor(SensesJobs):
             self.show_link(context, next(iter(event["states"])))
         return self._finish(context, event["states"])
 
-    def trigger(self, deadlines: Mapping[str, float], carried: Mapping[str, Any]) -> TCBatchJobStatesTrigger:
-        """What waits in the sensor's place."""
-        return TCBatchJobStatesTrigger(
-            job_ids=self._ids(),
-            job_name=None if self.job_name is None else self.text("job_name"),
-            target_states=self._targets.wanted,
-            failure_states=self._targets.failures,
-            tencentcloud_conn_id=self.tencentcloud_conn_id,
-            region=self.region,
-            poll_interval=self.longest_pause,
-            deadlines=deadlines,
-            carried=carried,
-        )
+    def trigger_arguments(self) -> dict[str, Any]:
+        """What the trigger waits for."""
+        return {
+            "job_ids": self.job_ids,
+            "job_name": self.job_name,
+            "target_states": self._targets.wanted,
+            "failure_states": self._targets.failures,
+        }
 
     def words(self) -> str:
         """What is waited for."""

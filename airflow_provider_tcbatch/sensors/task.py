@@ -47,6 +47,7 @@ class TCBatchTaskSensor(SensesJobs):
     :raises JobError: if the task can't come to it for another reason.
     """
 
+    trigger_class = TCBatchTaskStateTrigger
     template_fields: Sequence[str] = ("job_id", "task_name", "tencentcloud_conn_id", "region")
 
     def __init__(
@@ -64,6 +65,7 @@ class TCBatchTaskSensor(SensesJobs):
         self.target_states = target_states
         self.failure_states = failure_states
         self._targets = parsed_targets(self.task_id, target_states, failure_states)
+        self.prepare_start()
 
     def see(self, context: Context) -> bool:
         """Look once."""
@@ -89,21 +91,17 @@ class TCBatchTaskSensor(SensesJobs):
 
     def told(self, context: Context, event: Mapping[str, Any]) -> str:
         """The task's state."""
+        self.show_link(context, self.text("job_id"))
         return str(event["states"][self.text("task_name")])
 
-    def trigger(self, deadlines: Mapping[str, float], carried: Mapping[str, Any]) -> TCBatchTaskStateTrigger:
-        """What waits in the sensor's place."""
-        return TCBatchTaskStateTrigger(
-            job_id=self.text("job_id"),
-            task_name=self.text("task_name"),
-            target_states=self._targets.wanted,
-            failure_states=self._targets.failures,
-            tencentcloud_conn_id=self.tencentcloud_conn_id,
-            region=self.region,
-            poll_interval=self.longest_pause,
-            deadlines=deadlines,
-            carried=carried,
-        )
+    def trigger_arguments(self) -> dict[str, Any]:
+        """What the trigger waits for."""
+        return {
+            "job_id": self.job_id,
+            "task_name": self.task_name,
+            "target_states": self._targets.wanted,
+            "failure_states": self._targets.failures,
+        }
 
     def words(self) -> str:
         """What is waited for."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from airflow_provider_tcbatch.operators.object_argument import known_later
 from airflow_provider_tcbatch.operators.waiting_jobs import several
 from airflow_provider_tcbatch.policies.quorum import Quorum, QuorumVerdict
 from airflow_provider_tcbatch.policies.targets import states_of
+from airflow_provider_tcbatch.policies.written import selection
 from airflow_provider_tcbatch.sensors.base import SensesJobs
 from airflow_provider_tcbatch.sensors.explaining import why_instances_failed
 from airflow_provider_tcbatch.triggers.states import TCBatchQuorumTrigger
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.xcom_arg import XComArg
 
 __all__ = ["TCBatchTaskInstanceSensor"]
-
-#: Parts of a written selection: an index, or the first and the last one.
-_PART = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?")
 
 
 class TCBatchTaskInstanceSensor(SensesJobs):
@@ -54,6 +51,7 @@ class TCBatchTaskInstanceSensor(SensesJobs):
         ``soft_fail`` the Airflow task is skipped.
     """
 
+    trigger_class = TCBatchQuorumTrigger
     template_fields: Sequence[str] = ("job_id", "task_name", "indexes", "quorum", "tencentcloud_conn_id", "region")
 
     def __init__(
@@ -85,6 +83,7 @@ class TCBatchTaskInstanceSensor(SensesJobs):
             several("indexes", [item for item in self.indexes if not known_later(item)], int, self.task_id)
         elif not known_later(self.indexes):
             self._selection()
+        self.prepare_start()
 
     def see(self, context: Context) -> bool:
         """Look once."""
@@ -108,22 +107,18 @@ class TCBatchTaskInstanceSensor(SensesJobs):
 
     def told(self, context: Context, event: Mapping[str, Any]) -> dict[str, int]:
         """The numbers of instances."""
+        self.show_link(context, self.text("job_id"))
         return dict(event["counts"])
 
-    def trigger(self, deadlines: Mapping[str, float], carried: Mapping[str, Any]) -> TCBatchQuorumTrigger:
-        """What waits in the sensor's place."""
-        return TCBatchQuorumTrigger(
-            job_id=self.text("job_id"),
-            task_name=self.text("task_name"),
-            indexes=self._selection(),
-            states=self._wanted,
-            quorum=self._quorum().wanted,
-            tencentcloud_conn_id=self.tencentcloud_conn_id,
-            region=self.region,
-            poll_interval=self.longest_pause,
-            deadlines=deadlines,
-            carried=carried,
-        )
+    def trigger_arguments(self) -> dict[str, Any]:
+        """What the trigger waits for."""
+        return {
+            "job_id": self.job_id,
+            "task_name": self.task_name,
+            "indexes": self.indexes,
+            "states": self._wanted,
+            "quorum": self.quorum,
+        }
 
     def words(self) -> str:
         """What is waited for."""
@@ -143,21 +138,7 @@ class TCBatchTaskInstanceSensor(SensesJobs):
 
     def _selection(self) -> list[int] | None:
         """The indexes; ``None`` for all."""
-        given = self.indexes
-        if isinstance(given, str) and given.strip().lower() == "all":
-            return None
-        if isinstance(given, str) and not given.strip().startswith("["):
-            chosen: list[int] = []
-            for part in given.split(","):
-                match = _PART.fullmatch(part)
-                if match is None or int(match[2] or match[1]) < int(match[1]):
-                    raise InvalidRequest(
-                        f"Task {self.task_id!r}: indexes is {given!r}; write all, an index from 0, a list of them, or "
-                        "text such as '0-9, 12'"
-                    )
-                chosen += range(int(match[1]), int(match[2] or match[1]) + 1)
-        else:
-            chosen = several("indexes", given, int, self.task_id)
-        if not chosen:
-            raise InvalidRequest(f"Task {self.task_id!r}: indexes is empty; write at least one, or all")
-        return list(dict.fromkeys(chosen))
+        try:
+            return selection(self.indexes)
+        except ValueError as error:
+            raise InvalidRequest(f"Task {self.task_id!r}: {error}") from None

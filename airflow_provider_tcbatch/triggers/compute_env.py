@@ -5,31 +5,36 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until
+from airflow_provider_tcbatch.policies.written import number_of, text_of
 from airflow_provider_tcbatch.triggers.job import KILL_SECONDS, put_to_an_end
-from airflow_provider_tcbatch.triggers.jobs import OneEvent
+from airflow_provider_tcbatch.triggers.observing import Observes
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.env_wait import EnvEnd
+    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
 
 __all__ = ["TCBatchComputeEnvTrigger"]
 
 
-class TCBatchComputeEnvTrigger(OneEvent):
+class TCBatchComputeEnvTrigger(Observes):
     """Wait for a compute environment; all triggers of a triggerer that use one account share one watcher.
 
     It yields exactly one event, a dictionary:
 
     - ``status``: ``reached``; ``failing`` (with ``fail_fast``: nodes failed without which it can't be reached);
       ``gone`` (the environment does not exist, or is being deleted); ``timeout``; ``look``; ``error``
-    - ``env_id``
+    - ``env_id``; ``None`` if there is no environment of that name
     - ``counts``: how many nodes are ``desired``, ``running``, ``failed``, ``present`` and ``attached``, as they were
       read last; ``None`` if there is no such environment
     - ``limit``: ``timeout`` or ``execution_timeout``, whichever was reached
     - ``message``: what went wrong, for ``error``
+    - ``source``, ``observed_at``, ``event_received_at``: the look that ended the wait; no event leads to one
     - and what is in ``carried``
 
     :param env_id: the environment.
+    :param env_name: its name, instead of ``env_id``; it is looked for once, when the wait begins.
     :param until: what to wait for: ``nodes_running`` (at least ``nodes`` of them), ``desired`` (all nodes that it shall
         have run, and there are no others), ``node_failed`` (one is ABNORMAL or CREATION_FAILED), ``empty`` (no nodes
         but attached ones), ``deleted``, ``nodes_gone`` (those in ``ids``), ``instances_running`` and
@@ -37,56 +42,42 @@ class TCBatchComputeEnvTrigger(OneEvent):
     :param nodes: how many nodes, for ``nodes_running``.
     :param ids: ids of nodes, or of CVM instances.
     :param fail_fast: end the wait as soon as nodes have failed without which it can't be reached.
-    :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``.
-    :param region: region; default is the connection's.
-    :param poll_interval: longest time in seconds between two looks.
-    :param deadlines: unix seconds at which to give up, by limit; see :class:`~.policies.deadline.Deadlines`.
     :param look_at: unix seconds at which the wait ends in any case, with status ``look``.
     :param cancel_on_kill: let the environment's nodes go when the user marks the waiting task as failed or skipped
         (Airflow 3.3 and later tell the trigger). One whose task is marked as succeeded is wanted.
-    :param carried: handed on in the event.
+    :param common: what all triggers of sensors take, see :class:`~.triggers.observing.Observes`.
     """
 
     def __init__(
         self,
         *,
-        env_id: str,
+        env_id: str | None = None,
+        env_name: str | None = None,
         until: str,
-        nodes: int = 0,
+        nodes: int | str = 0,
         ids: Collection[str] = (),
         fail_fast: bool = False,
-        tencentcloud_conn_id: str = "tencentcloud_default",
-        region: str | None = None,
-        poll_interval: float = 30.0,
-        deadlines: Mapping[str, float] | None = None,
         look_at: float | None = None,
         cancel_on_kill: bool = False,
-        carried: Mapping[str, Any] | None = None,
+        **common: Any,
     ) -> None:
         self.env_id = env_id
-        self.condition = Condition(Until(until), nodes, frozenset(ids), fail_fast)
-        self.tencentcloud_conn_id = tencentcloud_conn_id
-        self.region = region
-        self.poll_interval = poll_interval
-        self.deadlines = dict(deadlines or {})
+        self.env_name = env_name
+        self.until = until
+        self.nodes = nodes
+        self.ids = sorted(ids)
+        self.fail_fast = fail_fast
         self.look_at = look_at
         self.cancel_on_kill = cancel_on_kill
-        arguments = {
-            "env_id": env_id,
-            **self.condition.to_json(),
-            "tencentcloud_conn_id": tencentcloud_conn_id,
-            "region": region,
-            "poll_interval": poll_interval,
-            "deadlines": self.deadlines,
-            "look_at": look_at,
-            "cancel_on_kill": cancel_on_kill,
-        }
-        super().__init__(arguments, {**(carried or {}), "env_id": env_id})
+        own = ("env_id", "env_name", "until", "nodes", "ids", "fail_fast", "look_at", "cancel_on_kill")
+        super().__init__(own, **common)
 
     async def on_kill(self) -> None:
         """Let the nodes go if the user has put an end to the task. Airflow gives this 30 seconds."""
         words = f"compute environment {self.env_id}"
-        if not self.cancel_on_kill or not await put_to_an_end(self, words, spared=("success",)):
+        if not self.cancel_on_kill or self.env_id is None:
+            return
+        if not await put_to_an_end(self, words, spared=("success",)):
             return
         from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
         from airflow_provider_tcbatch.hooks.watching import scale_to_zero
@@ -94,21 +85,39 @@ class TCBatchComputeEnvTrigger(OneEvent):
         settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
         await scale_to_zero(settings, self.env_id, patience=KILL_SECONDS)
 
-    async def _wait(self) -> EnvEnd:
+    async def wait_for_end(self) -> dict[str, Any]:
+        """Wait; the end, with the environment and what is carried."""
+        return {**await super().wait_for_end(), "env_id": self.env_id}
+
+    async def watch(self, settings: ConnectionSettings) -> EnvEnd:
+        """Wait for the environment."""
         # Imported here: a DAG file that names this trigger should not pay for its clients.
-        from airflow_provider_tcbatch.hooks.env_wait import EnvWait
-        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
+        from airflow_provider_tcbatch.hooks.env_wait import EnvEnd, EnvWait, find_env
         from airflow_provider_tcbatch.hooks.watching import env_watcher
         from airflow_provider_tcbatch.policies.deadline import Deadlines
+        from airflow_provider_tcbatch.policies.env_nodes import judge_env
 
-        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
-        wait = EnvWait(
-            self.env_id,
-            self.condition,
-            poll_interval=self.poll_interval,
-            deadlines=Deadlines.from_json(self.deadlines),
-            look_at=self.look_at,
-            say=self.log.info,
-        )
+        condition = Condition(Until(self.until), number_of("nodes", self.nodes), frozenset(self.ids), self.fail_fast)
         async with env_watcher(settings) as watcher:
+            if self.env_name is not None:
+                self.env_id = await find_env(watcher.api, text_of("env_name", self.env_name))
+                if self.env_id is None:
+                    return EnvEnd(judge_env(None, condition).value)
+            wait = EnvWait(
+                text_of("env_id", self.env_id),
+                condition,
+                poll_interval=self.poll_interval,
+                deadlines=Deadlines.from_json(self.deadlines),
+                look_at=self.look_at,
+                say=self.log.info,
+            )
             return await wait.run(watcher, settings)
+
+    def result(self, event: Mapping[str, Any]) -> dict[str, int] | None:
+        """How many nodes there are; ``None`` where the environment is gone."""
+        return None if event["counts"] is None else dict(event["counts"])
+
+    def links(self, event: Mapping[str, Any], settings: ConnectionSettings) -> dict[str, str]:
+        """The environment's page, if there is one."""
+        env_id = event["env_id"]
+        return {} if env_id is None else {TCBatchComputeEnvLink.key: settings.env_url(env_id)}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.jobs_wait import JobsEnd
 
 
-__all__ = ["OneEvent", "TCBatchJobsTrigger", "TCBatchTaskInstancesTrigger"]
+__all__ = ["End", "OneEvent", "TCBatchJobsTrigger", "TCBatchTaskInstancesTrigger"]
 
 
 class End(Protocol):
@@ -44,13 +44,18 @@ class OneEvent(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and say how it ended."""
         started = time.monotonic()
+        event = await self.wait_for_end()
+        await settled(self, started)
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def wait_for_end(self) -> dict[str, Any]:
+        """Wait; the end, with what is carried."""
         try:
             event = (await self._wait()).to_event()
         except Exception as error:
             self.log.exception("Waiting failed")
             event = {"status": "error", "states": {}, "limit": None, "message": f"{type(error).__name__}: {error}"}
-        await settled(self, started)
-        yield TriggerEvent({**event, **self.carried})  # type: ignore[no-untyped-call]
+        return {**event, **self.carried}
 
     async def _wait(self) -> End:
         raise NotImplementedError
@@ -65,6 +70,7 @@ class TCBatchJobsTrigger(OneEvent):
     - ``states``: the states that were read last, by job id
     - ``limit``: ``timeout`` or ``execution_timeout``, whichever was reached
     - ``message``: what went wrong, for ``error``
+    - ``source``, ``observed_at``, ``event_received_at``: the look that ended the wait
     - and what is in ``carried``
 
     :param job_ids: the jobs.

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_tcbatch.links import TCBatchJobLink
 from airflow_provider_tcbatch.policies.quorum import Quorum
 from airflow_provider_tcbatch.policies.targets import Targets, states_of
-from airflow_provider_tcbatch.triggers.jobs import OneEvent
+from airflow_provider_tcbatch.policies.written import selection, several_of, text_of
+from airflow_provider_tcbatch.triggers.observing import Observes
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.jobs_wait import JobsEnd
     from airflow_provider_tcbatch.hooks.parts_wait import QuorumEnd
+    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
 
 __all__ = ["TCBatchJobStatesTrigger", "TCBatchQuorumTrigger", "TCBatchTaskStateTrigger"]
 
 
-class TCBatchJobStatesTrigger(OneEvent):
+class TCBatchJobStatesTrigger(Observes):
     """Wait until all of some jobs have been seen in a state, or the newest job of a name has; whatever becomes of the
     waiting task, the jobs are left alone.
 
@@ -26,76 +29,70 @@ class TCBatchJobStatesTrigger(OneEvent):
     - ``states``: the states that were read last, by job id
     - ``limit``: ``timeout``, if that was reached
     - ``message``: what went wrong, for ``error``
+    - ``source``, ``observed_at``, ``event_received_at``: the look that ended the wait; the first is ``event`` if an
+      event led to it, else ``poll``
     - and what is in ``carried``
 
     :param job_ids: the jobs.
     :param job_name: the name, instead of ``job_ids``.
     :param target_states: one of these is enough.
     :param failure_states: one of these ends the wait; ``None`` for all final states that are no targets.
-    :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``.
-    :param region: region; default is the connection's.
-    :param poll_interval: longest time in seconds between two looks at a job while no events flow.
-    :param deadlines: unix seconds at which to give up, by limit; see :class:`~.policies.deadline.Deadlines`.
-    :param carried: handed on in the event.
+    :param common: what all triggers of sensors take, see :class:`~.triggers.observing.Observes`.
     """
 
     def __init__(
         self,
         *,
-        job_ids: Sequence[str] = (),
+        job_ids: str | Sequence[str] | None = None,
         job_name: str | None = None,
         target_states: Sequence[str] = ("SUCCEED",),
         failure_states: Sequence[str] | None = None,
-        tencentcloud_conn_id: str = "tencentcloud_default",
-        region: str | None = None,
-        poll_interval: float = 30.0,
-        deadlines: Mapping[str, float] | None = None,
-        carried: Mapping[str, Any] | None = None,
+        **common: Any,
     ) -> None:
-        self.job_ids = list(job_ids)
+        self.job_ids = job_ids
         self.job_name = job_name
-        self.targets = Targets.parse(target_states, failure_states)
-        self.tencentcloud_conn_id = tencentcloud_conn_id
-        self.region = region
-        self.poll_interval = poll_interval
-        self.deadlines = dict(deadlines or {})
-        arguments = {
-            "job_ids": self.job_ids,
-            "job_name": job_name,
-            "target_states": list(self.targets.wanted),
-            "failure_states": list(self.targets.failures),
-            "tencentcloud_conn_id": tencentcloud_conn_id,
-            "region": region,
-            "poll_interval": poll_interval,
-            "deadlines": self.deadlines,
-        }
-        super().__init__(arguments, carried)
+        self.target_states = target_states
+        self.failure_states = failure_states
+        super().__init__(("job_ids", "job_name", "target_states", "failure_states"), **common)
 
-    async def _wait(self) -> JobsEnd:
+    async def watch(self, settings: ConnectionSettings) -> JobsEnd:
+        """Wait for the jobs."""
         # Imported here: a DAG file that names this trigger should not pay for its clients.
         from airflow_provider_tcbatch.hooks.targets_wait import JobTargetsWait, NamedJobWait
-        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
         from airflow_provider_tcbatch.hooks.watching import job_watcher
         from airflow_provider_tcbatch.policies.deadline import Deadlines
 
-        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
+        targets = Targets.parse(self.target_states, self.failure_states)
         deadlines = Deadlines.from_json(self.deadlines)
         wait: JobTargetsWait | NamedJobWait
         if self.job_name is not None:
-            wait = NamedJobWait(self.job_name, self.targets, self.poll_interval, deadlines, self.log.info)
+            name = text_of("job_name", self.job_name)
+            wait = NamedJobWait(name, targets, self.poll_interval, deadlines, self.log.info)
         else:
+            job_ids = several_of("job_ids", self.job_ids, str)
+            if not job_ids:
+                self.log.warning("job_ids is empty: there is nothing to wait for")
             wait = JobTargetsWait(
-                self.job_ids,
+                job_ids,
                 poll_interval=self.poll_interval,
                 deadlines=deadlines,
                 say=self.log.info,
-                targets=self.targets,
+                targets=targets,
             )
         async with job_watcher(settings) as watcher:
             return await wait.run(watcher, settings)
 
+    def result(self, event: Mapping[str, Any]) -> dict[str, str]:
+        """The jobs' states by id."""
+        return dict(event["states"])
 
-class TCBatchTaskStateTrigger(OneEvent):
+    def links(self, event: Mapping[str, Any], settings: ConnectionSettings) -> dict[str, str]:
+        """The job's page, where there is only one."""
+        job_ids = list(event["states"])
+        return {TCBatchJobLink.key: settings.job_url(job_ids[0])} if len(job_ids) == 1 else {}
+
+
+class TCBatchTaskStateTrigger(Observes):
     """Wait until a task of a job has been seen in a state; whatever becomes of the waiting task, the job is left alone.
 
     It yields exactly one event, as :class:`TCBatchJobStatesTrigger` does; ``states`` holds the state by task name. It
@@ -105,11 +102,7 @@ class TCBatchTaskStateTrigger(OneEvent):
     :param task_name: its task.
     :param target_states: one of these is enough.
     :param failure_states: one of these ends the wait; ``None`` for all final states that are no targets.
-    :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``.
-    :param region: region; default is the connection's.
-    :param poll_interval: longest time in seconds between two looks at the job while no events flow.
-    :param deadlines: unix seconds at which to give up, by limit; see :class:`~.policies.deadline.Deadlines`.
-    :param carried: handed on in the event.
+    :param common: what all triggers of sensors take, see :class:`~.triggers.observing.Observes`.
     """
 
     def __init__(
@@ -119,42 +112,24 @@ class TCBatchTaskStateTrigger(OneEvent):
         task_name: str,
         target_states: Sequence[str] = ("SUCCEED",),
         failure_states: Sequence[str] | None = None,
-        tencentcloud_conn_id: str = "tencentcloud_default",
-        region: str | None = None,
-        poll_interval: float = 30.0,
-        deadlines: Mapping[str, float] | None = None,
-        carried: Mapping[str, Any] | None = None,
+        **common: Any,
     ) -> None:
         self.job_id = job_id
         self.task_name = task_name
-        self.targets = Targets.parse(target_states, failure_states)
-        self.tencentcloud_conn_id = tencentcloud_conn_id
-        self.region = region
-        self.poll_interval = poll_interval
-        self.deadlines = dict(deadlines or {})
-        arguments = {
-            "job_id": job_id,
-            "task_name": task_name,
-            "target_states": list(self.targets.wanted),
-            "failure_states": list(self.targets.failures),
-            "tencentcloud_conn_id": tencentcloud_conn_id,
-            "region": region,
-            "poll_interval": poll_interval,
-            "deadlines": self.deadlines,
-        }
-        super().__init__(arguments, carried)
+        self.target_states = target_states
+        self.failure_states = failure_states
+        super().__init__(("job_id", "task_name", "target_states", "failure_states"), **common)
 
-    async def _wait(self) -> JobsEnd:
+    async def watch(self, settings: ConnectionSettings) -> JobsEnd:
+        """Wait for the task."""
         from airflow_provider_tcbatch.hooks.parts_wait import TaskTargetsWait
-        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
         from airflow_provider_tcbatch.hooks.watching import job_watcher
         from airflow_provider_tcbatch.policies.deadline import Deadlines
 
-        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
         wait = TaskTargetsWait(
-            self.job_id,
-            self.task_name,
-            self.targets,
+            text_of("job_id", self.job_id),
+            text_of("task_name", self.task_name),
+            Targets.parse(self.target_states, self.failure_states),
             poll_interval=self.poll_interval,
             deadlines=Deadlines.from_json(self.deadlines),
             say=self.log.info,
@@ -162,8 +137,16 @@ class TCBatchTaskStateTrigger(OneEvent):
         async with job_watcher(settings) as watcher:
             return await wait.run(watcher, settings)
 
+    def result(self, event: Mapping[str, Any]) -> str:
+        """The task's state."""
+        return str(event["states"][text_of("task_name", self.task_name)])
 
-class TCBatchQuorumTrigger(OneEvent):
+    def links(self, event: Mapping[str, Any], settings: ConnectionSettings) -> dict[str, str]:
+        """The job's page."""
+        return {TCBatchJobLink.key: settings.job_url(text_of("job_id", self.job_id))}
+
+
+class TCBatchQuorumTrigger(Observes):
     """Wait until enough instances of a task have come to a state; whatever becomes of the waiting task, the job is left
     alone.
 
@@ -174,18 +157,16 @@ class TCBatchQuorumTrigger(OneEvent):
     - ``counts``: how many instances ``have`` come to it, ``never`` can any more, are ``needed``, are there in ``total``
     - ``limit``: ``timeout``, if that was reached
     - ``message``: what went wrong, for ``error``
+    - ``source``, ``observed_at``, ``event_received_at``: the look that ended the wait; the first is ``event`` if an
+      event led to it, else ``poll``
     - and what is in ``carried``
 
     :param job_id: the job.
     :param task_name: its task.
-    :param indexes: its instances; ``None`` for all.
+    :param indexes: its instances, as :class:`.TCBatchTaskInstanceSensor` takes them.
     :param states: one of these is enough for an instance.
-    :param quorum: how many instances: ``all``, ``any``, a number, or a share as a float.
-    :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``.
-    :param region: region; default is the connection's.
-    :param poll_interval: longest time in seconds between two looks.
-    :param deadlines: unix seconds at which to give up, by limit; see :class:`~.policies.deadline.Deadlines`.
-    :param carried: handed on in the event.
+    :param quorum: how many instances: ``all``, ``any``, a number, or a share.
+    :param common: what all triggers of sensors take, see :class:`~.triggers.observing.Observes`.
     """
 
     def __init__(
@@ -193,53 +174,42 @@ class TCBatchQuorumTrigger(OneEvent):
         *,
         job_id: str,
         task_name: str,
-        indexes: Sequence[int] | None = None,
+        indexes: int | str | Sequence[int] = "all",
         states: Sequence[str] = ("SUCCEED",),
         quorum: str | int | float = "all",
-        tencentcloud_conn_id: str = "tencentcloud_default",
-        region: str | None = None,
-        poll_interval: float = 30.0,
-        deadlines: Mapping[str, float] | None = None,
-        carried: Mapping[str, Any] | None = None,
+        **common: Any,
     ) -> None:
         self.job_id = job_id
         self.task_name = task_name
-        self.indexes = None if indexes is None else list(indexes)
-        self.states = states_of("states", states)
-        self.quorum = Quorum.parse(quorum)
-        self.tencentcloud_conn_id = tencentcloud_conn_id
-        self.region = region
-        self.poll_interval = poll_interval
-        self.deadlines = dict(deadlines or {})
-        arguments = {
-            "job_id": job_id,
-            "task_name": task_name,
-            "indexes": self.indexes,
-            "states": list(self.states),
-            "quorum": self.quorum.wanted,
-            "tencentcloud_conn_id": tencentcloud_conn_id,
-            "region": region,
-            "poll_interval": poll_interval,
-            "deadlines": self.deadlines,
-        }
-        super().__init__(arguments, carried)
+        self.indexes = indexes
+        self.states = states
+        self.quorum = quorum
+        super().__init__(("job_id", "task_name", "indexes", "states", "quorum"), **common)
 
-    async def _wait(self) -> QuorumEnd:
+    async def watch(self, settings: ConnectionSettings) -> QuorumEnd:
+        """Wait for the instances."""
         from airflow_provider_tcbatch.hooks.parts_wait import QuorumWait
-        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
         from airflow_provider_tcbatch.hooks.watching import job_watcher
         from airflow_provider_tcbatch.policies.deadline import Deadlines
 
-        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
+        chosen = selection(self.indexes)
         wait = QuorumWait(
-            self.job_id,
-            self.task_name,
-            frozenset(self.states),
-            self.quorum,
-            None if self.indexes is None else frozenset(self.indexes),
+            text_of("job_id", self.job_id),
+            text_of("task_name", self.task_name),
+            frozenset(states_of("states", self.states)),
+            Quorum.parse(self.quorum),
+            None if chosen is None else frozenset(chosen),
             poll_interval=self.poll_interval,
             deadlines=Deadlines.from_json(self.deadlines),
             say=self.log.info,
         )
         async with job_watcher(settings) as watcher:
             return await wait.run(watcher, settings)
+
+    def result(self, event: Mapping[str, Any]) -> dict[str, int]:
+        """The numbers of instances."""
+        return dict(event["counts"])
+
+    def links(self, event: Mapping[str, Any], settings: ConnectionSettings) -> dict[str, str]:
+        """The job's page."""
+        return {TCBatchJobLink.key: settings.job_url(text_of("job_id", self.job_id))}

@@ -47,7 +47,7 @@ def sense(env_id: str | None, until: str, **options: Any) -> Any:
                 break
             except TaskDeferred as more:
                 trigger = more.trigger
-    assert context["ti"].xcoms.keys() <= {"tcbatch_env_url"}
+    assert context["ti"].xcoms.keys() <= {"tcbatch_env_url", "tcbatch_wait"}
     sent = {name for name in sensor.hook.api.sent if not name.startswith("Describe")}
     assert not sent, "a sensor only observes"
     return result

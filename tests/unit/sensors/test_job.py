@@ -134,7 +134,8 @@ def test_the_newest_job_of_a_name(hook: TCBatchHook, emulator: Emulator, deferra
     result, xcoms = run(sensor(job_name=name, deferrable=deferrable))
     timer.join()
     assert result == {submitted[0]: "SUCCEED"}
-    assert xcoms.keys() == {"tcbatch_job_url"}
+    assert xcoms.keys() - {"tcbatch_wait"} == {"tcbatch_job_url"}
+    assert ("tcbatch_wait" in xcoms) is deferrable
 
 
 @both

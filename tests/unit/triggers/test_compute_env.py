@@ -61,12 +61,15 @@ def test_it_survives_the_way_to_another_process() -> None:
 async def test_nodes_that_run() -> None:
     env_id = made(2)
     event = await only_event(env_id, "nodes_running", nodes=2, carried={"since": 1})
+    assert event.pop("observed_at") == pytest.approx(time.time(), abs=30)
     assert event == {
         "status": "reached",
         "env_id": env_id,
         "counts": {"desired": 2, "running": 2, "failed": 0, "present": 2, "attached": 0},
         "limit": None,
         "message": None,
+        "source": "poll",
+        "event_received_at": None,
         "since": 1,
     }
     assert (await only_event(env_id, "desired"))["status"] == "reached"
