@@ -10,14 +10,38 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+    from airflow.sdk.exceptions import (
+        AirflowFailException,
+        AirflowRescheduleException,
+        AirflowSkipException,
+        TaskDeferred,
+    )
 else:
     try:
-        from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+        from airflow.sdk.exceptions import (
+            AirflowFailException,
+            AirflowRescheduleException,
+            AirflowSkipException,
+            TaskDeferred,
+        )
     except ImportError:  # Airflow 3.1
-        from airflow.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
+        from airflow.exceptions import (
+            AirflowFailException,
+            AirflowRescheduleException,
+            AirflowSkipException,
+            TaskDeferred,
+        )
 
-__all__ = ["AirflowFailException", "AirflowSkipException", "Replaced", "Store", "Task", "TaskDeferred", "TaskInstance"]
+__all__ = [
+    "AirflowFailException",
+    "AirflowRescheduleException",
+    "AirflowSkipException",
+    "Replaced",
+    "Store",
+    "Task",
+    "TaskDeferred",
+    "TaskInstance",
+]
 
 
 class Replaced(RuntimeError):
@@ -73,6 +97,11 @@ class TaskInstance:
         self.max_tries = max_tries
         self.start_date = datetime.now(timezone.utc)
         self.xcoms: dict[str, Any] = {}
+        #: When a sensor in mode reschedule gave its worker back for the first time.
+        self.first_rescheduled: datetime | None = None
+
+    def get_first_reschedule_date(self, context: Any) -> datetime | None:
+        return self.first_rescheduled
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = value

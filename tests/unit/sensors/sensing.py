@@ -1,14 +1,23 @@
-"""Running a sensor as Airflow does, deferrals included."""
+"""Running a sensor as Airflow does, deferrals and reschedules included."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
-from tests.support.task_context import Task, TaskDeferred
+from tests.support.task_context import AirflowRescheduleException, Task, TaskDeferred
+
+#: The three ways to wait, as arguments of a sensor.
+MODES = {
+    "poke": {"deferrable": False},
+    "reschedule": {"deferrable": False, "mode": "reschedule"},
+    "deferred": {"deferrable": True},
+}
 
 both = pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferred"])
 
@@ -17,7 +26,7 @@ def run(sensor: Any) -> tuple[Any, dict[str, Any]]:
     """What a sensor returns at its end, and its XComs."""
     context = Task().next_try()
     try:
-        result = sensor.execute(context)
+        result = _executed(sensor, context)
     except TaskDeferred as deferred:
         trigger = deferred.trigger
         while True:
@@ -30,6 +39,17 @@ def run(sensor: Any) -> tuple[Any, dict[str, Any]]:
     sent = {name for name in sensor.hook.api.sent if not name.startswith("Describe")}
     assert not sent, "a sensor only observes"
     return result, context["ti"].xcoms
+
+
+def _executed(sensor: Any, context: dict[str, Any]) -> Any:
+    """What a sensor returns, whose worker is given back between two looks with mode reschedule."""
+    while True:
+        try:
+            return sensor.execute(context)
+        except AirflowRescheduleException as again:
+            now = datetime.now(timezone.utc)
+            context["ti"].first_rescheduled = context["ti"].first_rescheduled or now
+            time.sleep(max(0.0, (again.reschedule_date - now).total_seconds()))
 
 
 async def event_of(trigger: Any) -> Any:
