@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SensorTrigger", "lost_at_the_end"]
 
-#: Airflow ends a trigger at an instant of its own, which fails the task whatever ``soft_fail`` says. The trigger says
-#: so many seconds before that it is time: enough for a triggerer to be replaced in between.
+#: Airflow ends a trigger at an instant of its own, and the sensor could neither look once more nor say what it has
+#: waited for. So the trigger gives up this many seconds before: enough for a triggerer to be replaced in between.
 _MARGIN = 120.0
 
 
@@ -32,7 +32,7 @@ class SensorTrigger(BaseSensorOperator):
     :param deferrable: wait in the triggerer, without a worker, whatever ``mode`` says; default is ``True`` with one of
         the flags below, else Airflow's ``[operators] default_deferrable``.
     :param start_from_trigger: begin in the triggerer, too: the scheduler starts the trigger, and a worker only ends
-        the task. Airflow before 3.3 takes a worker for the beginning all the same.
+        the task. Airflow 3.1 takes a worker for the beginning all the same.
     :param end_from_trigger: let the trigger end the task where it succeeds, or is skipped by ``soft_fail`` or
         ``never_fail``; a worker only sees to failures and timeouts.
     :raises InvalidRequest: if Airflow can't do that, or something that is asked for would be lost.

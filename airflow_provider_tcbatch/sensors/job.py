@@ -40,11 +40,14 @@ class TCBatchJobSensor(SensesJobs):
     :param target_states: one or more of STARTING, RUNNING, SUCCEED, FAILED, FAILED_INTERRUPTED; one is enough.
     :param failure_states: states in which the sensor fails, out of the same; default is all final ones that are no
         targets. ``[]`` to go on whatever happens: somebody may let the job run again.
-    :param summary: push the summaries.
+    :param summary: push the summaries; not with ``end_from_trigger``.
     :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``. (templated)
     :param region: region; default is the connection's. (templated)
     :param deferrable: wait in the triggerer, without a worker, whatever ``mode`` says; default is Airflow's
         ``[operators] default_deferrable``.
+    :param start_from_trigger: begin in the triggerer, too, without a worker; not for mapped tasks and outputs of other
+        tasks.
+    :param end_from_trigger: let the trigger end the task where it succeeds, or is skipped by ``soft_fail``.
     :param poke_interval: seconds between two looks; deferred, the longest time between them while no events flow.
     :param timeout: seconds after which it gives up, as with every sensor; so are ``mode`` and ``soft_fail``.
     :raises InvalidRequest: if states or jobs are not given as above, when the DAG is parsed.

@@ -38,6 +38,9 @@ class TCBatchTaskSensor(SensesJobs):
     :param region: region; default is the connection's. (templated)
     :param deferrable: wait in the triggerer, without a worker, whatever ``mode`` says; default is Airflow's
         ``[operators] default_deferrable``.
+    :param start_from_trigger: begin in the triggerer, too, without a worker; not for mapped tasks and outputs of other
+        tasks.
+    :param end_from_trigger: let the trigger end the task where it succeeds, or is skipped by ``soft_fail``.
     :param poke_interval: seconds between two looks; deferred, the longest time between them while no events flow.
     :param timeout: seconds after which it gives up, as with every sensor; so are ``mode`` and ``soft_fail``.
     :raises InvalidRequest: if the states are not given as above, when the DAG is parsed.

@@ -10,6 +10,7 @@ from airflow.triggers.base import BaseTaskEndEvent, TaskSkippedEvent, TaskSucces
 
 from airflow_provider_tcbatch.triggers.job import settled
 from airflow_provider_tcbatch.triggers.jobs import OneEvent
+from airflow_provider_tcbatch.triggers.rendering import render
 
 if TYPE_CHECKING:
     import jinja2
@@ -110,18 +111,11 @@ class Observes(OneEvent):
         return path, {name: getattr(self, name) for name in self._names}
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
-        """Render the attributes that are called as the sensor's template fields, as strictly as a worker does.
-
-        Airflow's own environment for triggers makes empty text of what is not there. What can't be rendered here (a
-        DAG's own macros are not known in a triggerer) ends the wait, and a worker tries it.
-        """
-        from jinja2 import StrictUndefined
-
-        env = jinja_env or self.get_template_env()
-        env.undefined = StrictUndefined
+        """Called by Airflow if it has started the trigger itself. What goes wrong here is for :meth:`run` to say."""
         try:
-            super().render_template_fields(context, env)
+            render(super().render_template_fields, context, jinja_env or self.get_template_env())
         except Exception as error:
+            self.log.info("A worker has to render it: %s", error)
             self._not_rendered = error
 
     async def run(self) -> AsyncIterator[TriggerEvent]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import uuid
@@ -71,5 +72,10 @@ def start_trigger(task: Any, conf: Mapping[str, Any] | None = None) -> Any:
     runtime_ti = TriggerRunner.create_runtime_ti(ti, stored, run)
     trigger.task_instance = runtime_ti
     trigger.timeout_after = timeout_after
-    trigger.render_template_fields(context=runtime_ti.get_template_context())
+    context = runtime_ti.get_template_context()
+
+    async def in_the_triggerers_loop() -> None:
+        trigger.render_template_fields(context=context)
+
+    asyncio.run(in_the_triggerers_loop())
     return trigger

@@ -1,0 +1,69 @@
+"""Rendering the arguments of a trigger that Airflow has started itself, in the triggerer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import jinja2
+    from airflow.sdk import Context
+
+__all__ = ["NotHere", "render"]
+
+#: A triggerer of Airflow 3.3 does not answer all that a template may ask for, and says nothing: who waits for it in
+#: the triggerer waits for ever.
+_SECONDS = 20.0
+
+
+class NotHere(Exception):
+    """Something that can't be rendered in a triggerer. A worker can."""
+
+
+class _Pulls:
+    """A task instance whose XComs can be pulled as on a worker, where that is possible in a triggerer.
+
+    Airflow pulls the XComs of one task together with those of all its mapped instances, with a request that its
+    triggerer does not know.
+    """
+
+    def __init__(self, ti: Any) -> None:
+        self._ti = ti
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ti, name)
+
+    def xcom_pull(self, task_ids: Any = None, *positional: Any, **options: Any) -> Any:
+        if "map_indexes" in options:
+            return self._ti.xcom_pull(task_ids, *positional, **options)
+        ids = [task_ids] if isinstance(task_ids, str) else list(task_ids or ())
+        found = [self._ti.xcom_pull(task_id, *positional, map_indexes=-1, **options) for task_id in ids]
+        if not found or None in found:
+            # Of a mapped task, or not there: both look alike from here.
+            raise NotHere(f"xcom_pull of {task_ids!r}")
+        return found[0] if isinstance(task_ids, str) else found
+
+
+def render(
+    by_airflow: Callable[[Context, jinja2.Environment], None], context: Mapping[str, Any], env: jinja2.Environment
+) -> None:
+    """Render as strictly as a worker does: Airflow's own environment makes empty text of what is not there.
+
+    :param by_airflow: Airflow's rendering of the trigger.
+    :param context: what templates see.
+    :param env: Airflow's environment.
+    :raises NotHere: if a worker is needed for it. (A DAG's own macros and filters raise Jinja's errors.)
+    """
+    import anyio
+    from jinja2 import StrictUndefined
+
+    env.undefined = StrictUndefined
+    context = dict(context)
+    for name in ("ti", "task_instance"):
+        if name in context:
+            context[name] = _Pulls(context[name])
+    try:
+        with anyio.fail_after(_SECONDS):  # noqa: ASYNC100 - what Jinja calls awaits, by greenback
+            by_airflow(context, env)  # type: ignore[arg-type]
+    except TimeoutError:
+        raise NotHere(f"something that the triggerer has not answered within {_SECONDS:.0f} s") from None
