@@ -15,9 +15,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
-__all__ = ["BatchEvent", "parse_message"]
+__all__ = ["BatchEvent", "EventJson", "parse_message"]
 
 _JOB_ID = re.compile(r"\bjob-[0-9a-z]{4,}\b")
 _ENV_ID = re.compile(r"\benv-[0-9a-z]{4,}\b")
@@ -32,6 +32,30 @@ _FAMILIES = ("COMPUTE_NODE", "COMPUTE_ENV", "TASK_INSTANCE", "TASK", "JOB")
 
 #: How often a body is unwrapped: a push inside of which is base64 inside of which is JSON.
 _LAYERS = 4
+
+
+class EventJson(TypedDict):
+    """An event in plain JSON: what a sensor returns, and what a DAG that events start is given.
+
+    All members are always there; what the event did not tell is ``None``.
+    """
+
+    #: The same for all deliveries of one event, see :meth:`BatchEvent.event_id`; ``None`` if nothing tells it apart.
+    event_id: str | None
+    #: ``JOB_SUCCEED``.
+    name: str
+    job_id: str | None
+    job_name: str | None
+    task_name: str | None
+    #: Counted from 0.
+    task_instance_index: int | None
+    env_id: str | None
+    env_name: str | None
+    node_id: str | None
+    #: When it happened, as the service spells it: ``2025-01-31T12:00:00Z``.
+    time: str | None
+    #: The user's EventVars.
+    variables: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -88,6 +112,26 @@ class BatchEvent:
         what = [self.name, self.job_id, self.task_name, index, self.env_id, self.node_id]
         told = [*what, self.time or f"message {message_id}", json.dumps(self.variables, sort_keys=True)]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+
+    def to_json(self, message_id: str | None = None) -> EventJson:
+        """The event in plain JSON.
+
+        :param message_id: id of the message that held it, if that is known.
+        """
+        told_apart = self.time is not None or message_id is not None
+        return {
+            "event_id": self.event_id(message_id or "") if told_apart else None,
+            "name": self.name,
+            "job_id": self.job_id,
+            "job_name": self.job_name,
+            "task_name": self.task_name,
+            "task_instance_index": self.instance_index,
+            "env_id": self.env_id,
+            "env_name": self.env_name,
+            "node_id": self.node_id,
+            "time": self.time,
+            "variables": dict(self.variables),
+        }
 
 
 def parse_message(body: str) -> list[BatchEvent]:

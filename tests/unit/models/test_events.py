@@ -158,6 +158,27 @@ def test_an_event_without_a_time_has_the_id_of_its_message() -> None:
     assert found.event_id("msg-1") == found.event_id("msg-1") != found.event_id("msg-2")
 
 
+def test_an_event_in_plain_json() -> None:
+    (found,) = parse_message(json.dumps(event(EventVars=[{"Name": "team", "Value": "etl"}])))
+    told = found.to_json()
+    assert json.loads(json.dumps(told)) == {
+        "event_id": found.event_id("any message"),
+        "name": "JOB_SUCCEED",
+        "job_id": "job-12345678",
+        "job_name": None,
+        "task_name": None,
+        "task_instance_index": None,
+        "env_id": None,
+        "env_name": None,
+        "node_id": None,
+        "time": "2025-01-01T00:00:00Z",
+        "variables": {"team": "etl"},
+    }
+    timeless = BatchEvent("JOB_SUCCEED", job_id="job-12345678")
+    assert timeless.to_json()["event_id"] is None
+    assert timeless.to_json("msg-1")["event_id"] == timeless.event_id("msg-1")
+
+
 def test_several_events_in_one_message() -> None:
     events = [event(EventName="JOB_RUNNING"), event(Batch={"JobId": "job-abcdefgh"})]
     assert [(e.name, e.job_id) for e in parse_message(json.dumps({"Events": events}))] == [
