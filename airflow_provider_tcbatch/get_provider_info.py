@@ -55,6 +55,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": _NAME,
                 "python-modules": [
                     "airflow_provider_tcbatch.sensors.compute_env",
+                    "airflow_provider_tcbatch.sensors.event",
                     "airflow_provider_tcbatch.sensors.job",
                     "airflow_provider_tcbatch.sensors.task",
                     "airflow_provider_tcbatch.sensors.task_instance",
@@ -77,6 +78,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": _NAME,
                 "python-modules": [
                     "airflow_provider_tcbatch.triggers.compute_env",
+                    "airflow_provider_tcbatch.triggers.event_wait",
                     "airflow_provider_tcbatch.triggers.job",
                     "airflow_provider_tcbatch.triggers.jobs",
                     "airflow_provider_tcbatch.triggers.states",

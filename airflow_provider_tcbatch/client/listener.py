@@ -73,6 +73,8 @@ class EventListener:
         self.hearing = asyncio.Event()
         #: Messages received so far.
         self.received = 0
+        #: What the credentials may not do, so that nothing is heard; ``None`` while that is not so.
+        self.denied: str | None = None
 
     async def run(self, hear: Hear, failed: Callable[[], None]) -> None:
         """Listen until cancelled, or until it turns out that it can't be done.
@@ -98,7 +100,9 @@ class EventListener:
                 if failures:
                     log.info("Events are heard again on queue %s", self._queue)
                 failures = 0
+                self.denied = None
             except PermissionDenied as error:
+                self.denied = str(error)
                 failed()
                 log.warning("Events can't be heard, waits go on by polling: %s", error)
                 return

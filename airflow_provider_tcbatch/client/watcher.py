@@ -72,6 +72,13 @@ class Watcher(Poller[JobSnapshot]):
         """Whether it has a source of events."""
         return self._listener is not None
 
+    @property
+    def deaf(self) -> str | None:
+        """Why no event is heard, nor will be by itself; ``None`` while they are, or may be soon."""
+        if self._listener is None:
+            return "the connection names no event_topic, or no address of CMQ (cmq_endpoint)"
+        return self._listener.denied
+
     def listen(self, wants: Callable[[BatchEvent], bool]) -> Ear:
         """Begin to hear events that the topic brings; leave the returned context to end.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow_provider_tcbatch.client.env_watcher import EnvWatcher
@@ -58,8 +59,19 @@ def env_watcher(settings: ConnectionSettings) -> AbstractAsyncContextManager[Env
 
 
 def wait_here(settings: ConnectionSettings, wait: Wait[Watcher, EndT]) -> EndT:
-    """Wait and block: by polling alone, since a queue of events is not worth its making for one wait."""
+    """Wait and block: by polling alone, since a queue of events is not worth its making for most waits."""
     return _wait_here(settings, wait, Watcher)
+
+
+def listen_here(
+    settings: ConnectionSettings, wait: Wait[Watcher, EndT], began: Callable[[Callable[[], None]], None]
+) -> EndT:
+    """Wait and block, and hear events meanwhile, through a queue that lasts as long as the wait.
+
+    :param began: told of what ends the wait from elsewhere, such as a signal handler.
+    :raises asyncio.CancelledError: if it was ended in this way.
+    """
+    return _wait_here(settings, wait, lambda api: Watcher(api, _listener(settings, api, shared=False)), began)
 
 
 def wait_env_here(settings: ConnectionSettings, wait: Wait[EnvWatcher, EndT]) -> EndT:
@@ -67,8 +79,16 @@ def wait_env_here(settings: ConnectionSettings, wait: Wait[EnvWatcher, EndT]) ->
     return _wait_here(settings, wait, EnvWatcher)
 
 
-def _wait_here(settings: ConnectionSettings, wait: Wait[WatcherT, EndT], make: Callable[[ApiClient], WatcherT]) -> EndT:
+def _wait_here(
+    settings: ConnectionSettings,
+    wait: Wait[WatcherT, EndT],
+    make: Callable[[ApiClient], WatcherT],
+    began: Callable[[Callable[[], None]], None] | None = None,
+) -> EndT:
     async def run() -> EndT:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        if began is not None and task is not None:
+            began(partial(_cancel, loop, task))
         api = settings.api_client()
         watcher = make(api)
         watcher.start()
@@ -79,6 +99,11 @@ def _wait_here(settings: ConnectionSettings, wait: Wait[WatcherT, EndT], make: C
             await api.aclose()
 
     return asyncio.run(run())
+
+
+def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(task.cancel)
 
 
 async def scale_to_zero(settings: ConnectionSettings, env_id: str, *, patience: float) -> None:
@@ -170,7 +195,7 @@ async def terminate(settings: ConnectionSettings, job_id: str, *, patience: floa
         await api.aclose()
 
 
-def _listener(settings: ConnectionSettings, api: ApiClient) -> EventListener | None:
+def _listener(settings: ConnectionSettings, api: ApiClient, *, shared: bool = True) -> EventListener | None:
     if settings.event_topic is None:
         return None
     try:
@@ -178,4 +203,4 @@ def _listener(settings: ConnectionSettings, api: ApiClient) -> EventListener | N
     except ConfigurationError as error:
         log.warning("Events can't be heard, waits go on by polling: %s", error)
         return None
-    return EventListener(cmq, api, settings.event_topic, settings.event_queue)
+    return EventListener(cmq, api, settings.event_topic, settings.event_queue if shared else None)

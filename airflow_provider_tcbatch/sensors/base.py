@@ -27,7 +27,7 @@ from airflow_provider_tcbatch.sensors.from_trigger import SensorTrigger
 from airflow_provider_tcbatch.triggers.observing import WAIT_KEY, wait_of
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import BaseOperatorLink, Context
     from airflow.sdk.exceptions import AirflowSensorTimeout
 
     from airflow_provider_tcbatch.hooks.batch import TCBatchHook
@@ -168,7 +168,7 @@ class TCBatchSensor(SensorTrigger):
 class SensesJobs(TCBatchSensor):
     """Base of sensors for jobs and their parts: when these end otherwise, so does the sensor, without a retry."""
 
-    operator_extra_links = (TCBatchJobLink(),)
+    operator_extra_links: tuple[BaseOperatorLink, ...] = (TCBatchJobLink(),)
 
     def see(self, context: Context) -> bool:
         """Look once; whether it has come true.

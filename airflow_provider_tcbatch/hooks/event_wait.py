@@ -1,0 +1,239 @@
+"""Waiting for an event: it is heard, and borne out by the API, or the API shows that it must have come."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_tcbatch.exceptions import ApiError, InvalidRequest
+from airflow_provider_tcbatch.hooks.event_confirming import confirm
+from airflow_provider_tcbatch.hooks.event_looks import Finding, instances_wait, look
+from airflow_provider_tcbatch.hooks.jobs_wait import Seen
+from airflow_provider_tcbatch.hooks.parts_wait import TaskTargetsWait
+from airflow_provider_tcbatch.hooks.targets_wait import Errors, JobTargetsWait, NamedJobWait
+from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
+from airflow_provider_tcbatch.policies.pacing import pace
+from airflow_provider_tcbatch.policies.targets import TargetVerdict
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.client.api import ApiClient
+    from airflow_provider_tcbatch.client.ear import Ear
+    from airflow_provider_tcbatch.client.watcher import Watcher
+    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+    from airflow_provider_tcbatch.models.events import BatchEvent, EventJson
+    from airflow_provider_tcbatch.policies.awaited_events import AwaitedEvents
+
+__all__ = ["EventEnd", "EventWait"]
+
+#: Events that may be doubted at one time; of more the oldest is forgotten.
+_ROOM = 100
+
+#: Seconds after which it is noticed that nothing will be heard any more.
+_DEAF_CHECK = 5.0
+
+#: Pauses between two looks for what an event says, in seconds.
+_SOONEST, _LATEST = 0.25, 4.0
+
+
+@dataclass(frozen=True)
+class EventEnd:
+    """How a wait ended.
+
+    :param status: ``reached``; ``failed``, if none of the events can come any more; ``timeout``; ``error``.
+    :param event: the event, or what the API tells of it.
+    :param heard: whether it was heard.
+    :param limit: the limit that was reached, for ``timeout``.
+    :param message: what went wrong, for ``error``; what was seen, for ``failed``.
+    :param seen: the look that ended it.
+    """
+
+    status: str
+    event: BatchEvent | None = None
+    heard: bool = False
+    limit: Limit | None = None
+    message: str | None = None
+    seen: Seen = field(default_factory=Seen)
+
+    def to_event(self) -> dict[str, Any]:
+        """The end as a trigger tells it."""
+        told: EventJson | None = None if self.event is None else self.event.to_json()
+        return {
+            "status": self.status,
+            "event": told,
+            "heard": self.heard,
+            "limit": self.limit and self.limit.value,
+            "message": self.message,
+            **self.seen.to_json(),
+        }
+
+
+@dataclass
+class _Doubt:
+    """An event that the API does not show yet."""
+
+    event: BatchEvent
+    received_at: float
+    due: float
+    pause: float = _SOONEST
+
+
+@dataclass
+class EventWait:
+    """A wait for one of some events.
+
+    :param awaited: the events.
+    :param poll_interval: longest time in seconds between two looks, where there is something to look at.
+    :param deadlines: when to give up.
+    :param say: takes what the task's log shows: a format and its arguments.
+    :param patience: how long the API may take to show what an event says, in seconds. Then it is ignored.
+    """
+
+    awaited: AwaitedEvents
+    poll_interval: float = 30.0
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    say: Callable[..., None] = lambda *_: None
+    patience: float = 15.0
+
+    async def run(self, watcher: Watcher, settings: ConnectionSettings) -> EventEnd:
+        """Wait for an event.
+
+        :param watcher: a started watcher for the account and region.
+        :param settings: the connection.
+        """
+        with watcher.listen(self._wants) as ear:
+            waits: list[Coroutine[Any, Any, EventEnd | Finding]] = [self._hear(watcher, ear)]
+            waits += [self._look(watcher, settings, family) for family in self.awaited.looked_at]
+            tasks = [asyncio.ensure_future(wait) for wait in waits]
+            try:
+                return await self._first(tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _first(self, tasks: list[asyncio.Task[EventEnd | Finding]]) -> EventEnd:
+        hopeless: dict[str, str] = {}
+        running = set(tasks)
+        while True:
+            limit = self.deadlines.next(started=True)
+            left = None if limit is None else max(0.0, limit[0] - time.time())
+            done, running = await asyncio.wait(running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            ends = [task.result() for task in done]
+            for end in ends:
+                if isinstance(end, Finding) and end.verdict is TargetVerdict.FAILED:
+                    hopeless[end.family] = end.words
+            known = [end for end in map(self._end, ends) if end is not None]
+            if known:
+                return next((end for end in known if end.status == "reached"), known[0])
+            if hopeless.keys() >= set(self.awaited.families):
+                return EventEnd("failed", message="; ".join(hopeless.values()), seen=Seen.after(None))
+            if (reached := self.deadlines.reached(time.time(), started=True)) is not None:
+                return EventEnd("timeout", limit=reached)
+
+    def _end(self, end: EventEnd | Finding) -> EventEnd | None:
+        if isinstance(end, EventEnd):
+            return end
+        if end.verdict is not TargetVerdict.REACHED or not self.awaited.proven:
+            return None
+        self.say("%s: that is known without an event", end.words)
+        return EventEnd("reached", end.event, seen=Seen.after(None))
+
+    # -- hearing ---------------------------------------------------------------------------------------
+
+    def _wants(self, event: BatchEvent) -> bool:
+        return self.awaited.matches(self.awaited.complete(event)) is not False
+
+    async def _hear(self, watcher: Watcher, ear: Ear) -> EventEnd:
+        errors = Errors()
+        doubts: dict[str, _Doubt] = {}
+        needed = bool(self.awaited.heard_only)
+        while True:
+            if needed and (why := watcher.deaf) is not None:
+                names = " or ".join(self.awaited.heard_only)
+                return EventEnd("error", message=f"{names} must be heard, and no event can be: {why}")
+            now = time.time()
+            pauses = [doubt.due - now for doubt in doubts.values()] + [_DEAF_CHECK] * needed
+            heard = await ear.next(max(0.0, min(pauses)) if pauses else None)
+            if heard is not None:
+                event = self.awaited.complete(heard[0])
+                if len(doubts) >= _ROOM:
+                    del doubts[next(iter(doubts))]
+                doubts.setdefault(event.event_id(""), _Doubt(event, heard[1], 0.0))
+            try:
+                end = await self._confirm(watcher.api, doubts, errors)
+            except ApiError as error:
+                end = EventEnd("error", message=str(error)) if errors.fatal(error) else None
+            if end is not None:
+                return end
+
+    async def _confirm(self, api: ApiClient, doubts: dict[str, _Doubt], errors: Errors) -> EventEnd | None:
+        for key, doubt in list(doubts.items()):
+            now = time.time()
+            if doubt.due > now:
+                continue
+            doubt.due, doubt.pause = now + doubt.pause, min(_LATEST, doubt.pause * 2)
+            try:
+                confirmed = await confirm(api, doubt.event)
+                errors.fine()
+            except InvalidRequest as error:  # an id that can't be one
+                self.say("Event %s is ignored: %s", doubt.event.name, error)
+                del doubts[key]
+                continue
+            if confirmed is not None:
+                if self.awaited.matches(confirmed):
+                    self.say("Event %s was heard: %s", confirmed.name, confirmed.to_json())
+                    seen = Seen("event", time.time(), doubt.received_at)
+                    return EventEnd("reached", confirmed, heard=True, seen=seen)
+                del doubts[key]  # it was about a job, or an environment, of another name
+            elif now >= doubt.received_at + self.patience:
+                told = {name: value for name, value in doubt.event.to_json().items() if value}
+                self.say("An event is ignored, for the service does not show what it says: %s", told)
+                del doubts[key]
+        return None
+
+    # -- looking ---------------------------------------------------------------------------------------
+
+    async def _look(self, watcher: Watcher, settings: ConnectionSettings, family: str) -> EventEnd | Finding:
+        """Look until the events of a family must have come, or can't come any more."""
+        errors = Errors()
+        begun = time.time()
+        said = ""
+        while True:
+            if (trouble := await self._until_news(watcher, settings, family)) is not None:
+                return EventEnd("error", message=trouble)
+            try:
+                seen = await look(watcher.api, self.awaited, family)
+                errors.fine()
+                if seen.words != said:
+                    self.say("%s", seen.words)
+                said = seen.words
+                if seen.verdict is not TargetVerdict.WAITING:
+                    return seen
+            except ApiError as error:
+                if errors.fatal(error):
+                    return EventEnd("error", message=str(error))
+            await asyncio.sleep(pace(time.time() - begun, self.poll_interval))
+
+    async def _until_news(self, watcher: Watcher, settings: ConnectionSettings, family: str) -> str | None:
+        """Wait until a look is worth while, together with all who watch jobs; returns what went wrong, if anything.
+
+        No event tells that there is a newer job of a name, or what becomes of an environment: these are looked at.
+        """
+        job_id, targets, pause = self.awaited.job_id, self.awaited.targets(family), self.poll_interval
+        if family == "JOB" and job_id is None:
+            end = await NamedJobWait(str(self.awaited.job_name), targets, pause).run(watcher, settings)
+        elif family == "JOB" and job_id is not None:
+            end = await JobTargetsWait([job_id], poll_interval=pause, targets=targets).run(watcher, settings)
+        elif family == "TASK" and job_id is not None:
+            task = str(self.awaited.task_name)
+            end = await TaskTargetsWait(job_id, task, targets, poll_interval=pause).run(watcher, settings)
+        elif family == "TASK_INSTANCE" and job_id is not None:
+            wait = instances_wait(self.awaited, job_id, targets.wanted, poll_interval=pause)
+            counted = await wait.run(watcher, settings)
+            return counted.message if counted.status == "error" else None
+        else:
+            return None
+        return end.message if end.status == "error" else None
