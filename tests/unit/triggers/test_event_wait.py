@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+from airflow_provider_tcbatch.triggers.event_wait import TCBatchEventWaitTrigger
+from tests.unit.conftest import job
+
+
+async def only_event(trigger: Any) -> dict[str, Any]:
+    [event] = [event.payload async for event in trigger.run()]
+    return event
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"event_names": ["JOB_FAILED"], "variables": {"team": "etl"}, "carried": {"errors": 1}},
+        {"event_names": "TASK_INSTANCE_FAILED", "job_name": "a", "task_name": "b", "task_instance_index": [1, 2]},
+        {
+            "event_names": ["COMPUTE_NODE_RUNNING"],
+            "env_id": "env-1",
+            "poll_interval": 5,
+            "deadlines": {"timeout": 12.5},
+        },
+    ],
+)
+def test_it_survives_the_way_to_another_process(given: dict[str, Any]) -> None:
+    path, arguments = TCBatchEventWaitTrigger(**given).serialize()
+    assert path == "airflow_provider_tcbatch.triggers.event_wait.TCBatchEventWaitTrigger"
+    assert TCBatchEventWaitTrigger(**arguments).serialize() == (path, arguments)
+
+
+async def test_errors_arrive_as_events() -> None:
+    event = await only_event(TCBatchEventWaitTrigger(event_names="JOB_FAILED", tencentcloud_conn_id="no_such"))
+    assert event["status"] == "error"
+    assert "no_such" in event["message"]
+
+
+async def test_what_it_tells(connection: str, emulator: Emulator) -> None:
+    job_id = TCBatchHook(connection).submit_job(job("true"))
+    trigger = TCBatchEventWaitTrigger(
+        event_names="JOB_SUCCEED", job_id=job_id, poll_interval=0.2, carried={"give_up_at": 7}
+    )
+    event = await only_event(trigger)
+    assert event.pop("event")["job_id"] == job_id
+    assert event.pop("observed_at") == pytest.approx(time.time(), abs=10)
+    told = {"heard": False, "source": "poll", "event_received_at": None}
+    assert event == {"status": "reached", "limit": None, "message": None, "give_up_at": 7, **told}
+
+
+async def test_who_is_ended_leaves_the_job_alone(connection: str, emulator: Emulator) -> None:
+    hook = TCBatchHook(connection)
+    job_id = hook.submit_job(job("sleep 2"))
+    waiting = asyncio.create_task(only_event(TCBatchEventWaitTrigger(event_names="JOB_SUCCEED", job_id=job_id)))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert await asyncio.to_thread(emulator.wait_job, job_id) == "SUCCEED"
+
+
+async def test_a_task_that_is_not_there_is_an_error(connection: str, emulator: Emulator) -> None:
+    job_id = TCBatchHook(connection).submit_job(job("true"))
+    trigger = TCBatchEventWaitTrigger(event_names="TASK_FAILED", job_id=job_id, task_name="other", poll_interval=0.2)
+    event = await only_event(trigger)
+    assert event["status"] == "error"
+    assert "no task 'other'" in event["message"]
