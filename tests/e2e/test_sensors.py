@@ -45,7 +45,7 @@ def test_a_plain_wait_takes_no_worker(
     time.sleep(6)
     gate.touch()
 
-    for task_id in ("no_worker", "one_worker", "pulled", "unanswered"):
+    for task_id in ("no_worker", "one_worker", "pulled", "begun_by_worker"):
         run.wait_for_task(task_id, "success")
     run.wait_for_task("skipped", "skipped")
     for task_id in ("explained", "late"):
@@ -56,7 +56,7 @@ def test_a_plain_wait_takes_no_worker(
         found = instance(task_id)
         assert (found["hostname"], found["pid"], found["queued_when"]) == ("", None, None), task_id
     # … and the others have come to a worker once, to be ended.
-    for task_id in ("one_worker", "unanswered", "explained", "late"):
+    for task_id in ("one_worker", "begun_by_worker", "explained", "late"):
         assert instance(task_id)["hostname"], task_id
 
     assert run.xcom("no_worker") == {running: "SUCCEED"}

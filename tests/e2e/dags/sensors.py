@@ -30,10 +30,10 @@ with DAG("sensed", schedule=None):
     )
     find() >> pulled
 
-    # Airflow's triggerer has no answer to this.
+    # Whether there is such an XCom can't be told in the triggerer: a worker begins this wait.
     TCBatchJobSensor(
-        task_id="unanswered",
-        job_ids="{{ prev_data_interval_start_success or '' }}{{ dag_run.conf.ids[1] }}",
+        task_id="begun_by_worker",
+        job_ids="{{ ti.xcom_pull(task_ids='nobody') or '' }}{{ dag_run.conf.ids[1] }}",
         end_from_trigger=True,
         **WAIT,
     )
