@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from airflow_provider_tcbatch.sensors.base import AirflowSensorTimeout
 from airflow_provider_tcbatch.sensors.job import TCBatchJobSensor
 from airflow_provider_tcbatch.sensors.task import TCBatchTaskSensor
 from airflow_provider_tcbatch.sensors.task_instance import TCBatchTaskInstanceSensor
-from tests.support.task_context import AirflowSkipException
+from tests.support.task_context import AirflowSkipException, Task, TaskDeferred
 from tests.unit.conftest import job
 from tests.unit.sensors.sensing import MODES, run
 
@@ -120,3 +121,26 @@ def test_failures_that_are_none(submit: Callable[[str], str], kind: str, mode: s
     TCBatchHook().end_job(job_id)
     result, _ = run(sensor(kind, mode, job_id, target_states="FAILED", failure_states=[]))
     assert result == ({job_id: "FAILED"} if kind == "job" else "FAILED")
+
+
+@every_sensor
+def test_a_killed_sensor_leaves_the_job_alone(submit: Callable[[str], str], kind: str) -> None:
+    """Whether its worker is killed, or its trigger: when the task is cleared, or marked as failed."""
+    job_id = submit("RUNNING")
+    run(sensor(kind, "poke", job_id, target_states="RUNNING"))
+    waiting = sensor(kind, "deferred", job_id)
+    with pytest.raises(TaskDeferred) as deferred:
+        waiting.execute(Task().next_try())
+    waiting.on_kill()
+
+    async def killed(trigger: Any) -> None:
+        events = trigger.run()
+        wait = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0.5)
+        wait.cancel()
+        await asyncio.wait([wait])
+        await trigger.on_kill()
+        await trigger.cleanup()
+
+    asyncio.run(killed(deferred.value.trigger))
+    assert TCBatchHook().describe_job(job_id).job_state == "RUNNING"
