@@ -34,7 +34,7 @@ class SensorTrigger(BaseSensorOperator):
     :param start_from_trigger: begin in the triggerer, too: the scheduler starts the trigger, and a worker only ends
         the task. Airflow 3.1 takes a worker for the beginning all the same.
     :param end_from_trigger: let the trigger end the task where it succeeds, or is skipped by ``soft_fail`` or
-        ``never_fail``; a worker only sees to failures and timeouts.
+        ``never_fail``; a worker only sees to failures and timeouts. Airflow 3.1 takes one all the same.
     :raises InvalidRequest: if Airflow can't do that, or something that is asked for would be lost.
     """
 

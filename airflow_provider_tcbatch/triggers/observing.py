@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTaskEndEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
+from airflow_provider_tcbatch.triggers.in_triggerer import push_xcoms, render
 from airflow_provider_tcbatch.triggers.job import settled
 from airflow_provider_tcbatch.triggers.jobs import OneEvent
-from airflow_provider_tcbatch.triggers.rendering import render
 
 if TYPE_CHECKING:
     import jinja2
@@ -123,7 +123,7 @@ class Observes(OneEvent):
         started = time.monotonic()
         self._set_deadline()
         event = await self.wait_for_end()
-        end = self._end(event)
+        end = await self._end(event)
         if end is None and self.margin is None:  # else there is no worker that may still be winding up
             await settled(self, started)
         yield end or TriggerEvent(event)  # type: ignore[no-untyped-call]
@@ -146,7 +146,7 @@ class Observes(OneEvent):
         self.deadlines = {"timeout": give_up_at}
         self.carried["give_up_at"] = give_up_at
 
-    def _end(self, event: Mapping[str, Any]) -> BaseTaskEndEvent | None:
+    async def _end(self, event: Mapping[str, Any]) -> BaseTaskEndEvent | None:
         """The end of the task, where nothing is left to do for a worker.
 
         That is not so where it fails: Airflow would try again what can't come out otherwise, and nobody would say why.
@@ -156,12 +156,17 @@ class Observes(OneEvent):
         if self.ending is None or self._settings is None or not (skips or event["status"] == "reached"):
             return None
         xcoms: dict[str, Any] = {**self.links(event, self._settings), WAIT_KEY: wait_of(event)}
+        result = None if skips else self.result(event)
+        if self.ending["push"] and result is not None:
+            xcoms["return_value"] = result
+        try:
+            await push_xcoms(self.task_instance, xcoms)
+        except Exception as error:
+            self.log.warning("A worker has to end the task: its XComs can't be pushed from here: %s", error)
+            return None
         if skips:
             seen = event.get("states") or event.get("counts")
             self.log.warning("It can't come true any more: %s. %s skips the task", seen, skips)
-            return TaskSkippedEvent(xcoms=xcoms)
-        result = self.result(event)
+            return TaskSkippedEvent()
         self.log.info("It has come true, which ends the task: %s", result)
-        if self.ending["push"] and result is not None:
-            xcoms["return_value"] = result
-        return TaskSuccessEvent(xcoms=xcoms)
+        return TaskSuccessEvent()

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG, Asset
+from airflow.sdk.execution_time import task_runner
 from airflow.serialization.serialized_objects import DagSerialization
-from airflow.triggers.base import TaskSkippedEvent, TaskSuccessEvent
+from airflow.triggers.base import BaseTaskEndEvent, TaskSkippedEvent, TaskSuccessEvent
 from jinja2 import UndefinedError
 
 from airflow_provider_tcbatch import exceptions as e
@@ -54,15 +55,32 @@ def sensor(kind: Any = TCBatchJobSensor, **options: Any) -> Any:
         return kind(task_id="sense", **given)
 
 
+class Comms:
+    """The triggerer's side of Airflow: takes XComs as a worker's."""
+
+    def __init__(self) -> None:
+        self.pushed: dict[str, Any] = {}
+
+    async def asend(self, message: Any) -> None:
+        self.pushed[message.key] = message.value
+
+
 def started(sense: Any, **conf: Any) -> Any:
-    """The only event of a sensor's trigger, whose task no worker has seen."""
+    """The only event of a sensor's trigger, whose task no worker has seen, with the XComs that were pushed before."""
     trigger = start_trigger(sense, conf)
+    comms = Comms()
 
     async def only_event() -> Any:
         [event] = [event async for event in trigger.run()]
         return event
 
-    return asyncio.run(only_event())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task_runner, "SUPERVISOR_COMMS", comms, raising=False)
+        event = asyncio.run(only_event())
+    if isinstance(event, BaseTaskEndEvent):
+        assert event.xcoms is None, "they would reach other tasks as text"
+        event.xcoms = comms.pushed
+    return event
 
 
 def resumed(sense: Any, event: Any, **conf: Any) -> tuple[Any, dict[str, Any]]:
@@ -257,6 +275,14 @@ def test_macros_of_the_dag_need_a_worker(submit: Callable[..., str]) -> None:
 
 def test_no_jobs_are_nothing_to_wait_for(connection: str) -> None:
     assert started(sensor(job_ids="{{ [] }}", end_from_trigger=True)).xcoms["return_value"] == {}
+
+
+def test_where_no_xcom_can_be_pushed_a_worker_ends_the_task(submit: Callable[..., str]) -> None:
+    """As with dag.test(), and with Airflow 3.1."""
+    job_id = submit("sleep 1")
+    result, xcoms = run(sensor(job_ids=job_id, end_from_trigger=True))
+    assert result == {job_id: "SUCCEED"}
+    assert xcoms["tcbatch_wait"]["status"] == "reached"
 
 
 def test_xcoms_can_be_left_out(submit: Callable[..., str]) -> None:

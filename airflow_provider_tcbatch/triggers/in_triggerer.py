@@ -1,4 +1,4 @@
-"""Rendering the arguments of a trigger that Airflow has started itself, in the triggerer."""
+"""What a worker does for its task, done in the triggerer: rendering arguments, pushing XComs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
 
-__all__ = ["NotHere", "render"]
+__all__ = ["NotHere", "push_xcoms", "render"]
 
 #: A triggerer of Airflow 3.3 does not answer all that a template may ask for, and says nothing: who waits for it in
 #: the triggerer waits for ever.
@@ -17,7 +17,7 @@ _SECONDS = 20.0
 
 
 class NotHere(Exception):
-    """Something that can't be rendered in a triggerer. A worker can."""
+    """Something that can't be done in a triggerer. A worker can."""
 
 
 class _Pulls:
@@ -67,3 +67,24 @@ def render(
             by_airflow(context, env)  # type: ignore[arg-type]
     except TimeoutError:
         raise NotHere(f"something that the triggerer has not answered within {_SECONDS:.0f} s") from None
+
+
+async def push_xcoms(ti: Any, xcoms: Mapping[str, Any]) -> None:
+    """Push XComs as a worker does.
+
+    (Those that a trigger hands to Airflow together with the end of a task are stored as JSON text, and tasks that pull
+    them get text.)
+
+    :param ti: the task instance; ``None`` under ``dag.test()``.
+    :param xcoms: values by key.
+    :raises NotHere: if that is not possible here.
+    """
+    import anyio
+    from airflow.sdk.execution_time.xcom import XCom
+
+    if ti is None or not hasattr(XCom, "aset"):
+        raise NotHere("there is no triggerer of Airflow 3.3 or later")
+    where = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
+    with anyio.fail_after(_SECONDS):
+        for key, value in xcoms.items():
+            await XCom.aset(key=key, value=value, **where)

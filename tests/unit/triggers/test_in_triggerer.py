@@ -9,8 +9,8 @@ import pytest
 from jinja2 import UndefinedError
 from jinja2.sandbox import SandboxedEnvironment
 
-from airflow_provider_tcbatch.triggers import rendering
-from airflow_provider_tcbatch.triggers.rendering import NotHere, render
+from airflow_provider_tcbatch.triggers import in_triggerer
+from airflow_provider_tcbatch.triggers.in_triggerer import NotHere, render
 
 
 class TaskInstance:
@@ -65,6 +65,6 @@ def test_what_is_not_there() -> None:
 
 
 def test_what_is_not_answered_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "_SECONDS", 0.2)
+    monkeypatch.setattr(in_triggerer, "_SECONDS", 0.2)
     with pytest.raises(NotHere, match="has not answered"):
         rendered("{{ ti.xcom_pull('submit', map_indexes=none) }}")
