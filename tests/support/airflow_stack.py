@@ -90,6 +90,7 @@ class AirflowStack:
     :param connections: ``{connection id: connection in Airflow's JSON form}``, stored in the database.
     :param config: ``{section: {option: value}}`` on top of :data:`QUICK`.
     :param database: SQLAlchemy address; an SQLite file in the folder if not given.
+    :param triggerers: how many there are from the start: ``triggerer``, ``triggerer 2`` and so on.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class AirflowStack:
         connections: Mapping[str, Mapping[str, Any]] | None = None,
         config: Config | None = None,
         database: str | None = None,
+        triggerers: int = 1,
     ) -> None:
         self.folder = folder
         self.home = folder / "airflow"
@@ -109,6 +111,7 @@ class AirflowStack:
         self._connections = connections or {}
         self._config = config or {}
         self._database = database or f"sqlite:///{self.home / 'airflow.db'}"
+        self._triggerers = triggerers
         self._port: ReservedPort | None = None
         self._parts: dict[str, ServiceProcess] = {}
         self._api: AirflowApi | None = None
@@ -134,6 +137,8 @@ class AirflowStack:
             self._prepare_database()
             for part in PARTS:
                 self.start_part(part)
+            for number in range(2, self._triggerers + 1):
+                self.start_part("triggerer", name=f"triggerer {number}")
             self._api = AirflowApi(self.url, USERNAME, self.password, check=self.check)
             wait_for("Airflow up", self._api.is_up, timeout=START_TIMEOUT, check=self.check)
         except BaseException as error:

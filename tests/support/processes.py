@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, Any
 
 import psutil
 
@@ -58,6 +59,8 @@ class ServiceProcess:
     :param log: file that takes its output (stderr, and stdout unless ``capture_stdout``).
     :param cwd: its working folder.
     :param capture_stdout: hand stdout to the caller as :attr:`stdout` instead of the log.
+    :param account: whom it runs as, if not as whoever runs the tests.
+    :param ends_by: the signal that asks it to end.
     """
 
     def __init__(
@@ -69,9 +72,12 @@ class ServiceProcess:
         log: Path,
         cwd: Path,
         capture_stdout: bool = False,
+        account: pwd.struct_passwd | None = None,
+        ends_by: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.name = name
         self.log = log
+        self.ends_by = ends_by
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
@@ -81,6 +87,7 @@ class ServiceProcess:
                 env=dict(env),
                 cwd=cwd,
                 start_new_session=True,
+                **run_as(account),
             )
 
     @property
@@ -148,14 +155,14 @@ class ServiceProcess:
 def stop_all(processes: Sequence[ServiceProcess], *, grace: float = 5.0) -> None:
     """End processes and everything they started, all at the same time.
 
-    First the leaders are asked (SIGTERM) and have ``grace`` seconds to wind up, then every process of their sessions
-    is asked, then killed. Signals that would interrupt this are put off until it is done.
+    First the leaders are asked (``ends_by``) and have ``grace`` seconds to wind up, then every process of their
+    sessions is asked (SIGTERM), then killed. Signals that would interrupt this are put off until it is done.
 
     :raises ServiceError: if something survived even that.
     """
     with _uninterrupted():
         for process in processes:
-            process.send(signal.SIGTERM)
+            process.send(process.ends_by)
         left = _wait_for_all(processes, grace)
         for number, patience in ((signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0), (signal.SIGKILL, 5.0)):
             for process in left:
@@ -230,6 +237,11 @@ def wait_for(
         if time.monotonic() >= deadline:
             raise TimeoutError(f"{what}: not after {timeout:g} s")
         time.sleep(LOOK_AGAIN)
+
+
+def run_as(account: pwd.struct_passwd | None) -> dict[str, Any]:
+    """Arguments that let :mod:`subprocess` start a program as somebody else; nothing changes for ``None``."""
+    return {} if account is None else {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
