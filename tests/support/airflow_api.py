@@ -14,6 +14,9 @@ from tests.support.processes import wait_for
 #: tasks only then, and answers nobody else meanwhile.
 ANSWER_TIMEOUT = 60.0
 
+#: Most things that are asked for at once: Airflow's own limit.
+PAGE = 100
+
 #: How often a GET is sent at most.
 ATTEMPTS = 3
 
@@ -166,8 +169,13 @@ class AirflowApi:
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """All task instances of a run."""
-        instances: list[dict[str, Any]] = self.get(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
-        return instances
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        instances: list[dict[str, Any]] = []
+        while True:
+            page = self.get(path, limit=PAGE, offset=len(instances))
+            instances += page["task_instances"]
+            if not page["task_instances"] or len(instances) >= page["total_entries"]:
+                return instances
 
     def task_instance(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, Any]:
         """One task instance."""

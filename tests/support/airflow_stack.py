@@ -192,6 +192,20 @@ class AirflowStack:
         process.send_all(signal.SIGKILL)
         stop_all([process])
 
+    def revive(self) -> list[str]:
+        """Start the parts again that have ended by themselves, as a supervisor such as systemd would.
+
+        Scheduler, DAG processor and triggerers end when the database is away for more than some seconds, and count on
+        being started again. While it is away they end once more: call this again, or when it is back.
+
+        :return: their names.
+        """
+        dead = [name for name, part in self._parts.items() if part.returncode() is not None]
+        for name in dead:
+            self.stop_part(name)  # workers outlive their scheduler
+            self.start_part(name.partition(" ")[0], name)
+        return dead
+
     def pid(self, part: str) -> int:
         """Process id of a running part."""
         return self._parts[part].pid

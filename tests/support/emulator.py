@@ -6,6 +6,7 @@ import json
 import select
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,10 +24,12 @@ class EmulatorProcess:
     """``tcbatch-emulator serve`` on free ports.
 
     :param folder: takes the emulator's data and its log.
+    :param settings: how it behaves, for instance ``{"mode": "simulate"}``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, settings: Mapping[str, str] | None = None) -> None:
         self.folder = folder
+        self._settings = settings or {}
         #: The line the emulator prints when it is ready.
         self.info: dict[str, Any] = {}
         self._process: ServiceProcess | None = None
@@ -45,6 +48,8 @@ class EmulatorProcess:
         home = self.folder / "home"
         home.mkdir(parents=True, exist_ok=True)
         command = [str(Path(sys.executable).parent / "tcbatch-emulator"), "serve", "--port", "0", "--cos-port", "0"]
+        for name, value in self._settings.items():
+            command += ["--set", f"{name}={value}"]
         self._process = ServiceProcess(
             "emulator",
             [*command, "--data-dir", str(self.folder / "data")],
