@@ -1,0 +1,61 @@
+"""What reached a DAG that events of Batch, or messages of a queue, have started: typed payloads.
+
+.. code-block:: python
+
+    @task
+    def ended(triggering_asset_events) -> list[BatchEventPayload]:
+        return batch_events(triggering_asset_events)
+
+One run may have been started by several events: Airflow gathers those that come before it makes the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow_provider_tcbatch.models.payloads import BatchEventPayload, QueueMessagePayload
+
+if TYPE_CHECKING:
+    from airflow.sdk import Asset
+
+__all__ = ["BatchEventPayload", "QueueMessagePayload", "batch_events", "queue_messages"]
+
+#: The mapping of that name in a task's context.
+TriggeringAssetEvents = Mapping[Any, Iterable[Any]]
+
+
+def batch_events(
+    triggering_asset_events: TriggeringAssetEvents, *, asset: Asset | None = None
+) -> list[BatchEventPayload]:
+    """Events of Batch that started a run, each once, in the order in which they were stored.
+
+    :param triggering_asset_events: ``triggering_asset_events`` of a task's context.
+    :param asset: only those of this asset. What else has started the run, such as a task that wrote the asset, is
+        passed over in any case.
+    """
+    payloads = _payloads(triggering_asset_events, asset, "event_id", "event_name")
+    return list({payload["event_id"]: cast("BatchEventPayload", payload) for payload in payloads}.values())
+
+
+def queue_messages(
+    triggering_asset_events: TriggeringAssetEvents, *, asset: Asset | None = None
+) -> list[QueueMessagePayload]:
+    """Messages of queues that started a run, each once, in the order in which they were stored.
+
+    :param triggering_asset_events: ``triggering_asset_events`` of a task's context.
+    :param asset: only those of this asset.
+    """
+    payloads = _payloads(triggering_asset_events, asset, "message_id", "body")
+    return list({payload["message_id"]: cast("QueueMessagePayload", payload) for payload in payloads}.values())
+
+
+def _payloads(events: TriggeringAssetEvents, asset: Asset | None, *members: str) -> Iterator[dict[str, Any]]:
+    """Payloads that have certain members."""
+    assets = list(events) if asset is None else [asset] if asset in events else []
+    # An event is also there under each alias of its asset.
+    found = {id(event): event for one in assets for event in events[one]}
+    for event in sorted(found.values(), key=lambda event: event.timestamp):
+        payload = event.extra.get("payload")
+        if isinstance(payload, dict) and all(member in payload for member in members):
+            yield payload

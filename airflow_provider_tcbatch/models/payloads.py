@@ -1,0 +1,144 @@
+"""What an asset event carries to the DAGs that it starts: plain JSON, typed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.models.events import BatchEvent
+
+__all__ = ["BatchEventPayload", "QueueMessagePayload", "event_payload", "json_of", "plain"]
+
+#: How deeply JSON may be nested to be handed on: Airflow's own encoders recurse.
+_DEPTH = 40
+#: Longest text of an event that is handed on as it came.
+_LONGEST = 16_384
+
+
+class BatchEventPayload(TypedDict):
+    """One event of Batch. What is not known is ``None``.
+
+    - ``event_id``: 32 hex digits, the same for all deliveries of one event: what to tell repeated ones by
+    - ``event_name``: such as JOB_SUCCEED; ``family`` and ``state`` are its parts, JOB and SUCCEED
+    - ``job_id``, ``job_name``, ``task_name``, ``task_instance_index`` (from 0), ``env_id``, ``env_name``,
+      ``compute_node_id``: what it is about
+    - ``event_time``: when it happened, as the event spells it
+    - ``variables``: the EventVars that whoever submitted the job asked for
+    - ``confirmed``: whether the API bears it out
+    - ``queue_name``, ``message_id``: where it came from
+    - ``raw``: the event as it came, as JSON text; ``None`` if it is longer than 16 KiB
+    """
+
+    event_id: str
+    event_name: str
+    family: str
+    state: str
+    job_id: str | None
+    job_name: str | None
+    task_name: str | None
+    task_instance_index: int | None
+    env_id: str | None
+    env_name: str | None
+    compute_node_id: str | None
+    event_time: str | None
+    variables: dict[str, str]
+    confirmed: bool
+    queue_name: str
+    message_id: str
+    raw: str | None
+
+
+class QueueMessagePayload(TypedDict):
+    """One message of a queue.
+
+    - ``queue_name``, ``message_id``: where it came from; the id is the same for all deliveries of one message
+    - ``enqueued_at``: unix seconds; 0 if the service does not say
+    - ``body``: its text
+    - ``json``: what the text says if it is JSON, else ``None``
+    - ``events``: the events of Batch that it holds, if any; nobody has asked the API about them
+    """
+
+    queue_name: str
+    message_id: str
+    enqueued_at: float
+    body: str
+    json: Any
+    events: list[BatchEventPayload]
+
+
+def event_payload(
+    event: BatchEvent, event_id: str, *, queue_name: str, message_id: str, confirmed: bool
+) -> BatchEventPayload:
+    """Make the payload of an event."""
+    raw = _text_of(event.raw)
+    return BatchEventPayload(
+        event_id=event_id,
+        event_name=plain(event.name),
+        family=event.family,
+        state=event.state,
+        job_id=_maybe(event.job_id),
+        job_name=_maybe(event.job_name),
+        task_name=_maybe(event.task_name),
+        task_instance_index=event.instance_index,
+        env_id=_maybe(event.env_id),
+        env_name=_maybe(event.env_name),
+        compute_node_id=_maybe(event.node_id),
+        event_time=_maybe(event.time),
+        variables={plain(name): plain(value) for name, value in event.variables.items()},
+        confirmed=confirmed,
+        queue_name=queue_name,
+        message_id=plain(message_id),
+        raw=None if raw is None or len(raw) > _LONGEST else raw,
+    )
+
+
+def json_of(text: str) -> Any:
+    """What a text says if it is JSON that Airflow can store, else ``None``.
+
+    Anybody may write to a queue, and a payload that can't be stored stops a triggerer: no NaN, no number beyond 64
+    bits, no half of a surrogate pair, nothing nested too deeply.
+    """
+    try:
+        value = json.loads(plain(text))
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
+        return None
+    level = [value]
+    for _ in range(_DEPTH):
+        if not level:
+            return value
+        below: list[Any] = []
+        for node in level:
+            if isinstance(node, dict):
+                below += [*node.keys(), *node.values()]
+            elif isinstance(node, list):
+                below += node
+            elif not _storable(node):
+                return None
+        level = below
+    return None
+
+
+def plain(text: str) -> str:
+    """The text without what can't be stored: halves of surrogate pairs, and NUL characters."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "")
+
+
+def _storable(leaf: Any) -> bool:
+    if isinstance(leaf, str):
+        return plain(leaf) == leaf
+    return not isinstance(leaf, int) or -(2**63) <= leaf < 2**63
+
+
+def _maybe(text: str | None) -> str | None:
+    return None if text is None else plain(text)
+
+
+def _text_of(raw: Any) -> str | None:
+    if raw is None or isinstance(raw, str):
+        return _maybe(raw)
+    try:
+        return plain(json.dumps(raw, ensure_ascii=False))
+    except (ValueError, RecursionError):
+        return None

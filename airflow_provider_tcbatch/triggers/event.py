@@ -1,0 +1,103 @@
+"""Starting DAGs from events of Batch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_tcbatch.policies.event_filter import EventFilter
+from airflow_provider_tcbatch.triggers.cmq import CmqTrigger
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.client.event_reader import Arrival
+    from airflow_provider_tcbatch.models.payloads import BatchEventPayload
+
+__all__ = ["TCBatchEventTrigger"]
+
+#: One text, or several.
+Texts = str | Collection[str] | None
+
+
+class TCBatchEventTrigger(CmqTrigger):
+    """Tell of events of jobs, tasks and environments, whoever submitted them: for an ``AssetWatcher``.
+
+    Each event of TDMQ CMQ queue ``queue_name`` that is one of those asked for becomes an asset event; its payload is a
+    :class:`~airflow_provider_tcbatch.events.BatchEventPayload`. An event that is asked for by no trigger of this queue
+    is deleted. What follows from a message is stored at least once; ``event_id`` tells repeated ones.
+
+    :param queue_name: a durable queue that is subscribed to the topic and that nothing else reads, waits neither.
+    :param event_names: names of events, such as JOB_SUCCEED, one or many; this and what follows: default is any.
+    :param job_ids: ids of jobs.
+    :param job_names: exact names of jobs.
+    :param task_names: names of tasks.
+    :param env_ids: ids of compute environments.
+    :param env_names: exact names of compute environments.
+    :param variables: EventVars that the event must carry, with these values.
+    :param confirm: ask the API about what an event names before it counts: what the API does not bear out within 10 s
+        (no such job, or it is not in that state) is logged and left out, and names that are missing in the event are
+        filled in. About 100 events cost one request.
+    :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``.
+    :param region: region; default is the connection's.
+    :raises ValueError: if a name is none of the documented events, or something is no text.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue_name: str,
+        event_names: Texts = None,
+        job_ids: Texts = None,
+        job_names: Texts = None,
+        task_names: Texts = None,
+        env_ids: Texts = None,
+        env_names: Texts = None,
+        variables: Mapping[str, str] | None = None,
+        confirm: bool = True,
+        tencentcloud_conn_id: str = "tencentcloud_default",
+        region: str | None = None,
+    ) -> None:
+        super().__init__(queue_name=queue_name, tencentcloud_conn_id=tencentcloud_conn_id, region=region)
+        self.filter = EventFilter.parse(
+            names=event_names,
+            job_ids=job_ids,
+            job_names=job_names,
+            task_names=task_names,
+            env_ids=env_ids,
+            env_names=env_names,
+            variables=variables,
+        )
+        self.confirm = confirm
+
+    def _more(self) -> dict[str, Any]:
+        filters = self.filter.to_json()
+        if "names" in filters:
+            filters["event_names"] = filters.pop("names")
+        if "variables" in filters:
+            # In another order it would be another trigger to Airflow.
+            filters["variables"] = dict(sorted(filters["variables"].items()))
+        return {**filters, "confirm": self.confirm}
+
+    @property
+    def asks(self) -> bool:
+        """Whether the API has to be asked: also for names, which events need not hold."""
+        return self.confirm or bool(self.filter.job_names or self.filter.env_names)
+
+    def payloads(self, arrival: Arrival) -> Iterator[BatchEventPayload]:
+        """Payloads of those events of a message that are asked for."""
+        from airflow_provider_tcbatch.models.payloads import event_payload
+
+        if not arrival.events and not arrival.reported:
+            arrival.reported = True
+            self.log.warning(
+                "Message %s on queue %s holds no event of Batch, and is deleted", arrival.key, self.queue_name
+            )
+        for sighting in arrival.sightings:
+            if (self.confirm and sighting.doubt) or self.filter.matches(sighting.event) is not True:
+                continue
+            yield event_payload(
+                sighting.event,
+                sighting.event_id,
+                queue_name=self.queue_name,
+                message_id=arrival.key,
+                confirmed=sighting.confirmed,
+            )

@@ -1,0 +1,323 @@
+"""How Airflow's shared streams and a queue get on: Airflow 3.3 and later."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_tcbatch.client import event_reader
+from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+from airflow_provider_tcbatch.models.job import Job
+from airflow_provider_tcbatch.triggers.event import TCBatchEventTrigger
+from airflow_provider_tcbatch.triggers.message import CmqMessageTrigger
+from tests.unit.conftest import job
+from tests.unit.triggers.asset_streams import Post, Store, event, streaming, until
+
+
+@pytest.fixture
+def post(emulator: Emulator, connection: str) -> Post:
+    return Post(emulator, connection)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_reader, "_PATIENCE", 1.5)
+    monkeypatch.setattr(event_reader, "_LOOK_AGAIN", 0.3)
+
+
+def unconfirmed(queue: str, **filters: Any) -> TCBatchEventTrigger:
+    return TCBatchEventTrigger(queue_name=queue, confirm=False, **filters)
+
+
+def publishing(topic: str, *names: str, command: str = "true", **variables: str) -> Job:
+    """A job that tells the topic of some events."""
+    event_vars = [{"Name": name, "Value": value} for name, value in variables.items()]
+    configs = [{"EventName": name, "EventVars": event_vars} for name in names]
+    notifications = [{"TopicName": topic, "EventConfigs": configs}]
+    return Job.parse({**job(command), "Notifications": notifications, "NotificationTarget": "TDMQ_CMQ"})
+
+
+def test_triggers_of_one_queue_share_a_stream_whatever_they_filter() -> None:
+    one, other = unconfirmed("q", job_ids="job-1"), TCBatchEventTrigger(queue_name="q")
+    assert one.shared_stream_key() == other.shared_stream_key() == CmqMessageTrigger(queue_name="q").shared_stream_key()
+    assert one.shared_stream_key() != TCBatchEventTrigger(queue_name="q", region="ap-beijing").shared_stream_key()
+    assert one.shared_stream_key() != TCBatchEventTrigger(queue_name="p").shared_stream_key()
+
+
+async def test_a_job_that_ended_is_told_once_and_its_message_deleted(post: Post) -> None:
+    queue, store = post.queue(), Store()
+    hook = TCBatchHook()
+    async with streaming((TCBatchEventTrigger(queue_name=queue, event_names="JOB_SUCCEED"), store)):
+        spec = publishing(post.topic, "JOB_RUNNING", "JOB_SUCCEED", colour="blue")
+        job_id = await asyncio.to_thread(hook.submit_job, spec)
+        [payload] = await store.wait_for(1)
+        await post.empty(queue)
+    assert store.stored == [payload]
+    assert payload["job_id"] == job_id
+    assert (payload["event_name"], payload["family"], payload["state"]) == ("JOB_SUCCEED", "JOB", "SUCCEED")
+    assert (payload["job_name"], payload["variables"], payload["confirmed"]) == ("test", {"colour": "blue"}, True)
+    assert json.loads(payload["raw"])["EventName"] == "JOB_SUCCEED"
+
+
+async def test_a_message_is_deleted_only_once_all_its_events_are_stored(post: Post) -> None:
+    queue, failing = post.queue(visibility=2), {"job-2222"}
+    store = Store(lambda payload: payload["job_id"] in failing)
+    async with streaming((unconfirmed(queue), store), ack_timeout=1.0):
+        post.publish(event("JOB_SUCCEED", "job-1111"), event("JOB_SUCCEED", "job-2222"))
+        await until(lambda: store.restarts > 0)
+        assert await asyncio.to_thread(post.left, queue) == 1
+        failing.clear()
+        await until(lambda: "job-2222" in {payload["job_id"] for payload in store.stored})
+        await post.empty(queue)
+    ids = [payload["event_id"] for payload in store.stored]
+    assert len(set(ids)) == 2, "what is stored twice after a failure has the same id"
+
+
+async def test_what_takes_longer_than_the_queue_hides_it_is_told_once(post: Post) -> None:
+    queue, store = post.queue(visibility=1), Store(lambda payload: True)
+    async with streaming((unconfirmed(queue), store), ack_timeout=60):
+        post.publish(event("JOB_SUCCEED", "job-1111"))
+        await until(lambda: len(store.seen) == 1)
+        await asyncio.to_thread(post.wait_for_receptions, queue, 3)
+        store.store_late()
+        # The handle that came with the first reception can't delete it any more.
+        await post.empty(queue)
+    assert len(store.seen) == 1
+
+
+async def test_a_second_delivery_is_recognised_and_deleted(post: Post) -> None:
+    queue, store = post.queue(), Store()
+    fault = post.emulator.faults.add("duplicate_event", target=post.topic)
+    try:
+        async with streaming((TCBatchEventTrigger(queue_name=queue), store)):
+            await asyncio.to_thread(TCBatchHook().submit_job, publishing(post.topic, "JOB_SUCCEED"))
+            await store.wait_for(1)
+            await post.empty(queue)
+    finally:
+        post.emulator.faults.remove(fault)
+    assert len(store.seen) == 1
+    # The same event again, in another message.
+    again = json.loads(store.stored[0]["raw"])
+    async with streaming((TCBatchEventTrigger(queue_name=queue), store)):
+        post.publish(again)
+        post.publish(event("JOB_FAILED", time="later"))
+        await store.wait_for(2)
+        await post.empty(queue)
+    assert [payload["event_name"] for payload in store.seen] == ["JOB_SUCCEED", "JOB_FAILED"]
+
+
+async def test_each_watcher_of_a_queue_gets_what_it_asked_for(post: Post) -> None:
+    queue = post.queue()
+    ended, failed, named, all_of_it = Store(), Store(), Store(), Store()
+    async with streaming(
+        (unconfirmed(queue, event_names=["JOB_SUCCEED", "JOB_FAILED"]), ended),
+        (unconfirmed(queue, event_names="JOB_FAILED"), failed),
+        (unconfirmed(queue, job_ids=["job-2222"]), named),
+        (CmqMessageTrigger(queue_name=queue), all_of_it),
+    ):
+        post.publish(event("JOB_SUCCEED", "job-1111"))
+        post.publish(event("JOB_FAILED", "job-2222"), event("TASK_FAILED", "job-2222", TaskName="t"))
+        post.publish(event("COMPUTE_ENV_CREATED", EnvId="env-1111"))
+        await all_of_it.wait_for(3)
+        await post.empty(queue)
+    names = [[payload["event_name"] for payload in store.stored] for store in (ended, failed, named)]
+    assert [sorted(each) for each in names] == [
+        ["JOB_FAILED", "JOB_SUCCEED"],
+        ["JOB_FAILED"],
+        ["JOB_FAILED", "TASK_FAILED"],
+    ]
+    assert sorted(len(payload["events"]) for payload in all_of_it.stored) == [1, 1, 2]
+
+
+async def test_one_watcher_whose_events_are_not_stored_does_not_lose_them(post: Post) -> None:
+    queue = post.queue(visibility=2)
+    well, ill = Store(), Store(lambda payload: True)
+    async with streaming(
+        (unconfirmed(queue), well), (unconfirmed(queue, event_names="JOB_FAILED"), ill), ack_timeout=1.0
+    ):
+        post.publish(event("JOB_FAILED", "job-1111"))
+        await until(lambda: ill.restarts > 0)
+        ill.fails = lambda payload: False
+        await ill.wait_for(1)
+        await post.empty(queue)
+    assert {payload["event_id"] for payload in well.stored} == {payload["event_id"] for payload in ill.stored}
+
+
+async def test_what_holds_no_event_is_reported_once_and_deleted(post: Post, capfd: pytest.CaptureFixture[str]) -> None:
+    queue, one, other = post.queue(), Store(), Store()
+    async with streaming((unconfirmed(queue), one), (unconfirmed(queue, event_names="JOB_FAILED"), other)):
+        post.publish(body="hello")
+        await post.empty(queue)
+    assert one.seen == other.seen == []
+    assert capfd.readouterr().out.count("holds no event of Batch, and is deleted") == 1
+
+
+async def test_many_messages_are_all_told_once(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_reader, "_MOST", 100)
+    queue, store = post.queue(), Store()
+    ids = [f"job-{number:04}" for number in range(700)]
+    post.fill(queue, (event("JOB_SUCCEED", job_id) for job_id in ids))
+    async with streaming((unconfirmed(queue), store)):
+        await store.wait_for(len(ids))
+        await post.empty(queue)
+    assert sorted(payload["job_id"] for payload in store.stored) == ids
+
+
+# -- what the API says -------------------------------------------------------------------------------
+
+
+async def test_what_the_api_does_not_bear_out_is_left_out_and_logged(
+    post: Post, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue, careful, careless = post.queue(), Store(), Store()
+    done = await asyncio.to_thread(TCBatchHook().submit_job, job("true"))
+    await asyncio.to_thread(post.emulator.wait_job, done)
+    with caplog.at_level(logging.WARNING):
+        async with streaming((TCBatchEventTrigger(queue_name=queue), careful), (unconfirmed(queue), careless)):
+            post.fill(
+                queue,
+                [
+                    event("JOB_SUCCEED", done),
+                    event("JOB_FAILED", done),
+                    event("JOB_SUCCEED", "job-0000zzzz"),
+                    event("JOB_SUCCEED", "no id at all"),
+                    event("TASK_SUCCEED", done, TaskName="main"),
+                    event("TASK_FAILED", done, TaskName="main"),
+                    event("TASK_SUCCEED", done, TaskName="other"),
+                    event("TASK_INSTANCE_SUCCEED", done, TaskName="main", TaskInstanceIndex=0),
+                    event("COMPUTE_ENV_CREATED", EnvId="env-0000zzzz"),
+                    event("COMPUTE_ENV_DELETED", EnvId="env-0000zzzz"),
+                ],
+            )
+            await careless.wait_for(10)
+            await post.empty(queue)
+    told = [(payload["event_name"], payload["confirmed"], payload["job_name"]) for payload in careful.stored]
+    assert sorted(told, key=str) == [
+        ("COMPUTE_ENV_DELETED", True, None),
+        ("JOB_SUCCEED", True, "test"),
+        ("TASK_INSTANCE_SUCCEED", True, "test"),
+        ("TASK_SUCCEED", True, "test"),
+    ]
+    refused = [record.getMessage() for record in caplog.records if "is not borne out" in record.getMessage()]
+    assert len(refused) == 6
+    assert any(f"job {done} is SUCCEED" in text for text in refused)
+    assert any("there is no job job-0000zzzz" in text for text in refused)
+    assert any("has no task 'other'" in text for text in refused)
+
+
+async def test_an_event_that_is_ahead_of_the_api_is_waited_for(post: Post, tmp_path: Path) -> None:
+    queue, store = post.queue(), Store()
+    gate = tmp_path / "gate"
+    job_id = await asyncio.to_thread(TCBatchHook().submit_job, job(f"until [ -e {gate} ]; do sleep 0.05; done"))
+    async with streaming((TCBatchEventTrigger(queue_name=queue), store)):
+        post.fill(queue, [event("JOB_SUCCEED", job_id)])
+        await asyncio.to_thread(post.wait_for_receptions, queue, 1)
+        assert store.seen == []
+        gate.touch()
+        [payload] = await store.wait_for(1)
+    assert payload["confirmed"]
+
+
+async def test_names_that_an_event_does_not_hold_are_asked_for(post: Post) -> None:
+    queue, named, other = post.queue(), Store(), Store()
+    hook = TCBatchHook()
+    ids = [await asyncio.to_thread(hook.submit_job, {**job("true"), "JobName": name}) for name in ("this", "that")]
+    before = post.emulator.on_loop(lambda core: core.calls.counts["batch.DescribeJobs"])
+    async with streaming(
+        (unconfirmed(queue, job_names="this"), named), (unconfirmed(queue, job_names="nothing of the kind"), other)
+    ):
+        post.fill(queue, [event("JOB_RUNNING", job_id) for job_id in ids])
+        await named.wait_for(1)
+        await post.empty(queue)
+    assert [(payload["job_id"], payload["job_name"]) for payload in named.stored] == [(ids[0], "this")]
+    assert other.seen == []
+    assert post.emulator.on_loop(lambda core: core.calls.counts["batch.DescribeJobs"]) - before == 1
+
+
+# -- trouble -----------------------------------------------------------------------------------------
+
+
+async def test_a_queue_that_does_not_exist_is_waited_for(post: Post, caplog: pytest.LogCaptureFixture) -> None:
+    queue, store = f"late-{post.topic}", Store()
+    with caplog.at_level(logging.INFO, logger=event_reader.__name__):
+        async with streaming((unconfirmed(queue), store)):
+            await until(lambda: "it does not exist" in caplog.text)
+            await asyncio.to_thread(post.subscribe, queue)
+            post.publish(event("JOB_SUCCEED", "job-1111"))
+            await store.wait_for(1, timeout=40)
+    assert caplog.text.count("it does not exist") == 1, "said once, however often it is tried"
+    assert f"Queue {queue} is read again" in caplog.text
+    assert store.restarts == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "members"),
+    [
+        ("throttle", "BatchReceiveMessage", {}),
+        ("drop", "BatchReceiveMessage", {}),
+        ("http_error", "BatchReceiveMessage", {}),
+        ("error", "DescribeJobs", {"code": "InternalError", "target": "*"}),
+        ("lose_answer", "BatchDeleteMessage", {}),
+        ("drop", "BatchDeleteMessage", {}),
+    ],
+)
+async def test_trouble_is_waited_out(post: Post, kind: str, action: str, members: dict[str, str]) -> None:
+    queue, store = post.queue(visibility=2), Store()
+    job_id = await asyncio.to_thread(TCBatchHook().submit_job, job("true"))
+    await asyncio.to_thread(post.emulator.wait_job, job_id)
+    fault = post.emulator.faults.add(kind, action=action, count=2, **{"target": queue, **members})
+    try:
+        async with streaming((TCBatchEventTrigger(queue_name=queue), store)):
+            post.fill(queue, [event("JOB_SUCCEED", job_id)])
+            await store.wait_for(1, timeout=40)
+            await post.empty(queue)
+    finally:
+        post.emulator.faults.remove(fault)
+    assert len(store.seen) == 1
+    assert store.restarts == 0
+
+
+async def test_keys_that_are_refused_are_read_anew(
+    post: Post, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue, store = post.queue(), Store()
+    good = json.loads(emulator.info.airflow_conn_json)
+    monkeypatch.setenv("AIRFLOW_CONN_TENCENTCLOUD_DEFAULT", json.dumps({**good, "password": "rotated away"}))
+    async with streaming((unconfirmed(queue), store)):
+        await until(lambda: "check the keys" in caplog.text)
+        monkeypatch.setenv("AIRFLOW_CONN_TENCENTCLOUD_DEFAULT", json.dumps(good))
+        post.fill(queue, [event("JOB_SUCCEED", "job-1111")])
+        await store.wait_for(1, timeout=40)
+    assert store.restarts == 0
+
+
+async def test_the_queue_that_waits_read_is_refused(
+    post: Post, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue, store = post.queue(), Store()
+    info = json.loads(emulator.info.airflow_conn_json)
+    extra = info["extra"] if isinstance(info["extra"], dict) else json.loads(info["extra"])
+    info["extra"] = {**extra, "event_queue": queue}
+    monkeypatch.setenv("AIRFLOW_CONN_TENCENTCLOUD_DEFAULT", json.dumps(info))
+    post.fill(queue, [event("JOB_SUCCEED", "job-1111")])
+    async with streaming((unconfirmed(queue), store)):
+        await until(lambda: "is field event_queue of connection" in caplog.text)
+    assert post.left(queue) == 1
+    assert store.seen == []
+
+
+async def test_a_queue_that_hides_messages_for_too_short_is_reported(
+    post: Post, caplog: pytest.LogCaptureFixture
+) -> None:
+    short, long = post.queue(visibility=30), post.queue(visibility=600)
+    async with streaming((unconfirmed(short), Store()), (unconfirmed(long), Store())):
+        await until(lambda: f"Queue {short} keeps a message hidden for 30 s only" in caplog.text)
+        post.fill(long, [event("JOB_SUCCEED", "job-1111")])
+        await post.empty(long)
+    assert f"Queue {long} keeps" not in caplog.text
