@@ -36,6 +36,13 @@ log = logging.getLogger(__name__)
 
 #: Messages that may be on their way at once. Airflow gives up a trigger that has 1024 unread ones.
 _MOST = 500
+#: Seconds between two batches. Up to Airflow 3.3.2 a run takes in what was stored until the *first* event of an asset
+#: that waits for it, and the scheduler then forgets what has come since: that waits for yet another event
+#: (apache/airflow#70972). So what comes together is stored together, and the rest when the run should have been made.
+_PACE = 5.0
+#: A batch holds so many messages at most, and so many bytes.
+_PORTION = 100
+_PORTION_SIZE = 262_144
 #: Ids that are remembered of each queue: about 1 MB.
 _REMEMBERED = 10_000
 #: Seconds that the API is given to bear out an event: it may know of a change later than the queue does.
@@ -72,7 +79,7 @@ class Sighting:
     doubt: str | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class Arrival:
     """A message that nobody has handled yet.
 
@@ -169,6 +176,8 @@ class EventReader:
         self._source: QueueSource | None = None
         self._flights: dict[str, _Flight] = {}
         self._held: list[Arrival] = []
+        self._ready: list[Arrival] = []
+        self._next_batch = 0.0
         self._doomed: list[str] = []
         self._deletes = asyncio.Event()
         self._room = asyncio.Event()
@@ -178,12 +187,18 @@ class EventReader:
         self._deleter: asyncio.Task[None] | None = None
         self._checker: asyncio.Task[None] | None = None
 
-    async def arrivals(self) -> AsyncGenerator[Arrival, None]:
-        """Messages as they come, without end. It never raises: what goes wrong is logged and waited out."""
+    async def batches(self) -> AsyncGenerator[list[Arrival], None]:
+        """Messages as they come, without end: what comes together is handed out together.
+
+        It never raises: what goes wrong is logged and waited out.
+        """
         self._deleter = asyncio.create_task(self._delete_in_portions(), name="tcbatch-event-deleter")
         while True:
-            for arrival in await self._turn():
-                yield arrival
+            if self._ready and time.monotonic() >= self._next_batch and (batch := self._portion()):
+                self._next_batch = time.monotonic() + _PACE
+                # Nothing was awaited since _portion: who comes now hears of none of them.
+                yield batch
+            await self._turn()
 
     def finish(self, key: str, *, delete: bool) -> None:
         """Say what has become of a message.
@@ -211,28 +226,46 @@ class EventReader:
 
     # -- reading -------------------------------------------------------------------------------------
 
-    async def _turn(self) -> list[Arrival]:
-        """One look at the queue, and what can be handed out then."""
+    async def _turn(self) -> None:
+        """One look at the queue, and at what the API says about what it holds."""
         try:
             source = self._source or await self._open()
-            if len(self._flights) < _MOST:
-                # The service recommends 3 s at most.
-                for message in await source.cmq.areceive(self.queue_name, wait=1 if self._held else 3):
+            # The service recommends 3 s at most. Whole seconds are all that can be asked for.
+            wait = 1.0 if self._held else 3.0
+            if self._ready:
+                wait = min(wait, max(0.0, self._next_batch - time.monotonic()))
+            if len(self._flights) < _MOST and wait >= 1:
+                for message in await source.cmq.areceive(self.queue_name, wait=int(wait)):
                     self._take(message)
-            elif self._held:
-                await asyncio.sleep(_LOOK_AGAIN)
+            elif self._held or self._ready:
+                await asyncio.sleep(wait)
             else:
                 self._room.clear()
                 await self._room.wait()
-            ready = await self._settle(source)
+            await self._settle(source)
         except Exception as error:
             # Whatever it is (a message that can't be read, keys that can't be refreshed), nothing is lost by waiting.
             await self._wait_out(error)
-            return []
+            return
         if self._failures:
             log.info("Queue %s is read again, after %.0f s", self.queue_name, time.monotonic() - self._failing_since)
             self._failures, self._told = 0, ""
-        return ready
+
+    def _portion(self) -> list[Arrival]:
+        """What is handed out next."""
+        if self._memory.doubters:
+            # Somebody who wants the API to be asked has come since these were read.
+            unasked = [arrival for arrival in self._ready if arrival.sightings and not arrival.last_look]
+            self._held += unasked
+            self._ready = [arrival for arrival in self._ready if arrival not in unasked]
+        size = count = 0
+        for arrival in self._ready[:_PORTION]:
+            size += len(arrival.message.body)
+            if count and size > _PORTION_SIZE:
+                break
+            count += 1
+        portion, self._ready = self._ready[:count], self._ready[count:]
+        return portion
 
     def _take(self, message: Message) -> None:
         arrival = Arrival(message, [])
@@ -260,12 +293,12 @@ class EventReader:
 
     # -- asking the API ------------------------------------------------------------------------------
 
-    async def _settle(self, source: QueueSource) -> list[Arrival]:
-        """Those of the held messages about whose events nothing is left to be found out."""
+    async def _settle(self, source: QueueSource) -> None:
+        """Have those of the held messages ready about whose events nothing is left to be found out."""
         if self._memory.doubters:
             await self._ask(source)
         now = time.monotonic()
-        ready, held = [], []
+        held = []
         for arrival in self._held:
             doubts = [sighting for sighting in arrival.sightings if sighting.doubt]
             if doubts and now < arrival.last_look and self._memory.doubters:
@@ -279,10 +312,8 @@ class EventReader:
                     self.queue_name,
                     sighting.doubt,
                 )
-            ready.append(arrival)
-        # No await from here to the last arrival that is handed out: who comes now hears of none of them.
+            self._ready.append(arrival)
         self._held = held
-        return ready
 
     async def _ask(self, source: QueueSource) -> None:
         now = time.monotonic()

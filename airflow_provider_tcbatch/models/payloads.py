@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, TypedDict
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.models.events import BatchEvent
 
-__all__ = ["BatchEventPayload", "QueueMessagePayload", "event_payload", "json_of", "plain"]
+__all__ = [
+    "BatchEventPayload",
+    "BatchEventsPayload",
+    "QueueMessagePayload",
+    "QueueMessagesPayload",
+    "event_payload",
+    "json_of",
+    "plain",
+]
 
 #: How deeply JSON may be nested to be handed on: Airflow's own encoders recurse.
 _DEPTH = 40
@@ -65,6 +73,18 @@ class QueueMessagePayload(TypedDict):
     body: str
     json: Any
     events: list[BatchEventPayload]
+
+
+class BatchEventsPayload(TypedDict):
+    """What TCBatchEventTrigger tells: events that have come together."""
+
+    events: list[BatchEventPayload]
+
+
+class QueueMessagesPayload(TypedDict):
+    """What CmqMessageTrigger tells: messages that have come together."""
+
+    messages: list[QueueMessagePayload]
 
 
 def event_payload(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -72,8 +72,8 @@ class CmqTrigger(BaseEventTrigger):
         return False
 
     @abstractmethod
-    def payloads(self, arrival: Arrival) -> Iterable[Any]:
-        """What follows from a message: payloads of events, or nothing."""
+    def payload(self, batch: Sequence[Arrival]) -> Any:
+        """What follows from some messages: the payload of one event, or ``None``."""
 
     # -- Airflow 3.3 and later -----------------------------------------------------------------------
 
@@ -95,15 +95,17 @@ class CmqTrigger(BaseEventTrigger):
         names = (kwargs["tencentcloud_conn_id"], kwargs["region"], kwargs["queue_name"])
         return QueueProducer(event_reader(*names, visibility=2 * patience))
 
-    async def filter_shared_stream(self, shared_stream: AsyncIterator[Arrival]) -> AsyncIterator[TriggerEvent]:
+    async def filter_shared_stream(
+        self, shared_stream: AsyncIterator[Sequence[Arrival]]
+    ) -> AsyncIterator[TriggerEvent]:
         """Make events from the messages that the shared reader hands out."""
         from airflow_provider_tcbatch.hooks.event_queue import queue_memory
 
         # Nothing is awaited before this: the reader must know before it hands out a message that this trigger gets.
         with queue_memory(self.tencentcloud_conn_id, self.region, self.queue_name).doubting(self.asks):
-            async for arrival in shared_stream:
-                # All of them before the next message is taken: that says that this one is through.
-                for payload in self.payloads(arrival):
+            async for batch in shared_stream:
+                # Before the next batch is taken: that says that this one is through.
+                if (payload := self.payload(batch)) is not None:
                     yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
     # -- before --------------------------------------------------------------------------------------
@@ -116,13 +118,12 @@ class CmqTrigger(BaseEventTrigger):
         loop = asyncio.get_running_loop()
         try:
             with queue_memory(self.tencentcloud_conn_id, self.region, self.queue_name).doubting(self.asks):
-                async with aclosing(reader.arrivals()) as arrivals:
-                    async for arrival in arrivals:
-                        told = False
-                        for payload in self.payloads(arrival):
-                            told = True
+                async with aclosing(reader.batches()) as batches:
+                    async for batch in batches:
+                        if (payload := self.payload(batch)) is not None:
                             yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
-                        later = _STORED_SECONDS if told else 0.0
-                        loop.call_later(later, partial(reader.finish, arrival.key, delete=True))
+                        later = 0.0 if payload is None else _STORED_SECONDS
+                        for arrival in batch:
+                            loop.call_later(later, partial(reader.finish, arrival.key, delete=True))
         finally:
             await reader.aclose()

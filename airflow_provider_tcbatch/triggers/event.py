@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.policies.event_filter import EventFilter
@@ -10,7 +10,7 @@ from airflow_provider_tcbatch.triggers.cmq import CmqTrigger
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.event_reader import Arrival
-    from airflow_provider_tcbatch.models.payloads import BatchEventPayload
+    from airflow_provider_tcbatch.models.payloads import BatchEventPayload, BatchEventsPayload
 
 __all__ = ["TCBatchEventTrigger"]
 
@@ -21,7 +21,8 @@ Texts = str | Collection[str] | None
 class TCBatchEventTrigger(CmqTrigger):
     """Tell of events of jobs, tasks and environments, whoever submitted them: for an ``AssetWatcher``.
 
-    Each event of TDMQ CMQ queue ``queue_name`` that is one of those asked for becomes an asset event; its payload is a
+    Events of TDMQ CMQ queue ``queue_name`` that are asked for become asset events: the first one at once, those that
+    come within the next 5 s together. The payload is ``{"events": [...]}``, a list of
     :class:`~airflow_provider_tcbatch.events.BatchEventPayload`. An event that is asked for by no trigger of this queue
     is deleted. What follows from a message is stored at least once; ``event_id`` tells repeated ones.
 
@@ -82,8 +83,12 @@ class TCBatchEventTrigger(CmqTrigger):
         """Whether the API has to be asked: also for names, which events need not hold."""
         return self.confirm or bool(self.filter.job_names or self.filter.env_names)
 
-    def payloads(self, arrival: Arrival) -> Iterator[BatchEventPayload]:
-        """Payloads of those events of a message that are asked for."""
+    def payload(self, batch: Sequence[Arrival]) -> BatchEventsPayload | None:
+        """Those events of some messages that are asked for, in the order in which the queue delivered them."""
+        events = [event for arrival in batch for event in self._events(arrival)]
+        return {"events": events} if events else None
+
+    def _events(self, arrival: Arrival) -> Iterator[BatchEventPayload]:
         from airflow_provider_tcbatch.models.payloads import event_payload
 
         if not arrival.events and not arrival.reported:

@@ -26,11 +26,11 @@ class QueueProducer(SharedStreamProducer):
     def __init__(self, reader: EventReader) -> None:
         self._reader = reader
 
-    async def open_stream(self) -> AsyncGenerator[tuple[Arrival, str], None]:
-        """Messages as they come, each with what tells it from others."""
-        async with aclosing(self._reader.arrivals()) as arrivals:
-            async for arrival in arrivals:
-                yield arrival, arrival.key
+    async def open_stream(self) -> AsyncGenerator[tuple[list[Arrival], tuple[str, ...]], None]:
+        """Batches of messages as they come, each with what tells its messages from others."""
+        async with aclosing(self._reader.batches()) as batches:
+            async for batch in batches:
+                yield batch, tuple(arrival.key for arrival in batch)
 
     async def advance(self, batch: Sequence[AdvanceItem]) -> None:
         """Delete messages that every trigger is through with; leave the others to come again.
@@ -41,17 +41,18 @@ class QueueProducer(SharedStreamProducer):
             outcome = item.outcome
             if outcome.failed:
                 log.warning(
-                    "Message %s on queue %s is left to come again: for %d triggers Airflow has not stored what follows",
-                    item.broker_payload,
+                    "%d messages of queue %s are left to come again: for %d triggers Airflow has not stored what follows",
+                    len(item.broker_payload),
                     self._reader.queue_name,
                     outcome.failed,
                 )
             # Without a trigger there is nobody who has taken it in.
             through = outcome.failed == 0 and outcome.acked + outcome.rejected > 0
-            self._reader.finish(item.broker_payload, delete=through)
+            for key in item.broker_payload:
+                self._reader.finish(key, delete=through)
 
-    def get_advance_lane(self, broker_payload: str) -> str:
-        """Messages do not wait for one another."""
+    def get_advance_lane(self, broker_payload: tuple[str, ...]) -> tuple[str, ...]:
+        """Batches do not wait for one another."""
         return broker_payload
 
     async def aclose(self) -> None:

@@ -105,7 +105,7 @@ def payloads(postgres: PostgresServer, dag_id: str) -> list[dict[str, Any]]:
     """What the events said that have started the runs of a DAG so far."""
     with contextlib.closing(postgres.connect()) as connection, connection.cursor() as cursor:
         cursor.execute(EVENTS, (dag_id,))
-        return [extra["payload"] for (extra,) in cursor.fetchall()]
+        return [event for (extra,) in cursor.fetchall() for event in extra["payload"]["events"]]
 
 
 def told(airflow: AirflowStack, dag_id: str) -> list[str]:

@@ -59,7 +59,9 @@ async def test_it_handles_the_ends_of_jobs(
     bad = submit(topic, "bad", "exit 1", pipeline="nightly")
     submit(topic, "other", "true", pipeline="hourly")
     async with aclosing(watcher.trigger.run()) as events:
-        payloads = [(await anext(events)).payload for _ in range(2)]
+        payloads = [(await anext(events)).payload]
+        while sum(len(payload["events"]) for payload in payloads) < 2:
+            payloads.append((await anext(events)).payload)
     hook.remove_subscription(topic, watcher.trigger.queue_name)
     hook.remove_queue(watcher.trigger.queue_name)
 
@@ -83,4 +85,4 @@ async def test_it_handles_the_ends_of_jobs(
     out = capfd.readouterr().out
     assert f"good ({good}): SUCCEED at " in out
     assert f"bad ({bad}): FAILED at " in out
-    assert "other" not in {payload["job_name"] for payload in payloads}
+    assert "other" not in out

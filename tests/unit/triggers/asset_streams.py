@@ -18,12 +18,13 @@ from tests.support.processes import wait_for
 
 
 class Store:
-    """What has been stored of one trigger's events; ``fails`` says which are not."""
+    """What has been stored of one trigger's events; ``fails`` says which are not, nor what is told with them."""
 
     def __init__(self, fails: Callable[[Any], bool] = lambda payload: False) -> None:
         self.fails = fails
         self.seen: list[Any] = []
         self.stored: list[Any] = []
+        self.batches = 0
         self.restarts = 0
         #: Confirms what was not stored when it came; see :func:`streaming`.
         self.store_late: Callable[[], None] = lambda: None
@@ -68,13 +69,15 @@ async def streaming(*pairs: tuple[BaseEventTrigger, Store], ack_timeout: float =
             try:
                 async for event in trigger.filter_shared_stream(stream):
                     json.dumps(event.payload, allow_nan=False)
-                    store.seen.append(event.payload)
+                    [told] = event.payload.values()
+                    store.seen += told
+                    store.batches += 1
                     seq = manager.bind_pending_event(trigger_id=trigger_id, key=key)
                     assert seq is not None
-                    if store.fails(event.payload):
+                    if any(store.fails(one) for one in told):
                         late.append(seq)
                     else:
-                        store.stored.append(event.payload)
+                        store.stored += told
                         manager.confirm_persisted([seq])
             except Exception:
                 store.restarts += 1

@@ -51,13 +51,13 @@ async def test_before_acknowledgements_a_message_is_deleted_some_seconds_later(
     )
     trigger = TCBatchEventTrigger(queue_name=queue, confirm=False, event_names=["JOB_SUCCEED", "JOB_RUNNING"])
     async with aclosing(trigger.run()) as events:
-        first, second = [(await anext(events)).payload for _ in range(2)]
-        assert {first["job_id"], second["job_id"]} == {"job-2222", "job-3333"}
+        told = (await anext(events)).payload["events"]
+        assert {payload["job_id"] for payload in told} == {"job-2222", "job-3333"}
         assert await asyncio.to_thread(post.left, queue) >= 2, "it may not have been stored yet"
         waiting = asyncio.ensure_future(anext(events))
         await post.empty(queue)
         post.fill(queue, [event("JOB_SUCCEED", "job-4444")])
-        assert (await waiting).payload["job_id"] == "job-4444"
+        assert [payload["job_id"] for payload in (await waiting).payload["events"]] == ["job-4444"]
     # It ended before the last one can have been stored: that one comes again.
     assert post.left(queue) == 1
 
@@ -68,5 +68,5 @@ async def test_it_asks_the_api_there_too(post: Post, connection: str) -> None:
     await asyncio.to_thread(post.emulator.wait_job, job_id)
     post.fill(queue, [event("JOB_FAILED", job_id), event("JOB_SUCCEED", job_id)])
     async with aclosing(TCBatchEventTrigger(queue_name=queue, job_names="test").run()) as events:
-        payload = (await anext(events)).payload
+        [payload] = (await anext(events)).payload["events"]
     assert (payload["event_name"], payload["job_name"], payload["confirmed"]) == ("JOB_SUCCEED", "test", True)

@@ -24,11 +24,12 @@ async def told(post: Post, body: str) -> dict[str, Any]:
     queue = post.queue()
     post.publish(body=body)
     async with aclosing(CmqMessageTrigger(queue_name=queue).run()) as events:
-        payload: dict[str, Any] = (await anext(events)).payload
-    assert payload["queue_name"] == queue
+        payload = (await anext(events)).payload
     # What Airflow does with it on the way to its database.
     json.dumps(BaseSerialization.serialize(payload), allow_nan=False).encode()
-    return payload
+    [message] = payload["messages"]
+    assert message["queue_name"] == queue
+    return dict(message)
 
 
 def test_it_survives_the_way_to_another_process() -> None:
@@ -77,5 +78,6 @@ async def test_the_same_text_twice_is_told_twice(post: Post) -> None:
     for _ in range(2):
         await asyncio.to_thread(post.publish, body="tick")
     async with aclosing(CmqMessageTrigger(queue_name=queue).run()) as events:
-        found = [(await anext(events)).payload for _ in range(2)]
-    assert len({payload["message_id"] for payload in found}) == 2
+        found = (await anext(events)).payload["messages"]
+    assert [message["body"] for message in found] == ["tick", "tick"]
+    assert len({message["message_id"] for message in found}) == 2

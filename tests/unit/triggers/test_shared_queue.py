@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.models.trigger import Trigger
+from airflow.sdk import DAG, Asset, AssetWatcher
+from airflow.serialization.decoders import smart_decode_trigger_kwargs
+from airflow.serialization.encoders import encode_trigger
+from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_tcbatch.client import event_reader
 from airflow_provider_tcbatch.emulator import Emulator
@@ -27,6 +33,7 @@ def post(emulator: Emulator, connection: str) -> Post:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_reader, "_PACE", 0.2)
     monkeypatch.setattr(event_reader, "_PATIENCE", 1.5)
     monkeypatch.setattr(event_reader, "_LOOK_AGAIN", 0.3)
 
@@ -41,6 +48,24 @@ def publishing(topic: str, *names: str, command: str = "true", **variables: str)
     configs = [{"EventName": name, "EventVars": event_vars} for name in names]
     notifications = [{"TopicName": topic, "EventConfigs": configs}]
     return Job.parse({**job(command), "Notifications": notifications, "NotificationTarget": "TDMQ_CMQ"})
+
+
+def test_the_row_of_a_trigger_is_found_again_at_each_parse() -> None:
+    """Airflow compares hashes; if they differed it would end the watcher and begin another one all the time."""
+    trigger = TCBatchEventTrigger(queue_name="q", event_names="JOB_FAILED", job_ids=["b", "a"], variables={"a": "1"})
+    with DAG("watched", schedule=Asset("watched", watchers=[AssetWatcher(name="w", trigger=trigger)])) as dag:
+        pass
+    rows = []
+    for _ in range(2):
+        stored = json.loads(json.dumps(DagSerialization.to_dict(dag)))
+        [asset] = [one for _, one in DagSerialization.from_dict(stored).timetable.asset_condition.iter_assets()]
+        encoded = encode_trigger(asset.watchers[0].trigger)
+        row = Trigger(encoded["classpath"], encoded["kwargs"])
+        rows.append(TCBatchEventTrigger.hash(row.classpath, row.kwargs))
+        assert rows[-1] == TCBatchEventTrigger.hash(encoded["classpath"], encoded["kwargs"])
+        arguments = {name: smart_decode_trigger_kwargs(value) for name, value in row.kwargs.items()}
+        assert TCBatchEventTrigger(**arguments).serialize() == trigger.serialize()
+    assert len(set(rows)) == 1
 
 
 def test_triggers_of_one_queue_share_a_stream_whatever_they_filter() -> None:
@@ -167,6 +192,22 @@ async def test_many_messages_are_all_told_once(post: Post, monkeypatch: pytest.M
         await store.wait_for(len(ids))
         await post.empty(queue)
     assert sorted(payload["job_id"] for payload in store.stored) == ids
+
+
+async def test_what_comes_together_is_told_together(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_reader, "_PACE", 2.5)
+    queue, store = post.queue(), Store()
+    async with streaming((unconfirmed(queue), store)):
+        post.fill(queue, [event("JOB_SUCCEED", "job-0000")])
+        await store.wait_for(1)
+        start = time.monotonic()
+        for number in range(1, 21):
+            post.fill(queue, [event("JOB_SUCCEED", f"job-{number:04}")])
+            await asyncio.sleep(0.02)
+        await store.wait_for(21)
+        assert time.monotonic() - start > 2
+        await post.empty(queue)
+    assert store.batches == 2
 
 
 # -- what the API says -------------------------------------------------------------------------------
