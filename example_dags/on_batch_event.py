@@ -32,7 +32,7 @@ ended = Asset(
 @dag(schedule=ended, tags=["tencent batch", "example"])
 def on_batch_event() -> None:
     @task
-    def events(triggering_asset_events: Any) -> list[BatchEventPayload]:
+    def events(triggering_asset_events: Any = None) -> list[BatchEventPayload]:
         """What has happened: one run may have been started by several events."""
         return batch_events(triggering_asset_events)
 

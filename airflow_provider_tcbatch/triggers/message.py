@@ -18,8 +18,8 @@ class CmqMessageTrigger(CmqTrigger):
     """Tell of the messages of a TDMQ CMQ queue, whatever they say.
 
     ``MessageQueueTrigger(scheme="tencent+cmq")`` of the common.messaging provider is another name for it. The payload
-    is ``{"messages": [...]}``, a list of :class:`~airflow_provider_tcbatch.events.QueueMessagePayload`: the first one at
-    once, those that come within the next 5 s together. What follows from a message is stored at least once;
+    is ``{"messages": [...]}``, a list of :class:`~airflow_provider_tcbatch.events.QueueMessagePayload`: the first one
+    at once, those that come within the next 5 s together. What follows from a message is stored at least once;
     ``message_id`` tells repeated ones.
 
     :param queue_name: a durable queue that nothing else reads.

@@ -41,7 +41,7 @@ class QueueProducer(SharedStreamProducer):
             outcome = item.outcome
             if outcome.failed:
                 log.warning(
-                    "%d messages of queue %s are left to come again: for %d triggers Airflow has not stored what follows",
+                    "%d messages of queue %s are left to come again: what %d triggers told of them was not stored",
                     len(item.broker_payload),
                     self._reader.queue_name,
                     outcome.failed,

@@ -17,6 +17,7 @@ for kind in ("operators", "sensors", "triggers"):
         for module in entry["python-modules"]:
             importlib.import_module(module)
 importlib.import_module("airflow_provider_tcbatch.resources")
+importlib.import_module("airflow_provider_tcbatch.events")
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 

@@ -19,7 +19,7 @@ def told_of(name: str, *events: str, **filters: Any) -> Asset:
 
 
 @task
-def tell(triggering_asset_events: Any) -> list[str]:
+def tell(triggering_asset_events: Any = None) -> list[str]:
     """Which events have started this run."""
     events = batch_events(triggering_asset_events)
     return [f"{event['event_name']} {event['job_id']} {event['job_name']} {event['confirmed']}" for event in events]
