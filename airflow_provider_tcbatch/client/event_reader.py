@@ -41,7 +41,7 @@ _MOST = 500
 #: (apache/airflow#70972). So what comes together is stored together, and the rest when the run should have been made.
 _PACE = 5.0
 #: A batch holds so many messages at most, and so many bytes.
-_PORTION = 100
+_PORTION = 250
 _PORTION_SIZE = 262_144
 #: Ids that are remembered of each queue: about 1 MB.
 _REMEMBERED = 10_000

@@ -36,7 +36,7 @@ class TCBatchEventTrigger(CmqTrigger):
     :param variables: EventVars that the event must carry, with these values.
     :param confirm: ask the API about what an event names before it counts: what the API does not bear out within 10 s
         (no such job, or it is not in that state) is logged and left out, and names that are missing in the event are
-        filled in. About 100 events cost one request.
+        filled in. Up to 16 messages cost one request.
     :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``.
     :param region: region; default is the connection's.
     :raises ValueError: if a name is none of the documented events, or something is no text.
