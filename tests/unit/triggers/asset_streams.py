@@ -45,10 +45,13 @@ async def until(true: Callable[[], bool], timeout: float = 20.0, why: Callable[[
 
 
 @asynccontextmanager
-async def streaming(*pairs: tuple[BaseEventTrigger, Store], ack_timeout: float = 30.0) -> AsyncIterator[None]:
+async def streaming(
+    *pairs: tuple[BaseEventTrigger, Store], ack_timeout: float = 30.0
+) -> AsyncIterator[Callable[[BaseEventTrigger, Store], None]]:
     """Run triggers as ``TriggerRunner.run_trigger`` does, on Airflow's own manager of shared streams.
 
-    What is stored is confirmed, as the triggerer's supervisor would. A trigger that is given up is started again.
+    What is stored is confirmed, as the triggerer's supervisor would. A trigger that is given up is started again. What
+    it gives starts another one.
     """
     from airflow.triggers.shared_stream import SharedStreamManager
 
@@ -79,6 +82,8 @@ async def streaming(*pairs: tuple[BaseEventTrigger, Store], ack_timeout: float =
                     else:
                         store.stored += told
                         manager.confirm_persisted([seq])
+            except AssertionError:
+                raise
             except Exception:
                 store.restarts += 1
             finally:
@@ -86,16 +91,22 @@ async def streaming(*pairs: tuple[BaseEventTrigger, Store], ack_timeout: float =
             trigger = type(trigger)(**arguments)
 
     async with AsyncExitStack() as stack:
-        tasks = [asyncio.create_task(run(n, *pair)) for n, pair in enumerate(pairs)]
+        tasks: list[asyncio.Task[None]] = []
+
+        def join(trigger: BaseEventTrigger, store: Store) -> None:
+            tasks.append(asyncio.create_task(run(len(tasks), trigger, store)))
 
         async def stop() -> None:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
             await manager.stop_all()
+            assert [end for end in ends if not isinstance(end, asyncio.CancelledError)] == []
 
         stack.push_async_callback(stop)
-        yield
+        for pair in pairs:
+            join(*pair)
+        yield join
 
 
 class Post:

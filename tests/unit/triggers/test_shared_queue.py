@@ -265,6 +265,24 @@ async def test_an_event_that_is_ahead_of_the_api_is_waited_for(post: Post, tmp_p
     assert payload["confirmed"]
 
 
+async def test_who_comes_later_hears_nothing_that_nobody_has_asked_the_api_about(
+    post: Post, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(event_reader, "_PACE", 3.0)
+    queue, careless, careful = post.queue(), Store(), Store()
+    async with streaming((unconfirmed(queue), careless)) as join:
+        post.fill(queue, [event("JOB_SUCCEED", "job-1111")])
+        await careless.wait_for(1)
+        post.fill(queue, [event("JOB_SUCCEED", "job-2222")])
+        await asyncio.to_thread(post.wait_for_receptions, queue, 1)
+        # The second one has been read, and waits until the run for the first one has been made.
+        join(TCBatchEventTrigger(queue_name=queue), careful)
+        await careless.wait_for(2)
+        await post.empty(queue)
+    assert careful.seen == []
+    assert "there is no job job-2222" in caplog.text
+
+
 async def test_names_that_an_event_does_not_hold_are_asked_for(post: Post) -> None:
     queue, named, other = post.queue(), Store(), Store()
     hook = TCBatchHook()
