@@ -39,7 +39,7 @@ def on_batch_event() -> None:
     @task
     def handle(event: BatchEventPayload) -> str:
         """One event. ``event_id`` is the same if Airflow should hear of it again after a breakdown."""
-        text = f"{event['job_name']} ({event['job_id']}): {event['state']} at {event['event_time']}"
+        text = f"{event['job_name']} ({event['job_id']}): {event['state']} at {event['time']}"
         print(text)
         return text
 

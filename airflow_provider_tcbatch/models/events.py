@@ -15,7 +15,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any
+
+from airflow_provider_tcbatch.models.payloads import EventJson
 
 __all__ = ["BatchEvent", "EventJson", "parse_message"]
 
@@ -32,30 +34,6 @@ _FAMILIES = ("COMPUTE_NODE", "COMPUTE_ENV", "TASK_INSTANCE", "TASK", "JOB")
 
 #: How often a body is unwrapped: a push inside of which is base64 inside of which is JSON.
 _LAYERS = 4
-
-
-class EventJson(TypedDict):
-    """An event in plain JSON: what a sensor returns, and what a DAG that events start is given.
-
-    All members are always there; what the event did not tell is ``None``.
-    """
-
-    #: The same for all deliveries of one event, see :meth:`BatchEvent.event_id`; ``None`` if nothing tells it apart.
-    event_id: str | None
-    #: ``JOB_SUCCEED``.
-    name: str
-    job_id: str | None
-    job_name: str | None
-    task_name: str | None
-    #: Counted from 0.
-    task_instance_index: int | None
-    env_id: str | None
-    env_name: str | None
-    node_id: str | None
-    #: When it happened, as the service spells it: ``2025-01-31T12:00:00Z``.
-    time: str | None
-    #: The user's EventVars.
-    variables: dict[str, str]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchEventPayload",
     "BatchEventsPayload",
+    "EventJson",
     "QueueMessagePayload",
     "QueueMessagesPayload",
     "event_payload",
@@ -24,36 +25,41 @@ _DEPTH = 40
 _LONGEST = 16_384
 
 
-class BatchEventPayload(TypedDict):
-    """One event of Batch. What is not known is ``None``.
+class EventJson(TypedDict):
+    """An event in plain JSON: what a sensor returns, and what a DAG that events start is given.
 
-    - ``event_id``: 32 hex digits, the same for all deliveries of one event: what to tell repeated ones by
-    - ``event_name``: such as JOB_SUCCEED; ``family`` and ``state`` are its parts, JOB and SUCCEED
-    - ``job_id``, ``job_name``, ``task_name``, ``task_instance_index`` (from 0), ``env_id``, ``env_name``,
-      ``compute_node_id``: what it is about
-    - ``event_time``: when it happened, as the event spells it
-    - ``variables``: the EventVars that whoever submitted the job asked for
-    - ``confirmed``: whether the API bears it out
-    - ``queue_name``, ``message_id``: where it came from
-    - ``raw``: the event as it came, as JSON text; ``None`` if it is longer than 16 KiB
+    All members are always there; what the event did not tell is ``None``.
     """
 
-    event_id: str
-    event_name: str
-    family: str
-    state: str
+    #: The same for all deliveries of one event, see :meth:`BatchEvent.event_id`; ``None`` if nothing tells it apart.
+    event_id: str | None
+    #: ``JOB_SUCCEED``.
+    name: str
     job_id: str | None
     job_name: str | None
     task_name: str | None
+    #: Counted from 0.
     task_instance_index: int | None
     env_id: str | None
     env_name: str | None
-    compute_node_id: str | None
-    event_time: str | None
+    node_id: str | None
+    #: When it happened, as the service spells it: ``2025-01-31T12:00:00Z``.
+    time: str | None
+    #: The user's EventVars.
     variables: dict[str, str]
+
+
+class BatchEventPayload(EventJson):
+    """An event of Batch that has started a DAG: what :class:`EventJson` holds, and where it comes from."""
+
+    #: The two parts of its name: ``JOB`` and ``SUCCEED``.
+    family: str
+    state: str
+    #: Whether the API bears it out.
     confirmed: bool
     queue_name: str
     message_id: str
+    #: The event as it came, as JSON text; ``None`` if it is longer than 16 KiB.
     raw: str | None
 
 
@@ -87,25 +93,24 @@ class QueueMessagesPayload(TypedDict):
     messages: list[QueueMessagePayload]
 
 
-def event_payload(
-    event: BatchEvent, event_id: str, *, queue_name: str, message_id: str, confirmed: bool
-) -> BatchEventPayload:
+def event_payload(event: BatchEvent, *, queue_name: str, message_id: str, confirmed: bool) -> BatchEventPayload:
     """Make the payload of an event."""
+    told = event.to_json(message_id)
     raw = _text_of(event.raw)
     return BatchEventPayload(
-        event_id=event_id,
-        event_name=plain(event.name),
+        event_id=told["event_id"],
+        name=plain(told["name"]),
+        job_id=_maybe(told["job_id"]),
+        job_name=_maybe(told["job_name"]),
+        task_name=_maybe(told["task_name"]),
+        task_instance_index=told["task_instance_index"],
+        env_id=_maybe(told["env_id"]),
+        env_name=_maybe(told["env_name"]),
+        node_id=_maybe(told["node_id"]),
+        time=_maybe(told["time"]),
+        variables={plain(name): plain(value) for name, value in told["variables"].items()},
         family=event.family,
         state=event.state,
-        job_id=_maybe(event.job_id),
-        job_name=_maybe(event.job_name),
-        task_name=_maybe(event.task_name),
-        task_instance_index=event.instance_index,
-        env_id=_maybe(event.env_id),
-        env_name=_maybe(event.env_name),
-        compute_node_id=_maybe(event.node_id),
-        event_time=_maybe(event.time),
-        variables={plain(name): plain(value) for name, value in event.variables.items()},
         confirmed=confirmed,
         queue_name=queue_name,
         message_id=plain(message_id),

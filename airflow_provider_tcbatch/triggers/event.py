@@ -101,7 +101,6 @@ class TCBatchEventTrigger(CmqTrigger):
                 continue
             yield event_payload(
                 sighting.event,
-                sighting.event_id,
                 queue_name=self.queue_name,
                 message_id=arrival.key,
                 confirmed=sighting.confirmed,

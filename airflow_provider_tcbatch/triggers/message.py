@@ -35,7 +35,6 @@ class CmqMessageTrigger(CmqTrigger):
         from airflow_provider_tcbatch.models.payloads import QueueMessagePayload, event_payload, json_of, plain
 
         body = plain(arrival.message.body)
-        where = {"queue_name": self.queue_name, "message_id": arrival.key}
         return QueueMessagePayload(
             queue_name=self.queue_name,
             message_id=arrival.key,
@@ -43,6 +42,7 @@ class CmqMessageTrigger(CmqTrigger):
             body=body,
             json=json_of(body),
             events=[
-                event_payload(event, event.event_id(arrival.key), **where, confirmed=False) for event in arrival.events
+                event_payload(event, queue_name=self.queue_name, message_id=arrival.key, confirmed=False)
+                for event in arrival.events
             ],
         )

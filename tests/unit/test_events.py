@@ -23,9 +23,8 @@ class AssetEvent:
 
 
 def told(job_id: str, seconds: int) -> AssetEvent:
-    payload = event_payload(
-        BatchEvent("JOB_SUCCEED", job_id=job_id), f"id of {job_id}", queue_name="q", message_id="m", confirmed=True
-    )
+    event = BatchEvent("JOB_SUCCEED", job_id=job_id)
+    payload = event_payload(event, queue_name="q", message_id="m", confirmed=True)
     return AssetEvent({"from_trigger": True, "payload": {"events": [payload]}}, START + timedelta(seconds=seconds))
 
 

@@ -22,7 +22,7 @@ def told_of(name: str, *events: str, **filters: Any) -> Asset:
 def tell(triggering_asset_events: Any = None) -> list[str]:
     """Which events have started this run."""
     events = batch_events(triggering_asset_events)
-    return [f"{event['event_name']} {event['job_id']} {event['job_name']} {event['confirmed']}" for event in events]
+    return [f"{event['name']} {event['job_id']} {event['job_name']} {event['confirmed']}" for event in events]
 
 
 with DAG("on_success", schedule=told_of("success", "JOB_SUCCEED")):

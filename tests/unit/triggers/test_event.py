@@ -69,4 +69,4 @@ async def test_it_asks_the_api_there_too(post: Post, connection: str) -> None:
     post.fill(queue, [event("JOB_FAILED", job_id), event("JOB_SUCCEED", job_id)])
     async with aclosing(TCBatchEventTrigger(queue_name=queue, job_names="test").run()) as events:
         [payload] = (await anext(events)).payload["events"]
-    assert (payload["event_name"], payload["job_name"], payload["confirmed"]) == ("JOB_SUCCEED", "test", True)
+    assert (payload["name"], payload["job_name"], payload["confirmed"]) == ("JOB_SUCCEED", "test", True)

@@ -63,7 +63,7 @@ async def test_events_of_batch_in_it_are_told_as_such(post: Post) -> None:
     text = json.dumps({"Events": [event("JOB_SUCCEED", "job-1111", JobName="nightly")]})
     payload = await told(post, base64.b64encode(text.encode()).decode())
     [found] = payload["events"]
-    assert (found["event_name"], found["job_name"], found["confirmed"]) == ("JOB_SUCCEED", "nightly", False)
+    assert (found["name"], found["job_name"], found["confirmed"]) == ("JOB_SUCCEED", "nightly", False)
 
 
 async def test_an_event_with_odd_texts_can_be_stored(post: Post) -> None:

@@ -85,7 +85,7 @@ async def test_a_job_that_ended_is_told_once_and_its_message_deleted(post: Post)
         await post.empty(queue)
     assert store.stored == [payload]
     assert payload["job_id"] == job_id
-    assert (payload["event_name"], payload["family"], payload["state"]) == ("JOB_SUCCEED", "JOB", "SUCCEED")
+    assert (payload["name"], payload["family"], payload["state"]) == ("JOB_SUCCEED", "JOB", "SUCCEED")
     assert (payload["job_name"], payload["variables"], payload["confirmed"]) == ("test", {"colour": "blue"}, True)
     assert json.loads(payload["raw"])["EventName"] == "JOB_SUCCEED"
 
@@ -134,7 +134,7 @@ async def test_a_second_delivery_is_recognised_and_deleted(post: Post) -> None:
         post.publish(event("JOB_FAILED", time="later"))
         await store.wait_for(2)
         await post.empty(queue)
-    assert [payload["event_name"] for payload in store.seen] == ["JOB_SUCCEED", "JOB_FAILED"]
+    assert [payload["name"] for payload in store.seen] == ["JOB_SUCCEED", "JOB_FAILED"]
 
 
 async def test_each_watcher_of_a_queue_gets_what_it_asked_for(post: Post) -> None:
@@ -151,7 +151,7 @@ async def test_each_watcher_of_a_queue_gets_what_it_asked_for(post: Post) -> Non
         post.publish(event("COMPUTE_ENV_CREATED", EnvId="env-1111"))
         await all_of_it.wait_for(3)
         await post.empty(queue)
-    names = [[payload["event_name"] for payload in store.stored] for store in (ended, failed, named)]
+    names = [[payload["name"] for payload in store.stored] for store in (ended, failed, named)]
     assert [sorted(each) for each in names] == [
         ["JOB_FAILED", "JOB_SUCCEED"],
         ["JOB_FAILED"],
@@ -238,7 +238,7 @@ async def test_what_the_api_does_not_bear_out_is_left_out_and_logged(
             )
             await careless.wait_for(10)
             await post.empty(queue)
-    told = [(payload["event_name"], payload["confirmed"], payload["job_name"]) for payload in careful.stored]
+    told = [(payload["name"], payload["confirmed"], payload["job_name"]) for payload in careful.stored]
     assert sorted(told, key=str) == [
         ("COMPUTE_ENV_DELETED", True, None),
         ("JOB_SUCCEED", True, "test"),
