@@ -10,29 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
-import secrets
-import socket
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow_provider_tcbatch.exceptions import NotFound, PermissionDenied, ResourceBusy, TCBatchError
-from airflow_provider_tcbatch.models.cmq import (
-    CreateCmqQueue,
-    CreateCmqSubscribe,
-    DeleteCmqQueue,
-    DeleteCmqSubscribe,
-)
+from airflow_provider_tcbatch.client.health import Health
+from airflow_provider_tcbatch.client.own_queue import OwnQueue
+from airflow_provider_tcbatch.client.waiting import spawn
+from airflow_provider_tcbatch.exceptions import NotFound, PermissionDenied, TCBatchError
 from airflow_provider_tcbatch.models.events import parse_message
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
     from airflow_provider_tcbatch.client.cmq import CmqClient, Message
-    from airflow_provider_tcbatch.models.actions import Action
+    from airflow_provider_tcbatch.client.health import Metrics
+    from airflow_provider_tcbatch.client.own_queue import QueueTimings
     from airflow_provider_tcbatch.models.events import BatchEvent
 
-__all__ = ["EventListener", "Hear", "own_queue_name"]
+__all__ = ["EventListener", "Hear"]
 
 #: Called with an event and the unix seconds when it arrived; says whether anybody here waits for it.
 Hear = Callable[["BatchEvent", float], bool]
@@ -45,11 +40,13 @@ _UNCLAIMED_SECONDS = 600.0
 #: Longest pause after failures, in seconds.
 _LONGEST_PAUSE = 30.0
 
+#: Seconds until it is tried again what the credentials may not do: rights may be granted later.
+_DENIED_PAUSE = 600.0
 
-def own_queue_name(prefix: str = "airflow-tcbatch") -> str:
-    """Make a queue name that tells where it came from: at most 64 letters, digits and dashes."""
-    host = re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname()).strip("-")[:24]
-    return f"{prefix}-{host}-{secrets.token_hex(4)}"
+_DENIED_ADVICE = (
+    "Waits go on by polling. What to do: grant the right, or set field event_queue of the connection to one queue for "
+    "all triggerers, which needs no right to make queues; 'airflow tcbatch events check' tells what is missing"
+)
 
 
 class EventListener:
@@ -59,16 +56,29 @@ class EventListener:
     :param api: client that makes and removes an own queue.
     :param topic: topic that jobs publish to.
     :param queue: name of a shared queue; ``None`` for a queue of this process' own.
+    :param deployment: what tells this Airflow from others on the account; it is part of the own queue's name.
+    :param metrics: where figures about its health go.
+    :param timings: paces of an own queue.
+    :param denied: seconds until it tries again what it may not do.
     """
 
-    def __init__(self, cmq: CmqClient, api: ApiClient, topic: str, queue: str | None = None) -> None:
+    def __init__(
+        self,
+        cmq: CmqClient,
+        api: ApiClient,
+        topic: str,
+        queue: str | None = None,
+        *,
+        deployment: str = "airflow",
+        metrics: Metrics | None = None,
+        timings: QueueTimings | None = None,
+        denied: float = _DENIED_PAUSE,
+    ) -> None:
         self._cmq = cmq
-        self._api = api
-        self._topic = topic
-        self._shared = queue is not None
-        self._queue = queue or own_queue_name()
-        # An own queue exists, and is subscribed: making it may fail in between.
-        self._exists = self._subscribed = False
+        self._named = queue
+        self._own = OwnQueue(api, topic, deployment, timings) if queue is None else None
+        self._denied_pause = denied
+        self._health = Health(topic, metrics)
         #: Set while events are being heard.
         self.hearing = asyncio.Event()
         #: Messages received so far.
@@ -76,57 +86,81 @@ class EventListener:
         #: What the credentials may not do, so that nothing is heard; ``None`` while that is not so.
         self.denied: str | None = None
 
+    @property
+    def queue(self) -> str:
+        """Name of the queue that it listens to; an own one may be replaced."""
+        return self._own.name if self._own is not None else str(self._named)
+
     async def run(self, hear: Hear, failed: Callable[[], None]) -> None:
-        """Listen until cancelled, or until it turns out that it can't be done.
+        """Listen until cancelled.
 
         :param hear: told of every event.
         :param failed: called when events stop being heard.
         """
+        keeper = None if self._own is None else spawn(self._own.keep(), "tcbatch-own-queue")
         try:
             await self._listen(hear, failed)
         finally:
-            self.hearing.clear()
-            # Also when the process ends: asyncio cancels its tasks and waits for them.
-            await self._remove_queue()
+            self._set_hearing(False)
+            if keeper is not None:
+                keeper.cancel()
+            if self._own is not None:
+                # Also when the process ends: asyncio cancels its tasks and waits for them.
+                await self._own.remove()
 
     async def _listen(self, hear: Hear, failed: Callable[[], None]) -> None:
-        failures = 0
+        failures, told = 0, ""
         while True:
             try:
-                if not self._shared and not self._subscribed:
-                    await self._make_queue()
-                self.hearing.set()
+                if self._own is not None and not self._own.ready:
+                    await self._own.make()
+                self._set_hearing(True)
                 await self._hear(hear)
                 if failures:
-                    log.info("Events are heard again on queue %s", self._queue)
-                failures = 0
+                    log.info("Events are heard again on queue %s", self.queue)
+                failures, told = 0, ""
                 self.denied = None
-            except PermissionDenied as error:
-                self.denied = str(error)
-                failed()
-                log.warning("Events can't be heard, waits go on by polling: %s", error)
-                return
             except Exception as error:
                 # Whatever it is (a message that can't be read, keys that can't be refreshed): events make waits fast,
                 # and must never end one.
                 failures += 1
-                self.hearing.clear()
+                denied = isinstance(error, PermissionDenied)
+                self.denied = str(error) if denied else None
+                self._set_hearing(False)
+                self._health.failed()
+                self._health.polled(self.queue, time.time())
                 failed()
-                if isinstance(error, NotFound) and self._subscribed:
-                    # An own queue that somebody removed is made again.
-                    self._exists = self._subscribed = False
-                pause = min(_LONGEST_PAUSE, 2.0 ** min(failures, 5)) * random.uniform(0.5, 1.0)
-                level = logging.WARNING if failures == 1 else logging.DEBUG
+                if isinstance(error, NotFound) and self._own is not None:
+                    await self._own.replace()
+                pause = self._denied_pause if denied else min(_LONGEST_PAUSE, 2.0 ** min(failures, 5))
+                pause *= random.uniform(0.5, 1.0)
                 text = str(error) if isinstance(error, TCBatchError) else f"{type(error).__name__}: {error}"
+                if denied:
+                    text = f"{text}. {_DENIED_ADVICE}"
+                # Told once, and again when it is another kind of trouble.
+                kind = f"{type(error).__name__} {getattr(error, 'action', '')}"
+                level = logging.DEBUG if kind == told else logging.WARNING
+                told = kind
                 log.log(level, "Events can't be heard, polling meanwhile, next try in %.0f s: %s", pause, text)
                 await asyncio.sleep(pause)
 
+    def _set_hearing(self, hears: bool) -> None:
+        if hears == self.hearing.is_set():
+            return
+        if hears:
+            self.hearing.set()
+        else:
+            self.hearing.clear()
+        self._health.hearing(hears)
+
     async def _hear(self, hear: Hear) -> None:
-        messages = await self._cmq.areceive(self._queue)
+        queue = self.queue
+        messages = await self._cmq.areceive(queue)
         now = time.time()
         handled = [message.handle for message in messages if self._handle(message, hear, now)]
+        self._health.polled(queue, now)
         if handled:
-            await self._cmq.adelete(self._queue, handled)
+            await self._cmq.adelete(queue, handled)
 
     def _handle(self, message: Message, hear: Hear, now: float) -> bool:
         """Pass a message on; says whether it may be deleted."""
@@ -134,50 +168,17 @@ class EventListener:
         try:
             events = parse_message(message.body)
         except Exception as error:  # anybody may write to a queue; what can't be read is only a lost hint
-            log.warning("Message %s on queue %s: %s: %s", message.message_id, self._queue, type(error).__name__, error)
+            log.warning("Message %s on queue %s: %s: %s", message.message_id, self.queue, type(error).__name__, error)
             events = []
         if not events:
-            log.warning("Message %s on queue %s holds no Batch event", message.message_id, self._queue)
+            log.warning("Message %s on queue %s holds no Batch event", message.message_id, self.queue)
         # Everybody is told before the message is deleted: what is lost in between is only found by polling.
         wanted = [hear(event, now) for event in events]
-        if not self._shared or any(wanted):
-            return True
-        return bool(message.enqueued_at) and now - message.enqueued_at > _UNCLAIMED_SECONDS
-
-    async def _make_queue(self) -> None:
-        await self._make(CreateCmqQueue(queue_name=self._queue, polling_wait_seconds=3, visibility_timeout=30))
-        self._exists = True
-        await self._make(
-            CreateCmqSubscribe(
-                topic_name=self._topic,
-                subscription_name=self._queue,
-                protocol="queue",
-                endpoint=self._queue,
-                notify_content_format="SIMPLIFIED",
-            )
-        )
-        self._subscribed = True
-        log.info("Hearing events of topic %s on queue %s", self._topic, self._queue)
-
-    async def _make(self, action: Action[Any]) -> None:
-        try:
-            await self._api.acall(action)
-        except ResourceBusy:  # ResourceInUse.*: it exists already, from an attempt whose answer was lost
-            log.debug("%s: %s exists already", action.name(), self._queue)
-
-    async def _remove_queue(self) -> None:
-        """Remove an own queue, as far as that is possible: one that stays behind costs nothing but its name."""
-        removals: list[Action[Any]] = []
-        if self._subscribed:
-            removals.append(DeleteCmqSubscribe(topic_name=self._topic, subscription_name=self._queue))
-        if self._exists:
-            removals.append(DeleteCmqQueue(queue_name=self._queue))
-        self._exists = self._subscribed = False
-        try:
-            for removal in removals:
-                await asyncio.wait_for(self._api.acall(removal, attempts=1), 3.0)
-        except (TCBatchError, asyncio.TimeoutError) as error:
-            log.info("Queue %s could not be removed: %s", self._queue, error)
+        claimed = any(wanted)
+        old = bool(message.enqueued_at) and now - message.enqueued_at > _UNCLAIMED_SECONDS
+        deleted = self._own is not None or claimed or old
+        self._health.message(message, events, now, claimed=claimed, left=not deleted)
+        return deleted
 
     async def aclose(self) -> None:
         """Close the client."""

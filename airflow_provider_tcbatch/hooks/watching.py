@@ -14,6 +14,8 @@ from airflow_provider_tcbatch.client.poller import Poller
 from airflow_provider_tcbatch.client.registry import shared_watcher
 from airflow_provider_tcbatch.client.watcher import Watcher
 from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError, NotFound, ResourceBusy
+from airflow_provider_tcbatch.hooks.deployment import deployment_id
+from airflow_provider_tcbatch.hooks.metrics import AirflowMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,4 +205,11 @@ def _listener(settings: ConnectionSettings, api: ApiClient, *, shared: bool = Tr
     except ConfigurationError as error:
         log.warning("Events can't be heard, waits go on by polling: %s", error)
         return None
-    return EventListener(cmq, api, settings.event_topic, settings.event_queue if shared else None)
+    return EventListener(
+        cmq,
+        api,
+        settings.event_topic,
+        settings.event_queue if shared else None,
+        deployment=deployment_id(),
+        metrics=AirflowMetrics(topic=settings.event_topic),
+    )

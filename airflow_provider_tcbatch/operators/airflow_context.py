@@ -15,9 +15,9 @@ __all__ = ["deployment_id", "owner_of", "run_state", "this_try", "variables_of"]
 
 def deployment_id() -> str:
     """What tells this Airflow from others that use the same Tencent Cloud account: ``[tcbatch] deployment_id``."""
-    from airflow.configuration import conf
+    from airflow_provider_tcbatch.hooks import deployment
 
-    return conf.get("tcbatch", "deployment_id", fallback="") or "airflow"
+    return deployment.deployment_id()
 
 
 def owner_of(context: Context) -> Owner:

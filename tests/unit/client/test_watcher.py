@@ -625,7 +625,7 @@ async def test_an_own_queue_is_removed_at_the_end(emulator: Emulator, api: ApiCl
             CmqClient(
                 StaticKeys(emulator.info.secret_id, emulator.info.secret_key), emulator.info.cmq_endpoint
             ).receive,
-            ear._queue,
+            ear.queue,
             wait=0,
         )
     await api.aclose()
