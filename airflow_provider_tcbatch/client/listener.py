@@ -18,6 +18,7 @@ from airflow_provider_tcbatch.client.health import Health
 from airflow_provider_tcbatch.client.own_queue import OwnQueue
 from airflow_provider_tcbatch.client.waiting import spawn
 from airflow_provider_tcbatch.exceptions import NotFound, PermissionDenied, TCBatchError
+from airflow_provider_tcbatch.models.check_message import check_of
 from airflow_provider_tcbatch.models.events import parse_message
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class EventListener:
         except Exception as error:  # anybody may write to a queue; what can't be read is only a lost hint
             log.warning("Message %s on queue %s: %s: %s", message.message_id, self.queue, type(error).__name__, error)
             events = []
-        if not events:
+        if not events and check_of(message.body) is None:
             log.warning("Message %s on queue %s holds no Batch event", message.message_id, self.queue)
         # Everybody is told before the message is deleted: what is lost in between is only found by polling.
         wanted = [hear(event, now) for event in events]
