@@ -61,6 +61,14 @@ ORPHAN_ARGS: tuple[Arg, ...] = (
     ARG_VERBOSE,
 )
 
+EVENT_ARGS: tuple[Arg, ...] = (
+    _option("topic", "Topic (default: the connection's event_topic)"),
+    _option("asset-queue", "Queue of asset watchers, if there is one"),
+    _option("base-queue", "Durable queue that gives the topic a subscription (default: <topic>-base)"),
+    _option("conn-id", "Connection (default: tencentcloud_default)", default="tencentcloud_default"),
+    _option("region", "Region (default: the connection's)"),
+)
+
 COMMANDS: tuple[CLICommand, ...] = (
     ActionCommand(
         name="render",
@@ -93,6 +101,52 @@ COMMANDS: tuple[CLICommand, ...] = (
         ),
         func=lazy_load_command("airflow_provider_tcbatch.commands.orphans.orphans"),
         args=ORPHAN_ARGS,
+    ),
+    GroupCommand(
+        name="events",
+        help="Set up, and check, the chain by which Batch's events come to Airflow",
+        subcommands=(
+            ActionCommand(
+                name="setup",
+                help="Make topic, durable queues and subscriptions as far as they do not exist",
+                description=(
+                    "Make the topic, its durable base queue, the connection's shared event queue, if it names one, a "
+                    "queue for asset watchers, if you name one, and their subscriptions. What exists is left as it is, "
+                    "but for the visibility timeout and the retention of the asset queue, which are raised to what "
+                    "asset watchers need. Exit code: 0; 1 if something could not be made."
+                ),
+                func=lazy_load_command("airflow_provider_tcbatch.commands.events.setup"),
+                args=(
+                    *EVENT_ARGS,
+                    _option("dry-run", "Only say what would be made", action="store_true"),
+                    ARG_OUTPUT,
+                    ARG_VERBOSE,
+                ),
+            ),
+            ActionCommand(
+                name="check",
+                help="Check topic, queues, subscriptions and rights, and send a test message all the way",
+                description=(
+                    "Check that the services can be reached, topic, queues, subscriptions, visibility timeouts and "
+                    "retention; try each right that triggerers need, on a queue that is made for that and removed "
+                    "again; and send a test message through it. One line for each step, with what to do. "
+                    "Exit code: 0; 1 if something is missing."
+                ),
+                func=lazy_load_command("airflow_provider_tcbatch.commands.events.check"),
+                args=(
+                    *EVENT_ARGS,
+                    _option(
+                        "through",
+                        "Receive the test message from this queue, too (can be given again). What lies in front of it "
+                        "is not deleted, but hidden for the queue's visibility timeout",
+                        action="append",
+                    ),
+                    _option("timeout", "Seconds that the message may take (default: 30)", type=_seconds, default=30.0),
+                    ARG_OUTPUT,
+                    ARG_VERBOSE,
+                ),
+            ),
+        ),
     ),
 )
 

@@ -40,6 +40,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_provider_tcbatch.operators.compute_env",
                     "airflow_provider_tcbatch.operators.compute_env_actions",
                     "airflow_provider_tcbatch.operators.ensure_env",
+                    "airflow_provider_tcbatch.operators.events",
                     "airflow_provider_tcbatch.operators.job",
                     "airflow_provider_tcbatch.operators.job_actions",
                     "airflow_provider_tcbatch.operators.orphans",
@@ -103,8 +104,8 @@ def get_provider_info() -> dict[str, Any]:
                     "deployment_id": {
                         "description": "Tells this Airflow from others that use the same Tencent Cloud account: it is "
                         "part of the mark of each job, environment and template, by which they are found again, and "
-                        "ended. Two Airflows with DAGs of the same names need different ones. "
-                        "Letters, digits, spaces and ``+-=.:@_``.",
+                        "ended, and of the names of triggerers' event queues. Two Airflows with DAGs of the same names "
+                        "need different ones. Letters, digits, spaces and ``+-=.:@_``.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "production",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timezone
@@ -13,6 +12,7 @@ from airflow.exceptions import AirflowException  # type: ignore[attr-defined]
 from airflow.utils import cli as cli_utils
 from airflow.utils.providers_configuration_loader import providers_configuration_loaded
 
+from airflow_provider_tcbatch.commands.connected import connected
 from airflow_provider_tcbatch.exceptions import TCBatchError
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.hooks.orphans import Ended, OrphanSweep
@@ -22,8 +22,6 @@ from airflow_provider_tcbatch.policies.orphans import AT_WORK, Fate, Finding, Ru
 from airflow_provider_tcbatch.policies.sharing import SHARED
 
 __all__ = ["orphans"]
-
-_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
 
 #: Rows of task instances that are read at a time.
 _ROWS = 5000
@@ -40,7 +38,7 @@ def orphans(args: argparse.Namespace) -> None:
     """
     try:
         deployment = deployment_to_sweep(args.deployment, end=args.end)
-        hook = _hook(args.conn_id, args.region)
+        hook = connected(TCBatchHook(args.conn_id, args.region))
         sweep = OrphanSweep(hook, AskedByDatabase(), deployment, grace=args.grace)
         findings = sweep.look()
         if args.end and not args.yes:
@@ -51,24 +49,6 @@ def orphans(args: argparse.Namespace) -> None:
     _show(findings, ended, deployment, args)
     if any(result.failed for result in ended):
         raise SystemExit(1)
-
-
-def _hook(conn_id: str, region: str | None) -> TCBatchHook:
-    """A hook whose connection has been read, from wherever it is kept: also from the database.
-
-    As in Airflow's own ``airflow connections get``, this process has to call itself a server for that.
-    """
-    before = os.environ.get(_CONTEXT)
-    os.environ[_CONTEXT] = "server"
-    try:
-        hook = TCBatchHook(conn_id, region)
-        _ = hook.settings
-        return hook
-    finally:
-        if before is None:
-            del os.environ[_CONTEXT]
-        else:
-            os.environ[_CONTEXT] = before
 
 
 class AskedByDatabase:
