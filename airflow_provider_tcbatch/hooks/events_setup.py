@@ -54,6 +54,15 @@ __all__ = ["EventsSetup", "row_of", "stream_settings"]
 #: A check should say soon what is wrong.
 _ATTEMPTS = 2
 
+#: What it means to triggerers that a right is missing; without the others they have no queue.
+_WITHOUT = {
+    "ModifyCmqQueueAttribute": "queues of dead triggerers are not swept",
+    "DescribeCmqQueues": "queues of dead triggerers are not swept",
+    "DescribeCmqSubscriptionDetail": "queues of dead triggerers are not swept",
+    "DeleteCmqSubscribe": "subscriptions stay behind",
+    "DeleteCmqQueue": "queues stay behind",
+}
+
 Trouble = tuple[str, str]
 
 
@@ -322,7 +331,8 @@ class EventsSetup:
             if not _lacks_right(error):
                 self._add(name, State.MISSING, str(error), _grant(error))
             elif self._shared is None:
-                todo = f"grant tdmq:{action.name()}, or set field event_queue; without it waits go on by polling"
+                consequence = _WITHOUT.get(action.name(), "waits go on by polling")
+                todo = f"grant tdmq:{action.name()}, or set field event_queue; without it {consequence}"
                 self._add(name, State.MISSING, str(error), todo)
             else:
                 self._add(name, State.SKIPPED, "the keys have no such right; a shared queue needs none")
