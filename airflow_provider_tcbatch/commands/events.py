@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow.exceptions import AirflowException  # type: ignore[attr-defined]
 from airflow.utils import cli as cli_utils
@@ -14,10 +14,14 @@ from airflow.utils.providers_configuration_loader import providers_configuration
 from airflow_provider_tcbatch.commands.connected import connected
 from airflow_provider_tcbatch.exceptions import TCBatchError
 from airflow_provider_tcbatch.hooks.cmq import CmqHook
-from airflow_provider_tcbatch.hooks.events_setup import EventsSetup, row_of
+from airflow_provider_tcbatch.hooks.event_chain import EventChain, row_of
+from airflow_provider_tcbatch.hooks.events_check import EventsCheck
+from airflow_provider_tcbatch.hooks.events_setup import EventsSetup
 from airflow_provider_tcbatch.policies.event_chain import State, Step
 
 __all__ = ["check", "setup"]
+
+ChainT = TypeVar("ChainT", bound=EventChain)
 
 
 @cli_utils.action_cli(check_db=False)  # type: ignore[no-untyped-call,untyped-decorator]
@@ -29,7 +33,7 @@ def setup(args: argparse.Namespace) -> None:
     :param args: ``conn_id``, ``region``, ``topic``, ``asset_queue``, ``base_queue``, ``dry_run``, ``output``.
     :raises SystemExit: with 1 if something could not be made; with a message, if the connection can't be read.
     """
-    steps = _steps(args, lambda chain: chain.setup(dry_run=args.dry_run))
+    steps = _steps(args, EventsSetup, lambda chain: chain.setup(dry_run=args.dry_run))
     _show(steps, args.output)
     made = sum(step.state in (State.MADE, State.CHANGED) for step in steps)
     rest = (
@@ -49,16 +53,16 @@ def check(args: argparse.Namespace) -> None:
         ``output``.
     :raises SystemExit: with 1 if something is missing; with a message, if the connection can't be read.
     """
-    steps = _steps(args, lambda chain: chain.check(through=args.through or (), patience=args.timeout))
+    steps = _steps(args, EventsCheck, lambda chain: chain.check(through=args.through or (), patience=args.timeout))
     _show(steps, args.output)
     print(_count(steps), file=sys.stderr)
     _exit(steps)
 
 
-def _steps(args: argparse.Namespace, work: Callable[[EventsSetup], Sequence[Step]]) -> Sequence[Step]:
+def _steps(args: argparse.Namespace, kind: type[ChainT], work: Callable[[ChainT], Sequence[Step]]) -> Sequence[Step]:
     try:
         hook = connected(CmqHook(args.conn_id, args.region))
-        chain = EventsSetup(hook, topic=args.topic, asset_queue=args.asset_queue, base_queue=args.base_queue)
+        chain = kind(hook, topic=args.topic, asset_queue=args.asset_queue, base_queue=args.base_queue)
         return work(chain)
     except (TCBatchError, AirflowException) as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_tcbatch.exceptions import ConfigurationError
 from airflow_provider_tcbatch.operators.base import TCBatchOperator, permanent_errors
@@ -11,10 +11,12 @@ from airflow_provider_tcbatch.operators.base import TCBatchOperator, permanent_e
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_tcbatch.hooks.events_setup import EventsSetup
+    from airflow_provider_tcbatch.hooks.event_chain import EventChain
     from airflow_provider_tcbatch.policies.event_chain import Step
 
 __all__ = ["TCBatchEventsCheckOperator", "TCBatchEventsSetupOperator"]
+
+ChainT = TypeVar("ChainT", bound="EventChain")
 
 
 class _EventsOperator(TCBatchOperator):
@@ -35,11 +37,10 @@ class _EventsOperator(TCBatchOperator):
         self.asset_queue = asset_queue
         self.base_queue = base_queue
 
-    def _chain(self) -> EventsSetup:
+    def _chain(self, kind: type[ChainT]) -> ChainT:
         from airflow_provider_tcbatch.hooks.cmq import CmqHook
-        from airflow_provider_tcbatch.hooks.events_setup import EventsSetup
 
-        return EventsSetup(
+        return kind(
             CmqHook(self.tencentcloud_conn_id, self.region),
             topic=self.topic,
             asset_queue=self.asset_queue,
@@ -51,7 +52,7 @@ class _EventsOperator(TCBatchOperator):
 
         :raises ConfigurationError: if something is missing; the rows are pushed all the same.
         """
-        from airflow_provider_tcbatch.hooks.events_setup import row_of
+        from airflow_provider_tcbatch.hooks.event_chain import row_of
         from airflow_provider_tcbatch.policies.event_chain import State
 
         rows = [row_of(step) for step in steps]
@@ -85,8 +86,10 @@ class TCBatchEventsSetupOperator(_EventsOperator):
 
     def execute(self, context: Context) -> list[dict[str, str]]:
         """Make what is missing."""
+        from airflow_provider_tcbatch.hooks.events_setup import EventsSetup
+
         with permanent_errors():
-            return self._told(context, self._chain().setup())
+            return self._told(context, self._chain(EventsSetup).setup())
 
 
 class TCBatchEventsCheckOperator(_EventsOperator):
@@ -113,6 +116,8 @@ class TCBatchEventsCheckOperator(_EventsOperator):
 
     def execute(self, context: Context) -> list[dict[str, str]]:
         """Look at everything."""
+        from airflow_provider_tcbatch.hooks.events_check import EventsCheck
+
         with permanent_errors():
             through = [self.through] if isinstance(self.through, str) else list(self.through)
-            return self._told(context, self._chain().check(through=through))
+            return self._told(context, self._chain(EventsCheck).check(through=through))

@@ -11,7 +11,9 @@ import pytest
 
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.cmq import CmqHook
-from airflow_provider_tcbatch.hooks.events_setup import EventsSetup, stream_settings
+from airflow_provider_tcbatch.hooks.event_chain import stream_settings
+from airflow_provider_tcbatch.hooks.events_check import EventsCheck
+from airflow_provider_tcbatch.hooks.events_setup import EventsSetup
 from airflow_provider_tcbatch.models.check_message import check_message, check_of
 from airflow_provider_tcbatch.models.cmq import (
     CreateCmqQueue,
@@ -24,7 +26,7 @@ from airflow_provider_tcbatch.models.events import parse_message
 from airflow_provider_tcbatch.policies.event_chain import State, Step
 from tests.unit.client.test_own_queue import until
 
-Make = Callable[..., EventsSetup]
+Make = Callable[..., "Chain"]
 
 #: Rights that a triggerer needs for a queue of its own.
 RIGHTS = [
@@ -38,16 +40,20 @@ RIGHTS = [
 ]
 
 
+class Chain(EventsSetup, EventsCheck):
+    """Both of them, for one connection."""
+
+
 @pytest.fixture
 def make(empty_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Make:
     """A chain of a connection with other fields."""
 
-    def chain(*, fields: dict[str, Any] | None = None, **names: Any) -> EventsSetup:
+    def chain(*, fields: dict[str, Any] | None = None, **names: Any) -> Chain:
         conn = json.loads(empty_emulator.info.airflow_conn_json)
         extra = conn["extra"] if isinstance(conn["extra"], dict) else json.loads(conn["extra"])
         conn["extra"] = {**extra, "event_topic": "chain", **(fields or {})}
         monkeypatch.setenv("AIRFLOW_CONN_TENCENTCLOUD_DEFAULT", json.dumps(conn))
-        return EventsSetup(CmqHook(), **names)
+        return Chain(CmqHook(), **names)
 
     return chain
 
