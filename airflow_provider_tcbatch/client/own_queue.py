@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 #: Most entries of a list of queues or subscriptions.
 _PAGE = 50
 
+#: Names that are asked for at once.
+_NAMES = 20
+
 
 @dataclass(frozen=True)
 class QueueTimings:
@@ -76,6 +79,8 @@ class OwnQueue:
         # The sign given last, and whether the service took it.
         self._sign, self._signed = 1, False
         self._looks = Looks()
+        # Looks at which it did not find its own sign.
+        self._unseen = 0
         self._look_at = float("-inf")
         # Troubles that were told.
         self._told: set[str] = set()
@@ -190,24 +195,44 @@ class OwnQueue:
 
     async def _look_and_sweep(self) -> None:
         own, sign = self.name, str(self._sign)
-        queues: dict[str, str] = {}
-        async for page in self._api.apages(DescribeCmqQueues(queue_name=self._family), _PAGE):
-            for queue in page.queue_list:
-                queues[queue.queue_name] = str(queue.polling_wait_seconds)
         subscriptions: set[str] = set()
         async for listed in self._api.apages(DescribeCmqSubscriptionDetail(topic_name=self._topic), _PAGE):
             subscriptions.update(subscription.subscription_name for subscription in listed.subscription_set)
+        subscribed = {name for name in subscriptions if is_of(self._family, name)}
+        queues = await self._queues(subscribed | {own})
         if own in queues and own not in subscriptions and own == self.name and self._subscribed:
             log.info("Queue %s is not subscribed to topic %s any more: it is subscribed again", own, self._topic)
             await self._subscribe()
-        seen = {name: shown for name, shown in queues.items() if is_of(self._family, name)}
-        for name in subscriptions:
-            if is_of(self._family, name):
-                seen.setdefault(name, "")
+        seen = {**dict.fromkeys(subscribed, ""), **queues}
         timings = self._timings
         self._looks = self._looks.look(seen, own, sign, time.monotonic(), silence=timings.silence, looks=timings.looks)
+        if not self._looks.believed and own == self.name:
+            self._unseen += 1
+            if self._unseen == self._timings.looks:
+                log.info("Queues of dead processes are not swept: the service does not show the sign of %s", own)
         for name in self._looks.dead:
             await self._sweep(name)
+
+    async def _queues(self, known: set[str]) -> dict[str, str]:
+        """What each queue of this family shows, by name.
+
+        :param known: names of which some queues may be.
+        """
+        found: dict[str, str] = {}
+
+        async def ask(action: DescribeCmqQueues) -> None:
+            async for page in self._api.apages(action, _PAGE):
+                for queue in page.queue_list:
+                    if is_of(self._family, queue.queue_name):
+                        found[queue.queue_name] = str(queue.polling_wait_seconds)
+
+        await ask(DescribeCmqQueues(queue_name=self._family))
+        if self.name not in found:
+            # Whether a part of a name is enough for that filter is not documented. A list holds whole names.
+            names = sorted(known)
+            for start in range(0, len(names), _NAMES):
+                await ask(DescribeCmqQueues(queue_name_list=names[start : start + _NAMES]))
+        return found
 
     async def _sweep(self, name: str) -> None:
         for removal in (

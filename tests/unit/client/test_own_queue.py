@@ -25,6 +25,7 @@ from airflow_provider_tcbatch.models.cmq import (
     CreateCmqSubscribe,
     DeleteCmqQueue,
     DeleteCmqSubscribe,
+    DescribeCmqQueues,
 )
 from airflow_provider_tcbatch.models.events import BatchEvent
 
@@ -224,6 +225,59 @@ async def test_a_queue_that_was_just_made_is_not_given_up(empty_emulator: Emulat
         await until(lambda: not ear.hearing.is_set(), "the queue is not found")
         await until(lambda: ear.hearing.is_set(), "and then it is")
         assert ear.queue == name
+    await api.aclose()
+
+
+class Service(ApiClient):
+    """A service that differs from the emulator where nothing is documented."""
+
+    by_part = True
+    shows_signs = True
+
+    async def acall(self, action: Any, **options: Any) -> Any:
+        answer = await super().acall(action, **options)
+        if isinstance(action, DescribeCmqQueues):
+            if action.queue_name and not self.by_part:
+                return answer.model_copy(update={"queue_list": [], "total_count": 0})
+            if not self.shows_signs:
+                for queue in answer.queue_list:
+                    queue.polling_wait_seconds = None
+        return answer
+
+
+@pytest.fixture
+async def service(api: ApiClient) -> AsyncIterator[Service]:
+    made = Service(api.credentials, api.settings)
+    yield made
+    await made.aclose()
+
+
+async def test_a_filter_that_takes_whole_names_only(
+    empty_emulator: Emulator, api: ApiClient, service: Service, topic: str
+) -> None:
+    service.by_part = False
+    dead = await left_behind(api, topic)
+    async with listening(listener(empty_emulator, service)) as ear:
+        await until(
+            lambda: dead not in queues(empty_emulator) | subscriptions(empty_emulator), "it is swept all the same"
+        )
+        await beats(empty_emulator, ear.queue, 3)
+        assert ear.queue in queues(empty_emulator)
+    await api.aclose()
+
+
+async def test_where_signs_are_not_shown_nothing_is_removed(
+    empty_emulator: Emulator, api: ApiClient, service: Service, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    service.shows_signs = False
+    left = await left_behind(api, topic)
+    async with listening(listener(empty_emulator, service)) as ear:
+        await beats(empty_emulator, ear.queue)
+        assert {left, ear.queue} <= queues(empty_emulator) & subscriptions(empty_emulator)
+    assert [record.getMessage() for record in caplog.records if "not swept" in record.getMessage()] == [
+        f"Queues of dead processes are not swept: the service does not show the sign of {ear.queue}"
+    ]
     await api.aclose()
 
 
