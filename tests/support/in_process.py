@@ -27,6 +27,14 @@ def empty_emulator(emulator: Emulator) -> Emulator:
 
 
 @pytest.fixture
+def own_emulator(empty_emulator: Emulator) -> Iterator[Emulator]:
+    """The same, for a test that leaves queues or faults which others would stumble over."""
+    yield empty_emulator
+    empty_emulator.faults.clear()
+    empty_emulator.reset()
+
+
+@pytest.fixture
 def emulator(running_emulator: Emulator) -> Iterator[Emulator]:
     """The session's emulator with its settings put back afterwards."""
     yield running_emulator

@@ -11,9 +11,9 @@ import pytest
 from airflow_provider_tcbatch.client.api import ApiClient, ApiSettings
 from airflow_provider_tcbatch.client.credentials import StaticKeys
 from airflow_provider_tcbatch.emulator import Emulator
-from tests.support.in_process import empty_emulator, emulator, running_emulator
+from tests.support.in_process import empty_emulator, emulator, own_emulator, running_emulator
 
-__all__ = ["empty_emulator", "emulator", "running_emulator"]
+__all__ = ["empty_emulator", "emulator", "own_emulator", "running_emulator"]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ Call = Callable[..., dict[str, dict[str, str]]]
 
 
 @pytest.fixture
-def call(connection: str, empty_emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> Call:
+def call(connection: str, own_emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> Call:
     """Run a command; rows by step, the last of a name."""
 
     def go(*words: str) -> dict[str, dict[str, str]]:
@@ -35,7 +35,7 @@ def call(connection: str, empty_emulator: Emulator, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("way_in", [["-m", "airflow", "tcbatch"], ["-m", "airflow_provider_tcbatch.cli"]])
-def test_by_a_real_process(airflow_home: Path, connection: str, empty_emulator: Emulator, way_in: list[str]) -> None:
+def test_by_a_real_process(airflow_home: Path, connection: str, own_emulator: Emulator, way_in: list[str]) -> None:
     def run(*words: str) -> tuple[int, dict[str, str], str]:
         command = [sys.executable, *way_in, "events", *words, "--topic", "chain", "--output", "json"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ, check=False)
@@ -63,10 +63,10 @@ def test_set_up_and_check(call: Call) -> None:
 
 
 def test_what_is_missing_is_said_and_is_the_exit_code(
-    call: Call, empty_emulator: Emulator, capsys: pytest.CaptureFixture[str]
+    call: Call, own_emulator: Emulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call("setup", "--topic", "chain")
-    empty_emulator.faults.add("error", service="tdmq", action="CreateCmqQueue", code="UnauthorizedOperation")
+    own_emulator.faults.add("error", service="tdmq", action="CreateCmqQueue", code="UnauthorizedOperation")
     with pytest.raises(SystemExit) as raised:
         call("check", "--topic", "chain")
     assert raised.value.code == 1
@@ -101,7 +101,7 @@ def test_a_group_alone_says_what_there_is(capsys: pytest.CaptureFixture[str]) ->
     assert "COMMAND" in capsys.readouterr().err
 
 
-def test_a_connection_that_airflow_keeps_in_its_database(airflow_home: Path, empty_emulator: Emulator) -> None:
+def test_a_connection_that_airflow_keeps_in_its_database(airflow_home: Path, own_emulator: Emulator) -> None:
     def run(*words: str) -> str:
         done = subprocess.run(
             [sys.executable, "-m", *words], check=False, capture_output=True, text=True, timeout=120, env=os.environ
@@ -109,7 +109,7 @@ def test_a_connection_that_airflow_keeps_in_its_database(airflow_home: Path, emp
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    run("airflow", "connections", "add", "kept", "--conn-json", empty_emulator.info.airflow_conn_json)
+    run("airflow", "connections", "add", "kept", "--conn-json", own_emulator.info.airflow_conn_json)
     words = ("setup", "--conn-id", "kept", "--output", "json")
     [topic] = [
         row for row in json.loads(run("airflow_provider_tcbatch.cli", "events", *words)) if row["step"] == "topic"

@@ -54,9 +54,9 @@ def cmq(emulator: Emulator) -> CmqClient:
 
 
 @pytest.fixture
-async def shared(empty_emulator: Emulator, api: ApiClient) -> str:
+async def shared(own_emulator: Emulator, api: ApiClient) -> str:
     """A queue that several processes read."""
-    name, topic = "shared", empty_emulator.info.topic
+    name, topic = "shared", own_emulator.info.topic
     await api.acall(CreateCmqQueue(queue_name=name, visibility_timeout=1))
     await api.acall(CreateCmqSubscribe(topic_name=topic, subscription_name=name, protocol="queue", endpoint=name))
     return name
@@ -94,9 +94,9 @@ async def hears(heard: asyncio.Queue[BatchEvent], job_id: str) -> None:
 
 @pytest.mark.parametrize("action", ["CreateCmqQueue", "CreateCmqSubscribe"])
 async def test_rights_that_are_granted_later_are_used(
-    empty_emulator: Emulator, api: ApiClient, cmq: CmqClient, action: str, caplog: pytest.LogCaptureFixture
+    own_emulator: Emulator, api: ApiClient, cmq: CmqClient, action: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    emulator = empty_emulator
+    emulator = own_emulator
     fault = emulator.faults.add("error", service="tdmq", action=action, code=DENIED)
     ear = EventListener(cmq, api, emulator.info.topic, denied=0.2)
     async with running(Watcher(api, ear)) as watcher:
@@ -119,9 +119,9 @@ async def test_rights_that_are_granted_later_are_used(
 
 
 async def test_another_trouble_is_told_again(
-    empty_emulator: Emulator, api: ApiClient, cmq: CmqClient, caplog: pytest.LogCaptureFixture
+    own_emulator: Emulator, api: ApiClient, cmq: CmqClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    emulator = empty_emulator
+    emulator = own_emulator
     emulator.faults.add("error", service="tdmq", action="CreateCmqQueue", code=DENIED, count=3)
     emulator.faults.add("error", service="tdmq", action="CreateCmqSubscribe", code=DENIED, count=3)
     ear = EventListener(cmq, api, emulator.info.topic, denied=0.05)
@@ -136,14 +136,14 @@ async def test_another_trouble_is_told_again(
 
 
 async def test_what_others_listen_for_stays_in_a_shared_queue(
-    empty_emulator: Emulator, api: ApiClient, cmq: CmqClient, shared: str
+    own_emulator: Emulator, api: ApiClient, cmq: CmqClient, shared: str
 ) -> None:
     """One process waits for jobs, another listens for events of environments; neither takes what is the other's."""
-    topic = empty_emulator.info.topic
+    topic = own_emulator.info.topic
     one = EventListener(cmq, api, topic, shared)
     other = EventListener(
         CmqClient(
-            StaticKeys(empty_emulator.info.secret_id, empty_emulator.info.secret_key), empty_emulator.info.cmq_endpoint
+            StaticKeys(own_emulator.info.secret_id, own_emulator.info.secret_key), own_emulator.info.cmq_endpoint
         ),
         api,
         topic,
@@ -168,13 +168,13 @@ async def test_what_others_listen_for_stays_in_a_shared_queue(
 
 
 async def test_an_event_that_an_ear_wants_is_claimed_and_what_nobody_wants_is_left(
-    empty_emulator: Emulator, api: ApiClient, cmq: CmqClient, shared: str
+    own_emulator: Emulator, api: ApiClient, cmq: CmqClient, shared: str
 ) -> None:
     kept = Kept()
-    ear = EventListener(cmq, api, empty_emulator.info.topic, shared, metrics=kept)
+    ear = EventListener(cmq, api, own_emulator.info.topic, shared, metrics=kept)
     async with listening(ear, "job-mine0000") as heard:
         for job_id in ("job-other000", "job-mine0000", "job-other000"):
-            await asyncio.to_thread(cmq.publish, empty_emulator.info.topic, event(job_id))
+            await asyncio.to_thread(cmq.publish, own_emulator.info.topic, event(job_id))
             await hears(heard, job_id)
         await until(lambda: kept.counts["left"] >= 3, "it reappears, and is counted again")
     assert kept.counts["claimed"] == 1
@@ -187,13 +187,13 @@ async def test_an_event_that_an_ear_wants_is_claimed_and_what_nobody_wants_is_le
 # -- health ----------------------------------------------------------------------------------------------
 
 
-async def test_troubles_are_counted(empty_emulator: Emulator, api: ApiClient, cmq: CmqClient, shared: str) -> None:
+async def test_troubles_are_counted(own_emulator: Emulator, api: ApiClient, cmq: CmqClient, shared: str) -> None:
     kept = Kept()
-    empty_emulator.faults.add("error", service="cmq", action="BatchReceiveMessage", code="6000", count=1)
-    ear = EventListener(cmq, api, empty_emulator.info.topic, shared, metrics=kept)
+    own_emulator.faults.add("error", service="cmq", action="BatchReceiveMessage", code="6000", count=1)
+    ear = EventListener(cmq, api, own_emulator.info.topic, shared, metrics=kept)
     async with listening(ear) as heard:
-        await asyncio.to_thread(cmq.publish, empty_emulator.info.topic, "no event at all")
-        await asyncio.to_thread(cmq.publish, empty_emulator.info.topic, event("job-a0000000"))
+        await asyncio.to_thread(cmq.publish, own_emulator.info.topic, "no event at all")
+        await asyncio.to_thread(cmq.publish, own_emulator.info.topic, event("job-a0000000"))
         await hears(heard, "job-a0000000")
         await until(lambda: kept.counts["unreadable"] == 1, "it is counted")
     assert kept.counts["errors"] == 1

@@ -57,14 +57,14 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def topic(empty_emulator: Emulator) -> str:
-    return empty_emulator.info.topic
+def topic(own_emulator: Emulator) -> str:
+    return own_emulator.info.topic
 
 
 @pytest.fixture
-def process(empty_emulator: Emulator, topic: str) -> Iterator[subprocess.Popen[str]]:
+def process(own_emulator: Emulator, topic: str) -> Iterator[subprocess.Popen[str]]:
     """A process that listens, and prints the name of its queue."""
-    info = empty_emulator.info
+    info = own_emulator.info
     words = [info.secret_id, info.secret_key, info.endpoint, info.cmq_endpoint, info.region, topic]
     with subprocess.Popen([sys.executable, "-c", LISTENS, *words], stdout=subprocess.PIPE, text=True) as process:
         yield process
@@ -132,34 +132,34 @@ async def left_behind(api: ApiClient, topic: str, deployment: str = "test") -> s
 
 
 async def test_the_living_remove_the_queue_of_one_that_was_killed(
-    empty_emulator: Emulator, api: ApiClient, topic: str, process: subprocess.Popen[str]
+    own_emulator: Emulator, api: ApiClient, topic: str, process: subprocess.Popen[str]
 ) -> None:
     other = (await asyncio.to_thread(process.stdout.readline)).strip()  # type: ignore[union-attr]
-    async with listening(listener(empty_emulator, api)) as ear:
-        await beats(empty_emulator, ear.queue)
-        assert {other, ear.queue} <= queues(empty_emulator), "one that lives is left alone"
+    async with listening(listener(own_emulator, api)) as ear:
+        await beats(own_emulator, ear.queue)
+        assert {other, ear.queue} <= queues(own_emulator), "one that lives is left alone"
         os.kill(process.pid, signal.SIGKILL)
-        await until(lambda: other not in queues(empty_emulator), "the dead one's queue is removed")
-        assert other not in subscriptions(empty_emulator)
-        assert ear.queue in queues(empty_emulator) & subscriptions(empty_emulator)
-    assert ear.queue not in queues(empty_emulator) | subscriptions(empty_emulator)
+        await until(lambda: other not in queues(own_emulator), "the dead one's queue is removed")
+        assert other not in subscriptions(own_emulator)
+        assert ear.queue in queues(own_emulator) & subscriptions(own_emulator)
+    assert ear.queue not in queues(own_emulator) | subscriptions(own_emulator)
     await api.aclose()
 
 
-async def test_two_of_the_living_leave_each_other_alone(empty_emulator: Emulator, api: ApiClient, topic: str) -> None:
-    async with listening(listener(empty_emulator, api)) as one, listening(listener(empty_emulator, api)) as two:
+async def test_two_of_the_living_leave_each_other_alone(own_emulator: Emulator, api: ApiClient, topic: str) -> None:
+    async with listening(listener(own_emulator, api)) as one, listening(listener(own_emulator, api)) as two:
         names = {one.queue, two.queue}
-        await beats(empty_emulator, one.queue)
-        assert names <= queues(empty_emulator) & subscriptions(empty_emulator)
+        await beats(own_emulator, one.queue)
+        assert names <= queues(own_emulator) & subscriptions(own_emulator)
         assert {one.queue, two.queue} == names, "neither had to make another"
         dead = await left_behind(api, topic)
-        await until(lambda: dead not in queues(empty_emulator) | subscriptions(empty_emulator), "both may sweep it")
-        await beats(empty_emulator, two.queue, 3)
+        await until(lambda: dead not in queues(own_emulator) | subscriptions(own_emulator), "both may sweep it")
+        await beats(own_emulator, two.queue, 3)
         assert {one.queue, two.queue} == names
     await api.aclose()
 
 
-async def test_what_is_not_ours_is_never_removed(empty_emulator: Emulator, api: ApiClient, topic: str) -> None:
+async def test_what_is_not_ours_is_never_removed(own_emulator: Emulator, api: ApiClient, topic: str) -> None:
     """Nobody gives signs for any of these."""
     other_deployment = await left_behind(api, topic, "test-2")
     no_deployment = await left_behind(api, topic, "airflow")
@@ -168,58 +168,58 @@ async def test_what_is_not_ours_is_never_removed(empty_emulator: Emulator, api: 
         await api.acall(CreateCmqQueue(queue_name=name))
         await api.acall(CreateCmqSubscribe(topic_name=topic, subscription_name=name, protocol="queue", endpoint=name))
     dead = await left_behind(api, topic)
-    before = queues(empty_emulator)
-    async with listening(listener(empty_emulator, api)) as ear:
-        await until(lambda: dead not in queues(empty_emulator), "a dead one of this deployment is")
-        await beats(empty_emulator, ear.queue, 5)
-        assert queues(empty_emulator) == before - {dead} | {ear.queue}
-    assert {other_deployment, no_deployment, *named} <= queues(empty_emulator) & subscriptions(empty_emulator)
+    before = queues(own_emulator)
+    async with listening(listener(own_emulator, api)) as ear:
+        await until(lambda: dead not in queues(own_emulator), "a dead one of this deployment is")
+        await beats(own_emulator, ear.queue, 5)
+        assert queues(own_emulator) == before - {dead} | {ear.queue}
+    assert {other_deployment, no_deployment, *named} <= queues(own_emulator) & subscriptions(own_emulator)
     await api.aclose()
 
 
 async def test_subscriptions_whose_queue_is_gone_are_removed(
-    empty_emulator: Emulator, api: ApiClient, topic: str
+    own_emulator: Emulator, api: ApiClient, topic: str
 ) -> None:
     half = await left_behind(api, topic)
     await api.acall(DeleteCmqQueue(queue_name=half))
-    async with listening(listener(empty_emulator, api)):
-        await until(lambda: half not in subscriptions(empty_emulator), "the subscription is removed")
+    async with listening(listener(own_emulator, api)):
+        await until(lambda: half not in subscriptions(own_emulator), "the subscription is removed")
     await api.aclose()
 
 
 async def test_one_whose_queue_was_swept_makes_another_and_hears_again(
-    empty_emulator: Emulator, api: ApiClient, topic: str
+    own_emulator: Emulator, api: ApiClient, topic: str
 ) -> None:
     heard: list[str] = []
-    async with listening(listener(empty_emulator, api), heard) as ear:
+    async with listening(listener(own_emulator, api), heard) as ear:
         first = ear.queue
         await api.acall(DeleteCmqSubscribe(topic_name=topic, subscription_name=first))
         await api.acall(DeleteCmqQueue(queue_name=first))
-        await until(lambda: ear.queue != first and ear.queue in subscriptions(empty_emulator), "it makes another")
+        await until(lambda: ear.queue != first and ear.queue in subscriptions(own_emulator), "it makes another")
         await until(lambda: ear.hearing.is_set(), "it hears again")
-        info = empty_emulator.info
+        info = own_emulator.info
         cmq = CmqClient(StaticKeys(info.secret_id, info.secret_key), info.cmq_endpoint)
         body = '{"Events":[{"EventName":"JOB_SUCCEED","Batch":{"JobId":"job-again000"}}]}'
         await asyncio.to_thread(cmq.publish, topic, body)
         await until(lambda: "job-again000" in heard, "an event is heard")
-        await beats(empty_emulator, ear.queue, 3)
-    assert not {name for name in queues(empty_emulator) | subscriptions(empty_emulator) if "test" in name}
+        await beats(own_emulator, ear.queue, 3)
+    assert not {name for name in queues(own_emulator) | subscriptions(own_emulator) if "test" in name}
     await api.aclose()
 
 
-async def test_one_that_was_unsubscribed_subscribes_again(empty_emulator: Emulator, api: ApiClient, topic: str) -> None:
+async def test_one_that_was_unsubscribed_subscribes_again(own_emulator: Emulator, api: ApiClient, topic: str) -> None:
     """Whoever swept it was killed half-way: the queue is there, and stays silent."""
-    async with listening(listener(empty_emulator, api)) as ear:
+    async with listening(listener(own_emulator, api)) as ear:
         await api.acall(DeleteCmqSubscribe(topic_name=topic, subscription_name=ear.queue))
-        await until(lambda: ear.queue in subscriptions(empty_emulator), "it subscribes again")
+        await until(lambda: ear.queue in subscriptions(own_emulator), "it subscribes again")
     await api.aclose()
 
 
-async def test_a_queue_that_was_just_made_is_not_given_up(empty_emulator: Emulator, api: ApiClient, topic: str) -> None:
+async def test_a_queue_that_was_just_made_is_not_given_up(own_emulator: Emulator, api: ApiClient, topic: str) -> None:
     """The data plane may not know it yet."""
     timings = QueueTimings(settle=60)
-    ear = listener(empty_emulator, api, timings=timings)
-    empty_emulator.faults.add("dead_queue", target=ear.queue, count=1)
+    ear = listener(own_emulator, api, timings=timings)
+    own_emulator.faults.add("dead_queue", target=ear.queue, count=1)
     async with listening(ear):
         name = ear.queue
         await until(lambda: not ear.hearing.is_set(), "the queue is not found")
@@ -253,28 +253,26 @@ async def service(api: ApiClient) -> AsyncIterator[Service]:
 
 
 async def test_a_filter_that_takes_whole_names_only(
-    empty_emulator: Emulator, api: ApiClient, service: Service, topic: str
+    own_emulator: Emulator, api: ApiClient, service: Service, topic: str
 ) -> None:
     service.by_part = False
     dead = await left_behind(api, topic)
-    async with listening(listener(empty_emulator, service)) as ear:
-        await until(
-            lambda: dead not in queues(empty_emulator) | subscriptions(empty_emulator), "it is swept all the same"
-        )
-        await beats(empty_emulator, ear.queue, 3)
-        assert ear.queue in queues(empty_emulator)
+    async with listening(listener(own_emulator, service)) as ear:
+        await until(lambda: dead not in queues(own_emulator) | subscriptions(own_emulator), "it is swept all the same")
+        await beats(own_emulator, ear.queue, 3)
+        assert ear.queue in queues(own_emulator)
     await api.aclose()
 
 
 async def test_where_signs_are_not_shown_nothing_is_removed(
-    empty_emulator: Emulator, api: ApiClient, service: Service, topic: str, caplog: pytest.LogCaptureFixture
+    own_emulator: Emulator, api: ApiClient, service: Service, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     service.shows_signs = False
     left = await left_behind(api, topic)
-    async with listening(listener(empty_emulator, service)) as ear:
-        await beats(empty_emulator, ear.queue)
-        assert {left, ear.queue} <= queues(empty_emulator) & subscriptions(empty_emulator)
+    async with listening(listener(own_emulator, service)) as ear:
+        await beats(own_emulator, ear.queue)
+        assert {left, ear.queue} <= queues(own_emulator) & subscriptions(own_emulator)
     assert [record.getMessage() for record in caplog.records if "not swept" in record.getMessage()] == [
         f"Queues of dead processes are not swept: the service does not show the sign of {ear.queue}"
     ]
@@ -285,19 +283,19 @@ async def test_where_signs_are_not_shown_nothing_is_removed(
     "action", ["ModifyCmqQueueAttribute", "DescribeCmqQueues", "DescribeCmqSubscriptionDetail", "DeleteCmqSubscribe"]
 )
 async def test_who_lacks_a_right_sweeps_nothing_and_hears_all_the_same(
-    empty_emulator: Emulator, api: ApiClient, topic: str, action: str, caplog: pytest.LogCaptureFixture
+    own_emulator: Emulator, api: ApiClient, topic: str, action: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     dead = await left_behind(api, topic)
-    fault = empty_emulator.faults.add("error", service="tdmq", action=action, code="UnauthorizedOperation")
+    fault = own_emulator.faults.add("error", service="tdmq", action=action, code="UnauthorizedOperation")
     heard: list[str] = []
-    async with listening(listener(empty_emulator, api), heard):
-        await until(lambda: empty_emulator.faults.all()[0].hits >= 4, "it is tried again")
+    async with listening(listener(own_emulator, api), heard):
+        await until(lambda: own_emulator.faults.all()[0].hits >= 4, "it is tried again")
         told = [record.getMessage() for record in caplog.records if "not swept" in record.getMessage()]
         assert len(told) == 1, "told once"
         assert action in told[0]
         assert "CAM policy" in told[0]
-        assert dead in queues(empty_emulator)
-        empty_emulator.faults.remove(fault)
-        await until(lambda: dead not in queues(empty_emulator), "rights that are granted later are used")
+        assert dead in queues(own_emulator)
+        own_emulator.faults.remove(fault)
+        await until(lambda: dead not in queues(own_emulator), "rights that are granted later are used")
     await api.aclose()

@@ -45,11 +45,11 @@ class Chain(EventsSetup, EventsCheck):
 
 
 @pytest.fixture
-def make(empty_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Make:
+def make(own_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Make:
     """A chain of a connection with other fields."""
 
     def chain(*, fields: dict[str, Any] | None = None, **names: Any) -> Chain:
-        conn = json.loads(empty_emulator.info.airflow_conn_json)
+        conn = json.loads(own_emulator.info.airflow_conn_json)
         extra = conn["extra"] if isinstance(conn["extra"], dict) else json.loads(conn["extra"])
         conn["extra"] = {**extra, "event_topic": "chain", **(fields or {})}
         monkeypatch.setenv("AIRFLOW_CONN_TENCENTCLOUD_DEFAULT", json.dumps(conn))
@@ -94,7 +94,7 @@ def names(emulator: Emulator) -> tuple[set[str], set[str]]:
 # -- set-up ----------------------------------------------------------------------------------------------
 
 
-def test_a_set_up_chain_is_whole_and_a_second_set_up_changes_nothing(make: Make, empty_emulator: Emulator) -> None:
+def test_a_set_up_chain_is_whole_and_a_second_set_up_changes_nothing(make: Make, own_emulator: Emulator) -> None:
     chain = make(asset_queue="assets")
     made = states(chain.setup())
     parts = ("topic", "base queue", "subscription of base queue", "asset queue", "subscription of asset queue")
@@ -104,11 +104,11 @@ def test_a_set_up_chain_is_whole_and_a_second_set_up_changes_nothing(make: Make,
     assert states(steps)["test message"] == "ok"
     assert len(of(steps, "test message")) == 2, "through a queue like a triggerer's, and through the asset queue"
     assert {states(steps)[f"right {right}"] for right in RIGHTS} == {"ok"}
-    queues, subscriptions = names(empty_emulator)
+    queues, subscriptions = names(own_emulator)
     assert {name for name in queues if "check" in name} == set(), "what was made for the check is removed"
     assert subscriptions == {"chain-base", "assets"}
     assert set(states(chain.setup()).values()) == {"ok"}
-    assert names(empty_emulator) == (queues, subscriptions)
+    assert names(own_emulator) == (queues, subscriptions)
 
 
 def test_the_asset_queue_is_made_for_what_airflow_needs(
@@ -136,22 +136,22 @@ def test_an_asset_queue_that_exists_gets_what_it_lacks(make: Make, hook: CmqHook
     assert hook.describe_queue("assets").visibility_timeout == 700, "more is no trouble"
 
 
-def test_a_dry_run_makes_nothing(make: Make, empty_emulator: Emulator) -> None:
-    before = names(empty_emulator)
+def test_a_dry_run_makes_nothing(make: Make, own_emulator: Emulator) -> None:
+    before = names(own_emulator)
     steps = make(asset_queue="assets", fields={"event_queue": "shared"}).setup(dry_run=True)
     assert set(states(steps).values()) == {"ok", "would be made"}
     assert len([step for step in steps if step.state is State.WOULD]) == 7
-    assert names(empty_emulator) == before
+    assert names(own_emulator) == before
 
 
 def test_a_queue_is_subscribed_once_whatever_the_subscription_is_called(
-    make: Make, hook: CmqHook, empty_emulator: Emulator
+    make: Make, hook: CmqHook, own_emulator: Emulator
 ) -> None:
     hook.ensure_topic("chain")
     hook.ensure_queue("chain-base")
     hook.ensure_subscription("chain", "chain-base", "by-hand")
     make().setup()
-    assert names(empty_emulator)[1] == {"by-hand"}
+    assert names(own_emulator)[1] == {"by-hand"}
 
 
 def test_a_shared_queue_is_set_up_with_the_rest(make: Make, hook: CmqHook) -> None:
@@ -167,8 +167,8 @@ def test_waits_and_assets_do_not_get_one_queue(make: Make) -> None:
 
 
 @pytest.mark.parametrize("action", ["CreateCmqTopic", "CreateCmqQueue", "CreateCmqSubscribe"])
-def test_what_the_keys_may_not_make_is_named(make: Make, empty_emulator: Emulator, action: str) -> None:
-    empty_emulator.faults.add("error", service="tdmq", action=action, code="UnauthorizedOperation")
+def test_what_the_keys_may_not_make_is_named(make: Make, own_emulator: Emulator, action: str) -> None:
+    own_emulator.faults.add("error", service="tdmq", action=action, code="UnauthorizedOperation")
     told = missing(make().setup())
     assert told
     text = next(iter(told.values()))
@@ -176,11 +176,11 @@ def test_what_the_keys_may_not_make_is_named(make: Make, empty_emulator: Emulato
     assert "grant" in text
 
 
-def test_who_may_not_look_may_still_make(make: Make, hook: CmqHook, empty_emulator: Emulator) -> None:
+def test_who_may_not_look_may_still_make(make: Make, hook: CmqHook, own_emulator: Emulator) -> None:
     for action in ("DescribeCmqTopicDetail", "DescribeCmqQueueDetail", "DescribeCmqSubscriptionDetail"):
-        empty_emulator.faults.add("error", service="tdmq", action=action, code="UnauthorizedOperation")
+        own_emulator.faults.add("error", service="tdmq", action=action, code="UnauthorizedOperation")
     assert missing(make().setup()) == {}
-    assert names(empty_emulator)[1] == {"chain-base"}
+    assert names(own_emulator)[1] == {"chain-base"}
 
 
 # -- check -----------------------------------------------------------------------------------------------
@@ -198,14 +198,14 @@ def test_a_topic_that_the_connection_does_not_name(make: Make) -> None:
     assert "another topic" in warnings(make(fields={"event_topic": "other"}, topic="chain").check())[0]
 
 
-def test_a_missing_topic(make: Make, empty_emulator: Emulator) -> None:
-    before = names(empty_emulator)
+def test_a_missing_topic(make: Make, own_emulator: Emulator) -> None:
+    before = names(own_emulator)
     steps = make(asset_queue="assets").check()
     assert "airflow tcbatch events setup" in missing(steps)["topic"]
     assert "airflow tcbatch events setup" in missing(steps)["asset queue"]
     assert states(steps)["right CreateCmqSubscribe"] == "not checked"
     assert states(steps)["right DeleteCmqQueue"] == "ok"
-    assert names(empty_emulator) == before
+    assert names(own_emulator) == before
 
 
 def test_a_topic_without_a_lasting_subscription(make: Make, hook: CmqHook) -> None:
@@ -261,9 +261,9 @@ def test_what_else_lies_in_a_queue_is_left_alone(make: Make, hook: CmqHook) -> N
 
 
 @pytest.mark.parametrize("right", RIGHTS)
-def test_a_missing_right_is_named(make: Make, empty_emulator: Emulator, right: str) -> None:
+def test_a_missing_right_is_named(make: Make, own_emulator: Emulator, right: str) -> None:
     make().setup()
-    empty_emulator.faults.add("error", service="tdmq", action=right, code="UnauthorizedOperation")
+    own_emulator.faults.add("error", service="tdmq", action=right, code="UnauthorizedOperation")
     told = missing(make().check(patience=2))
     assert f"right {right}" in told
     assert f"grant tdmq:{right}" in told[f"right {right}"]
@@ -272,12 +272,12 @@ def test_a_missing_right_is_named(make: Make, empty_emulator: Emulator, right: s
     assert {name for name in told if name.startswith("right ")} == {f"right {right}"}
 
 
-def test_a_shared_queue_needs_no_right_to_make_queues(make: Make, empty_emulator: Emulator) -> None:
+def test_a_shared_queue_needs_no_right_to_make_queues(make: Make, own_emulator: Emulator) -> None:
     chain = make(fields={"event_queue": "shared"})
     chain.setup()
     for right in RIGHTS:
         if right != "DescribeCmqSubscriptionDetail":
-            empty_emulator.faults.add("error", service="tdmq", action=right, code="UnauthorizedOperation")
+            own_emulator.faults.add("error", service="tdmq", action=right, code="UnauthorizedOperation")
     steps = chain.check()
     assert missing(steps) == {}
     assert states(steps)["right CreateCmqQueue"] == "not checked"
@@ -293,13 +293,13 @@ def test_a_shared_queue_needs_no_right_to_make_queues(make: Make, empty_emulator
         ("BatchDeleteMessage", State.MISSING, "BatchDeleteMessage"),
     ],
 )
-def test_rights_to_messages(make: Make, empty_emulator: Emulator, action: str, state: State, text: str) -> None:
+def test_rights_to_messages(make: Make, own_emulator: Emulator, action: str, state: State, text: str) -> None:
     make().setup()
-    empty_emulator.faults.add("error", service="cmq", action=action, code="4100")
+    own_emulator.faults.add("error", service="cmq", action=action, code="4100")
     [step] = of(make().check(patience=2), "test message")
     assert step.state is state
     assert text in step.what
-    assert {name for name in names(empty_emulator)[0] if "check" in name} == set(), "the queue is removed all the same"
+    assert {name for name in names(own_emulator)[0] if "check" in name} == set(), "the queue is removed all the same"
 
 
 def test_services_that_can_not_be_reached(make: Make) -> None:
@@ -321,9 +321,9 @@ def test_a_region_whose_cmq_address_is_not_documented(make: Make, monkeypatch: p
     assert "cmq_endpoint" in missing(steps)["CMQ address"]
 
 
-def test_wrong_keys_are_told_from_missing_rights(make: Make, empty_emulator: Emulator) -> None:
+def test_wrong_keys_are_told_from_missing_rights(make: Make, own_emulator: Emulator) -> None:
     make().setup()
-    empty_emulator.faults.add("error", service="tdmq", code="AuthFailure.SignatureFailure")
+    own_emulator.faults.add("error", service="tdmq", code="AuthFailure.SignatureFailure")
     steps = make().check()
     assert list(missing(steps)) == ["topic"]
     assert "SecretKey" in missing(steps)["topic"]
@@ -363,7 +363,7 @@ def test_watchers_that_come_back_late(make: Make, monkeypatch: pytest.MonkeyPatc
     assert "shared_stream" not in "\n".join(warnings(make().check())), "without asset watchers it does not matter"
 
 
-def test_a_base_queue_that_fills_up(make: Make, empty_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_base_queue_that_fills_up(make: Make, own_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow_provider_tcbatch.policies import event_chain
 
     make().setup()

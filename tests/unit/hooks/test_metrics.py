@@ -32,8 +32,8 @@ asyncio.run(main())
 """
 
 
-def test_a_statsd_server_receives_them(connection: str, empty_emulator: Emulator) -> None:
-    topic = empty_emulator.info.topic
+def test_a_statsd_server_receives_them(connection: str, own_emulator: Emulator) -> None:
+    topic = own_emulator.info.topic
     hook = CmqHook(connection)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))

@@ -28,7 +28,7 @@ with DAG("events", schedule=None, params={"topic": "chain"}) as dag:
 
 
 @pytest.fixture
-def dag(airflow_home: Path, connection: str, empty_emulator: Emulator) -> Iterator[Any]:
+def dag(airflow_home: Path, connection: str, own_emulator: Emulator) -> Iterator[Any]:
     path = airflow_home / "dags" / "events.py"
     path.write_text(DAG_FILE)
     spec = importlib.util.spec_from_file_location("events_dag", path)
@@ -51,7 +51,7 @@ def test_a_dag_sets_up_and_checks(dag: Any) -> None:
 
 
 @pytest.fixture
-def execute(connection: str, empty_emulator: Emulator) -> Callable[..., Any]:
+def execute(connection: str, own_emulator: Emulator) -> Callable[..., Any]:
     def go(operator: Any) -> Any:
         context = Task().next_try()
         context["ti"].xcom_push = lambda key, value: pushed.update({key: value})
@@ -76,7 +76,7 @@ def test_one_queue_may_be_written_as_text(execute: Any) -> None:
     )
 
 
-def test_what_may_not_be_made_fails_the_task(execute: Any, empty_emulator: Emulator) -> None:
-    empty_emulator.faults.add("error", service="tdmq", action="CreateCmqTopic", code="UnauthorizedOperation")
+def test_what_may_not_be_made_fails_the_task(execute: Any, own_emulator: Emulator) -> None:
+    own_emulator.faults.add("error", service="tdmq", action="CreateCmqTopic", code="UnauthorizedOperation")
     with pytest.raises(ConfigurationError, match="grant tdmq:CreateCmqTopic"):
         execute(TCBatchEventsSetupOperator(task_id="setup", topic="chain"))
