@@ -28,22 +28,31 @@ OLD_CONSTRAINTS := $(firstword $(wildcard constraints/oldest-$(VERSION).txt) \
 OLD_PIP := PIP_CONSTRAINT=$(OLD_CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(OLD_CONSTRAINTS) PIP_DISABLE_PIP_VERSION_CHECK=1 \
            PIP_NO_INPUT=1 $(OLD)/bin/python -m pip install --quiet
 
+# The same for the benchmarks: the peer's clients ask for other versions than the tests use.
+BENCH := .venv-bench
+BENCH_CONSTRAINTS := $(firstword $(wildcard constraints/bench-$(VERSION).txt) \
+                                 $(lastword $(sort $(wildcard constraints/bench-*.txt))))
+BENCH_PIP := PIP_CONSTRAINT=$(BENCH_CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(BENCH_CONSTRAINTS) PIP_DISABLE_PIP_VERSION_CHECK=1 \
+             PIP_NO_INPUT=1 $(BENCH)/bin/python -m pip install --quiet
+
 # Files that say what has been done to the environment. The interpreter's version is part of the first one's name:
 # another PYTHON makes another environment.
 MADE := $(VENV)/.made-$(VERSION)
 DEMO := $(VENV)/.demo
 TEST := $(VENV)/.test
 OLDEST := $(OLD)/.made-$(VERSION)
+BENCHED := $(BENCH)/.made-$(VERSION)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format unit conformance e2e oldest venv constraints clean check-python
+.PHONY: help demo test lint format unit conformance e2e oldest bench venv constraints clean check-python
 
 help:
 	@echo 'make demo          a Batch job from a DAG, end to end, on this machine (KEEP=1 leaves it running)'
 	@echo 'make test          everything: lint, types, import contracts, unit, conformance and end-to-end tests, Airflow 3.1'
 	@echo 'make lint          ruff, mypy --strict and the import contracts; make format rewrites the files'
 	@echo 'make unit          unit tests only; likewise make conformance, make e2e, make oldest (Airflow 3.1)'
+	@echo 'make bench         what waits cost, beside the AWS provider; half an hour on a machine that does nothing else'
 	@echo 'make venv          the environment for development in $(VENV)'
 	@echo 'make constraints   resolve the pinned versions anew (PYTHONS="python3.10 python3.11 ...")'
 	@echo 'make clean         remove $(VENV) and every cache'
@@ -81,6 +90,11 @@ oldest: $(OLDEST)
 	  'tests/unit/test_cli.py::test_a_request_is_printed_by_a_real_process[airflow_provider_tcbatch.cli]' \
 	  tests/unit/operators/test_submission.py::test_without_a_store_every_try_has_its_own_job_and_a_warning_says_so
 
+# The last line of what it prints is one JSON object. BENCH_ARGS="--only bare-loop" measures a part.
+BENCH_ARGS ?=
+bench: $(BENCHED)
+	@$(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)
+
 venv: $(TEST)
 
 $(MADE): | check-python
@@ -106,6 +120,13 @@ $(OLDEST): pyproject.toml $(OLD_CONSTRAINTS) | check-python
 	$(OLD_PIP) --editable '.[oldest]'
 	@touch $@
 
+$(BENCHED): pyproject.toml $(BENCH_CONSTRAINTS) | check-python
+	rm -rf $(BENCH)
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH_PIP) --upgrade pip
+	$(BENCH_PIP) --editable '.[bench]'
+	@touch $@
+
 # Debian's python3 comes without venv and ensurepip, and an older one than 3.10 may be the default.
 check-python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
@@ -118,4 +139,4 @@ constraints: check-python
 	$(PYTHON) constraints/resolve.py $(PYTHONS)
 
 clean:
-	rm -rf $(VENV) $(OLD) .demo .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) $(OLD) $(BENCH) .demo .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Rewrite ``constraints-<python>.txt`` and ``oldest-<python>.txt`` by resolving the project with real interpreters.
+"""Rewrite the constraint files by resolving the project with real interpreters.
 
-The first holds what the project is developed and tested with, the second the oldest Airflow that it supports and what
-its tests need there.
+``constraints-<python>.txt`` holds what the project is developed and tested with, ``oldest-<python>.txt`` the oldest
+Airflow that it supports and what its tests need there, ``bench-<python>.txt`` what the benchmarks need: the peer's
+clients ask for older versions than the tests use.
 
 ``make constraints`` calls this. It needs nothing but the standard library and pip, so that it runs before any
 virtual environment exists. Each interpreter resolves for itself: markers, wheels and ``requires-python`` differ
@@ -25,7 +26,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 
 #: What is chosen and not resolved: by the beginning of the file's name, Airflow's version and the project's extra.
-CHOICES = {"constraints": ("3.3.2", "test"), "oldest": ("3.1.8", "oldest")}
+CHOICES = {"constraints": ("3.3.2", "test"), "oldest": ("3.1.8", "oldest"), "bench": ("3.3.2", "bench")}
 
 #: What builds the packages that come without a wheel, the project itself included. Pinned too: a new release
 #: of a build backend can break an install as well as any other.

@@ -1,0 +1,78 @@
+"""``python -m benchmarks``: measure, print the tables, and one JSON object as the last line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.bare_loop import BareLoop
+from benchmarks.figures import as_json, show
+from benchmarks.sizes import FULL, QUICK
+
+_PACKAGES = ("apache-airflow", "apache-airflow-providers-amazon", "aiobotocore", "httpx", "pydantic")
+
+
+def machine() -> dict[str, Any]:
+    """What it was measured on, and with what."""
+    memory = Path("/proc/meminfo").read_text().splitlines()[0].split()[1]
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return {
+        "cores": os.cpu_count(),
+        "memory_gb": round(int(memory) / 1024 / 1024, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "packages": found,
+    }
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small numbers: shows that it works, measures nothing")
+    parser.add_argument("--only", choices=("bare-loop", "triggerer"), help="one of the two tables")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the chart into this PNG file")
+    arguments = parser.parse_args()
+    sizes = QUICK if arguments.quick else FULL
+    # The last line of stdout is the JSON; what is going on is told elsewhere.
+    told = Console(stderr=True, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    begun = time.monotonic()
+
+    def say(line: str) -> None:
+        told.print(f"[dim]{time.monotonic() - begun:6.0f} s[/dim]  {line}")
+
+    result: dict[str, Any] = {"machine": machine(), "quick": arguments.quick}
+    if arguments.only != "triggerer":
+        with_peer = importlib.util.find_spec("airflow.providers.amazon") is not None
+        if not (with_peer or arguments.quick):
+            raise SystemExit("The peer is missing: make bench installs it, or pip install '.[bench]'")
+        bare = BareLoop(sizes, say, peer=with_peer)
+        bare.measure()
+        show(console, "Table 1. A bare event loop", "amazon", bare.figures)
+        result |= {"bare_loop": as_json(bare.figures), "scaling": bare.scaling, "bare_loop_raw": bare.raw}
+        if arguments.chart is not None:
+            from benchmarks.chart import draw
+
+            draw(bare.scaling, arguments.chart)
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
