@@ -30,6 +30,7 @@ from airflow_provider_tcbatch.client.credentials import (
 )
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, INTL_LIMITS
 from airflow_provider_tcbatch.exceptions import ConfigurationError
+from airflow_provider_tcbatch.hooks.shared_settings import shared_settings
 from airflow_provider_tcbatch.policies.marking import Mark
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ class ConnectionSettings:
             mark=_mark(extra.get("ownership_mark"), called),
         )
 
-    @property
+    @cached_property
     def watcher_key(self) -> Hashable:
         """Waits with equal keys share one watcher."""
         return (
@@ -421,7 +422,10 @@ class TencentCloudHook(BaseHook):
         return ConnectionSettings.read(self.get_connection(self.tencentcloud_conn_id), self.region)
 
     async def asettings(self) -> ConnectionSettings:
-        """The connection, read without blocking the event loop."""
+        """The connection, read without blocking the event loop; all that ask within some seconds share one reading."""
+        return await shared_settings((self.tencentcloud_conn_id, self.region), self._read)
+
+    async def _read(self) -> ConnectionSettings:
         connection = await self.aget_connection(self.tencentcloud_conn_id)
         # Keys tell the masker of themselves when they are first used, which is in a thread: Airflow's masker talks to
         # the supervisor, and must not do so on the event loop.
