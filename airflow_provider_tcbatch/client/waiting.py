@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from airflow_provider_tcbatch.client.poller import Poller
-    from airflow_provider_tcbatch.models.actions import DescribeJobResult
-    from airflow_provider_tcbatch.models.views import JobView
 
 __all__ = ["Alarm", "JobSnapshot", "Snapshot", "SnapshotT", "Subscription", "Watch", "WatcherTimings", "spawn"]
 
@@ -34,13 +32,16 @@ class Snapshot(Protocol):
 SnapshotT = TypeVar("SnapshotT", bound=Snapshot)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class JobSnapshot:
     """What is known of a job.
 
+    It is kept for every job that is waited for, so it holds no more than waits ask for.
+
     :param job_id: the job.
     :param state: its state; empty if ``error`` is set.
-    :param view: the API's answer it was read from.
+    :param task_counts: how many of its tasks are in each state, see :attr:`~.views.InstanceMetrics.counts`; ``None`` if
+        the service did not say.
     :param source: ``event`` if an event led to this read, else ``poll``.
     :param observed_at: unix seconds when the API's answer arrived.
     :param event_received_at: unix seconds when the event arrived, if one did.
@@ -49,7 +50,7 @@ class JobSnapshot:
 
     job_id: str
     state: str = ""
-    view: JobView | DescribeJobResult | None = None
+    task_counts: tuple[int, ...] | None = None
     source: str = "poll"
     observed_at: float = 0.0
     event_received_at: float | None = None

@@ -177,7 +177,7 @@ class Watcher(Poller[JobSnapshot]):
         return JobSnapshot(
             watch.key,
             state=str(view.job_state),
-            view=view,
+            task_counts=None if view.task_metrics is None else view.task_metrics.counts,
             source="poll" if watch.hinted_at is None else "event",
             observed_at=time.time(),
             event_received_at=watch.hinted_at,
@@ -187,7 +187,7 @@ class Watcher(Poller[JobSnapshot]):
         return JobSnapshot(key, error=error)
 
     def _differs(self, before: JobSnapshot, now: JobSnapshot) -> bool:
-        return before.state != now.state or _counts(before.view) != _counts(now.view)
+        return before.state != now.state or before.task_counts != now.task_counts
 
     # -- trust in events -------------------------------------------------------------------------------
 
@@ -217,7 +217,3 @@ class Watcher(Poller[JobSnapshot]):
             sooner = now + self._interval(watch, now) * random.random()
             self._plan(watch, sooner)
         self._alarm.ring()
-
-
-def _counts(view: JobView | DescribeJobResult | None) -> object:
-    return None if view is None else view.task_metrics

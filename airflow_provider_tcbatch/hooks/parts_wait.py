@@ -92,14 +92,14 @@ class TaskTargetsWait:
         errors = Errors()
         fresh = time.time()
         look_at: float | None = None
-        told: object = None
+        told: tuple[int, ...] | None = None
         with watcher.subscribe(self.job_id, self.poll_interval) as subscription:
             while True:
                 snapshot = await subscription.next(_until(look_at, self.deadlines))
                 if snapshot is not None and snapshot.error is not None:
                     return JobsEnd("error", self._states(), message=str(snapshot.error))
                 if snapshot is not None:
-                    told = None if snapshot.view is None else snapshot.view.task_metrics
+                    told = snapshot.task_counts
                     fresh = look_at = time.time()
                 if look_at is not None and time.time() >= look_at:
                     look_at = time.time() + pace(time.time() - fresh, self.poll_interval)
@@ -108,7 +108,7 @@ class TaskTargetsWait:
                         errors.fine()
                         if (end := self._judge(view, Seen.after(snapshot))) is not None:
                             return end
-                        if told is not None and view.task_metrics == told and not judge(view.job_state).is_final:
+                        if told is not None and told == _task_counts(view) and not judge(view.job_state).is_final:
                             look_at = None  # both answers are of one moment: the watcher tells of the next change
                     except ApiError as error:
                         if errors.fatal(error):
@@ -303,6 +303,10 @@ def _until(look_at: float | None, deadlines: Deadlines) -> float | None:
     limit = deadlines.next(started=True)
     first = min((at for at in (look_at, None if limit is None else limit[0]) if at is not None), default=None)
     return None if first is None else max(0.0, first - time.time())
+
+
+def _task_counts(view: DescribeJobResult) -> tuple[int, ...] | None:
+    return None if view.task_metrics is None else view.task_metrics.counts
 
 
 def _counted(metrics: InstanceMetrics) -> Iterable[InstanceNow]:

@@ -39,9 +39,23 @@ class InstanceMetrics(ApiModel):
     failed_count: Count = 0
 
     @property
+    def counts(self) -> tuple[int, ...]:
+        """How many are in each state, in the order of the fields."""
+        return (
+            self.submitted_count,
+            self.pending_count,
+            self.runnable_count,
+            self.starting_count,
+            self.running_count,
+            self.succeed_count,
+            self.failed_interrupted_count,
+            self.failed_count,
+        )
+
+    @property
     def total(self) -> int:
         """All of them."""
-        return sum(self.model_dump().values())
+        return sum(self.counts)
 
     @property
     def failed(self) -> int:
