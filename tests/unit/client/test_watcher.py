@@ -14,6 +14,7 @@ from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.client.cmq import CmqClient
 from airflow_provider_tcbatch.client.credentials import StaticKeys
 from airflow_provider_tcbatch.client.listener import EventListener
+from airflow_provider_tcbatch.client.poller import PORTION
 from airflow_provider_tcbatch.client.registry import shared_watcher
 from airflow_provider_tcbatch.client.waiting import JobSnapshot, Subscription, WatcherTimings
 from airflow_provider_tcbatch.client.watcher import Watcher
@@ -113,6 +114,37 @@ async def test_a_sweep_over_n_jobs_takes_n_over_100_calls() -> None:
             assert await subscription.next(5) is not None
     assert service.calls["DescribeJobs"] == 3
     assert sorted(service.sizes) == [50, 100, 100]
+
+
+@pytest.mark.parametrize(("jobs", "waits_each"), [(300, 1), (1, 300)])
+async def test_many_waits_that_end_at_once_are_woken_in_portions(jobs: int, waits_each: int) -> None:
+    ids = [f"job-{number}" for number in range(jobs)]
+    service = Service(*ids)
+    turn = 0
+    woken: Counter[int] = Counter()
+
+    async def turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async def wait(job_id: str, watcher: Watcher) -> None:
+        with watcher.subscribe(job_id, TICK) as subscription:
+            await end_of(subscription)
+            woken[turn] += 1
+
+    async with running(watching(service)) as watcher:
+        waits = [asyncio.create_task(wait(job_id, watcher)) for job_id in ids for _ in range(waits_each)]
+        await asyncio.sleep(10 * TICK)
+        counting = asyncio.create_task(turns())
+        for job_id in ids:
+            service.states[job_id] = "SUCCEED"
+        await asyncio.gather(*waits)
+        counting.cancel()
+    assert sum(woken.values()) == 300
+    # Answers of up to four calls may be told at the same time.
+    assert max(woken.values()) <= 4 * PORTION
 
 
 async def test_all_who_wait_for_a_job_share_its_calls() -> None:
