@@ -30,7 +30,8 @@ def settle() -> None:
     """Collect what is garbage, and exempt what is left from all later collections.
 
     A pass over the hundred thousands of objects that Airflow itself consists of takes about 100 ms; it would be
-    counted as ours whenever it happens to fall into a measurement.
+    counted as ours whenever it happens to fall into a measurement. While stalls are measured the collector is off;
+    what its pass over the waits takes is told for itself.
     """
     gc.collect()
     gc.freeze()
@@ -61,10 +62,14 @@ class LoopLag:
 
     Its beats lie on a fixed grid. A loop that stands still for a second misses 200 of them: each counts, with the
     time by which it is late. Otherwise one long stall would be one late beat among thousands of punctual ones.
+
+    A loop is late also where the machine had something else to do. What its own thread computed between two beats tells
+    one from the other.
     """
 
     def __init__(self, beat: float = _BEAT) -> None:
         self.lags: list[float] = []
+        self.computed: list[float] = []
         self._beat = beat
         self._task: asyncio.Task[None] | None = None
 
@@ -82,17 +87,19 @@ class LoopLag:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    def take(self) -> list[float]:
-        """The lags since the last call, in seconds."""
-        taken, self.lags = self.lags, []
-        return taken
+    def take(self) -> dict[str, float]:
+        """How late the beats since the last call were, and the most that its thread computed between two, in ms."""
+        lags, self.lags = self.lags, []
+        computed, self.computed = self.computed, []
+        return {**statistics_of(lags, "ms", 1000), "most_computed_ms": round(1000 * max(computed, default=0.0), 3)}
 
     async def _run(self) -> None:
-        due = time.perf_counter()
+        due, used = time.perf_counter(), time.thread_time()
         while True:
             due += self._beat
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            now = time.perf_counter()
+            now, before, used = time.perf_counter(), used, time.thread_time()
+            self.computed.append(used - before)
             while due < now - self._beat:
                 self.lags.append(now - due)
                 due += self._beat
