@@ -18,6 +18,7 @@ from rich.console import Console
 from benchmarks.bare_loop import BareLoop
 from benchmarks.figures import as_json, show
 from benchmarks.sizes import FULL, QUICK
+from benchmarks.triggerer.table import UnderTriggerer
 
 _PACKAGES = ("apache-airflow", "apache-airflow-providers-amazon", "aiobotocore", "httpx", "pydantic")
 
@@ -70,6 +71,11 @@ def main() -> int:
             from benchmarks.chart import draw
 
             draw(bare.scaling, arguments.chart)
+    if arguments.only != "bare-loop":
+        under = UnderTriggerer(sizes, say)
+        under.measure()
+        show(console, "Table 2. A real triggerer", "idle trigger", under.figures)
+        result |= {"triggerer": as_json(under.figures), "triggerer_raw": under.raw}
     print(json.dumps(result))
     return 0
 

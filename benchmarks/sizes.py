@@ -28,6 +28,7 @@ class Sizes:
     :param ceiling_seconds: how long the emulator is asked as often as it can answer.
     :param margin: seconds that the start of a process and of its waits may take, where jobs end at a given moment.
     :param triggerer_waits: waits under a real triggerer.
+    :param triggerer_rounds: how often it is measured with each kind of trigger.
     """
 
     rounds: int
@@ -47,6 +48,7 @@ class Sizes:
     ceiling_seconds: float
     margin: float
     triggerer_waits: tuple[int, ...]
+    triggerer_rounds: int
 
 
 FULL = Sizes(
@@ -67,6 +69,7 @@ FULL = Sizes(
     ceiling_seconds=5,
     margin=30,
     triggerer_waits=(1_000, 5_000),
+    triggerer_rounds=2,
 )
 
 QUICK = Sizes(
@@ -86,5 +89,6 @@ QUICK = Sizes(
     tasks=5,
     ceiling_seconds=0.3,
     margin=20,
-    triggerer_waits=(),
+    triggerer_waits=(20,),
+    triggerer_rounds=1,
 )

@@ -15,7 +15,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -91,6 +91,7 @@ class AirflowStack:
     :param config: ``{section: {option: value}}`` on top of :data:`QUICK`.
     :param database: SQLAlchemy address; an SQLite file in the folder if not given.
     :param triggerers: how many there are from the start: ``triggerer``, ``triggerer 2`` and so on.
+    :param parts: those of :data:`PARTS` that are started.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class AirflowStack:
         config: Config | None = None,
         database: str | None = None,
         triggerers: int = 1,
+        parts: Sequence[str] = tuple(PARTS),
     ) -> None:
         self.folder = folder
         self.home = folder / "airflow"
@@ -112,6 +114,7 @@ class AirflowStack:
         self._config = config or {}
         self._database = database or f"sqlite:///{self.home / 'airflow.db'}"
         self._triggerers = triggerers
+        self._wanted = parts
         self._port: ReservedPort | None = None
         self._parts: dict[str, ServiceProcess] = {}
         self._api: AirflowApi | None = None
@@ -135,10 +138,12 @@ class AirflowStack:
         self._write_config(self._port.number)
         try:
             self._prepare_database()
-            for part in PARTS:
+            for part in self._wanted:
                 self.start_part(part)
             for number in range(2, self._triggerers + 1):
                 self.start_part("triggerer", name=f"triggerer {number}")
+            if "api-server" not in self._wanted:
+                return
             self._api = AirflowApi(self.url, USERNAME, self.password, check=self.check)
             wait_for("Airflow up", self._api.is_up, timeout=START_TIMEOUT, check=self.check)
         except BaseException as error:

@@ -1,0 +1,1 @@
+"""Table 2: waits under a real ``airflow triggerer``, beside triggers that do nothing but sleep."""

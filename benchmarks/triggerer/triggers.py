@@ -1,0 +1,85 @@
+"""Triggers that Airflow's triggerer loads: a wait of ours, one that only sleeps, and one that measures the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_tcbatch.triggers.job import TCBatchJobTrigger
+from benchmarks.meters import LoopLag
+
+__all__ = ["CountedJobTrigger", "IdleTrigger", "ProbeTrigger"]
+
+#: How many triggers of this process have started.
+_started = 0
+
+
+class CountedJobTrigger(TCBatchJobTrigger):
+    """A wait for a job, which counts itself."""
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait."""
+        global _started
+        _started += 1
+        async for event in super().run():
+            yield event
+
+
+class IdleTrigger(BaseTrigger):
+    """The floor: it sleeps until a moment and fires.
+
+    :param until: unix seconds.
+    """
+
+    def __init__(self, *, until: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.until = until
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what makes this trigger again in another process."""
+        return f"{__name__}.IdleTrigger", {"until": self.until}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Sleep."""
+        global _started
+        _started += 1
+        await asyncio.sleep(max(0.0, self.until - time.time()))
+        yield TriggerEvent({"status": "ended"})  # type: ignore[no-untyped-call]
+
+
+class ProbeTrigger(BaseTrigger):
+    """Measures the triggerer's loop from inside, and never fires.
+
+    Twice a second it writes a line of JSON: the time, how many triggers have started, and the lags since the last line
+    in milliseconds.
+
+    :param path: the file.
+    """
+
+    def __init__(self, *, path: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.path = path
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what makes this trigger again in another process."""
+        return f"{__name__}.ProbeTrigger", {"path": self.path}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Measure."""
+        async with LoopLag() as lag:
+            while True:
+                await asyncio.sleep(0.5)
+                self._write(lag)
+        yield TriggerEvent({})
+
+    def _write(self, lag: LoopLag) -> None:
+        lags = [round(1000 * value, 1) for value in lag.lags]
+        lag.take()
+        with Path(self.path).open("a") as file:
+            file.write(json.dumps({"at": time.time(), "started": _started, "lags": lags}) + "\n")
