@@ -42,9 +42,9 @@ class JobSnapshot:
     :param state: its state; empty if ``error`` is set.
     :param task_counts: how many of its tasks are in each state, see :attr:`~.views.InstanceMetrics.counts`; ``None`` if
         the service did not say.
-    :param source: ``event`` if an event led to this read, else ``poll``.
+    :param source: ``event`` if an event led to this read, be it one of another job that shared the call, else ``poll``.
     :param observed_at: unix seconds when the API's answer arrived.
-    :param event_received_at: unix seconds when the event arrived, if one did.
+    :param event_received_at: unix seconds when the event arrived that announced the job's own end, if one did.
     :param error: why the job can't be watched any longer.
     """
 
@@ -130,6 +130,7 @@ class Watch(Generic[SnapshotT]):
         "hinted_at",
         "key",
         "last",
+        "led",
         "on_the_way",
         "poll_interval",
         "subscribers",
@@ -150,6 +151,8 @@ class Watch(Generic[SnapshotT]):
         self.failed_at = float("-inf")
         #: When an event announced its end (unix seconds).
         self.hinted_at: float | None = None
+        #: Whether an event that announced its end asks for the next look.
+        self.led = False
         self.last: SnapshotT | None = None
 
 

@@ -119,6 +119,7 @@ class Watcher(Poller[JobSnapshot]):
         if final:
             self._trust = True
             watch.hinted_at = received_at
+            watch.led = True
         else:
             for subscription in watch.subscribers:
                 subscription.nudge()
@@ -143,6 +144,13 @@ class Watcher(Poller[JobSnapshot]):
     # -- looking -------------------------------------------------------------------------------------
 
     async def _look(self, batch: list[Watch[JobSnapshot]]) -> None:
+        # A call that an event asks for takes others along, whose own events may still be on their way.
+        led = any(watch.led for watch in batch)
+        for watch in batch:
+            watch.led = False
+        await self._look_at(batch, led)
+
+    async def _look_at(self, batch: list[Watch[JobSnapshot]], led: bool) -> None:
         ids = [watch.key for watch in batch]
         try:
             answer = await self._api.acall(DescribeJobs(job_ids=ids, limit=len(ids)), attempts=1)
@@ -154,16 +162,17 @@ class Watcher(Poller[JobSnapshot]):
                 await self._tell([(batch[0], JobSnapshot(ids[0], error=error))])
                 return
             middle = len(batch) // 2
-            await self._look(batch[:middle])
-            await self._look(batch[middle:])
+            await self._look_at(batch[:middle], led)
+            await self._look_at(batch[middle:], led)
             return
         views = {view.job_id: view for view in answer.job_set}
-        await self._tell([(watch, self._snapshot(watch, views[watch.key])) for watch in batch if watch.key in views])
+        known = [watch for watch in batch if watch.key in views]
+        await self._tell([(watch, self._snapshot(watch, views[watch.key], led)) for watch in known])
         for watch in batch:
             if watch.key not in views:
-                await self._confirm_missing(watch)
+                await self._confirm_missing(watch, led)
 
-    async def _confirm_missing(self, watch: Watch[JobSnapshot]) -> None:
+    async def _confirm_missing(self, watch: Watch[JobSnapshot], led: bool) -> None:
         """DescribeJobs leaves out what it does not know; only DescribeJob says so."""
         try:
             view = await self._api.acall(DescribeJob(job_id=watch.key), attempts=1)
@@ -171,14 +180,14 @@ class Watcher(Poller[JobSnapshot]):
             if time.monotonic() - watch.born > self._timings.missing:
                 await self._tell([(watch, JobSnapshot(watch.key, error=error))])
             return
-        await self._tell([(watch, self._snapshot(watch, view))])
+        await self._tell([(watch, self._snapshot(watch, view, led))])
 
-    def _snapshot(self, watch: Watch[JobSnapshot], view: JobView | DescribeJobResult) -> JobSnapshot:
+    def _snapshot(self, watch: Watch[JobSnapshot], view: JobView | DescribeJobResult, led: bool) -> JobSnapshot:
         return JobSnapshot(
             watch.key,
             state=str(view.job_state),
             task_counts=None if view.task_metrics is None else view.task_metrics.counts,
-            source="poll" if watch.hinted_at is None else "event",
+            source="event" if led or watch.hinted_at is not None else "poll",
             observed_at=time.time(),
             event_received_at=watch.hinted_at,
         )

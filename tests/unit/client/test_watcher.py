@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -178,6 +179,41 @@ async def test_an_event_alone_never_ends_a_wait() -> None:
             watcher.hint("job-a", "JOB_SUCCEED", received)
             snapshot = await end_of(subscription)
             assert (snapshot.source, snapshot.event_received_at) == ("event", received)
+
+
+async def test_an_event_of_one_job_leads_to_a_look_at_others() -> None:
+    service = Service("job-a", "job-b")
+    # Whoever is due within half its interval comes along.
+    timings = replace(FAST, coalesce=1.0)
+    async with running(watching(service, timings=timings)) as watcher:
+        with watcher.subscribe("job-a", 1000) as first, watcher.subscribe("job-b", 1.5) as second:
+            assert await first.next(2) is not None
+            assert await second.next(2) is not None
+            service.states.update({"job-a": "SUCCEED", "job-b": "SUCCEED"})
+            watcher.hint("job-a", "JOB_SUCCEED", 1.0)
+            own, along = await end_of(first), await end_of(second)
+    assert (own.source, own.event_received_at) == ("event", 1.0)
+    assert (along.source, along.event_received_at) == ("event", None)
+
+
+async def test_an_event_that_led_to_a_look_does_not_lead_to_the_next_ones() -> None:
+    service = Service("job-a", "job-b")
+    later = asyncio.Event()
+    async with running(watching(service)) as watcher:
+        with watcher.subscribe("job-a", TICK) as first, watcher.subscribe("job-b", TICK) as second:
+            assert await first.next(2) is not None
+            assert await second.next(2) is not None
+            watcher.hint("job-a", "JOB_SUCCEED", 1.0)  # which is not so
+            looks = service.calls["DescribeJobs"]
+
+            def fault(ids: list[str]) -> None:
+                if service.calls["DescribeJobs"] > looks + 3:
+                    later.set()
+
+            service.fault = fault
+            await asyncio.wait_for(later.wait(), 5)
+            service.states["job-b"] = "SUCCEED"
+            assert (await end_of(second)).source == "poll"
 
 
 async def test_an_event_during_a_look_leads_to_another_look() -> None:
