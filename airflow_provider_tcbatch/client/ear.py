@@ -42,6 +42,11 @@ class Ear:
         self._alarm.ring()
         return True
 
+    @property
+    def pending(self) -> bool:
+        """Whether an event waits to be taken."""
+        return bool(self._events)
+
     async def next(self, timeout: float | None = None) -> tuple[BatchEvent, float] | None:
         """Return the next event and when it arrived (unix seconds); ``None`` when ``timeout`` seconds passed."""
         if not self._events and (timeout is None or timeout > 0):

@@ -103,23 +103,34 @@ class EventWait:
         :param watcher: a started watcher for the account and region.
         :param settings: the connection.
         """
+        doubts: dict[str, _Doubt] = {}
         with watcher.listen(self._wants) as ear:
-            waits: list[Coroutine[Any, Any, EventEnd | Finding]] = [self._hear(watcher, ear)]
+            waits: list[Coroutine[Any, Any, EventEnd | Finding]] = [self._hear(watcher, ear, doubts)]
             waits += [self._look(watcher, settings, family) for family in self.awaited.looked_at]
             tasks = [asyncio.ensure_future(wait) for wait in waits]
             try:
-                return await self._first(tasks)
+                return await self._first(tasks, lambda: bool(doubts) or ear.pending)
             finally:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _first(self, tasks: list[asyncio.Task[EventEnd | Finding]]) -> EventEnd:
+    async def _first(self, tasks: list[asyncio.Task[EventEnd | Finding]], in_doubt: Callable[[], bool]) -> EventEnd:
+        """How the first of these ends.
+
+        :param in_doubt: whether an event was heard that is not judged yet: it may be older than the state that makes
+            others hopeless.
+        """
         hopeless: dict[str, str] = {}
         running = set(tasks)
         while True:
+            over = hopeless.keys() >= set(self.awaited.families)
+            if over and not in_doubt():
+                return EventEnd("failed", message="; ".join(hopeless.values()), seen=Seen.after(None))
             limit = self.deadlines.next(started=True)
             left = None if limit is None else max(0.0, limit[0] - time.time())
+            if over:
+                left = _SOONEST if left is None else min(left, _SOONEST)
             done, running = await asyncio.wait(running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             ends = [task.result() for task in done]
             for end in ends:
@@ -128,8 +139,6 @@ class EventWait:
             known = [end for end in map(self._end, ends) if end is not None]
             if known:
                 return next((end for end in known if end.status == "reached"), known[0])
-            if hopeless.keys() >= set(self.awaited.families):
-                return EventEnd("failed", message="; ".join(hopeless.values()), seen=Seen.after(None))
             if (reached := self.deadlines.reached(time.time(), started=True)) is not None:
                 return EventEnd("timeout", limit=reached)
 
@@ -146,9 +155,8 @@ class EventWait:
     def _wants(self, event: BatchEvent) -> bool:
         return self.awaited.matches(self.awaited.complete(event)) is not False
 
-    async def _hear(self, watcher: Watcher, ear: Ear) -> EventEnd:
+    async def _hear(self, watcher: Watcher, ear: Ear, doubts: dict[str, _Doubt]) -> EventEnd:
         errors = Errors()
-        doubts: dict[str, _Doubt] = {}
         needed = bool(self.awaited.heard_only)
         while True:
             if needed and (why := watcher.deaf) is not None:
@@ -159,9 +167,12 @@ class EventWait:
             heard = await ear.next(max(0.0, min(pauses)) if pauses else None)
             if heard is not None:
                 event = self.awaited.complete(heard[0])
+                key = event.event_id("")
+                # One that is repeated is looked for anew: the first one may have been forged.
+                doubts.pop(key, None)
                 if len(doubts) >= _ROOM:
                     del doubts[next(iter(doubts))]
-                doubts.setdefault(event.event_id(""), _Doubt(event, heard[1], 0.0))
+                doubts[key] = _Doubt(event, heard[1], 0.0)
             try:
                 end = await self._confirm(watcher.api, doubts, errors)
             except ApiError as error:

@@ -158,6 +158,24 @@ async def test_a_true_one_after_forged_ones(
     assert (end.status, end.heard, end.event.job_id, end.event.job_name) == ("reached", True, job_id, "test")
 
 
+async def test_one_that_is_repeated_is_looked_for_anew(
+    api: ApiClient, hook: TCBatchHook, emulator: Emulator, said: Said, gate: Path
+) -> None:
+    """Somebody has forged it in advance, so that the true one would be given up with it."""
+    job_id = await asyncio.to_thread(hook.submit_job, job(held(gate)))
+    event = BatchEvent("JOB_SUCCEED", job_id=job_id)
+    async with hearing(api, hook, emulator) as watcher:
+        task = asyncio.create_task(wait_for("JOB_SUCCEED", said, patience=30).run(watcher, hook.settings))
+        await asyncio.sleep(0)
+        for received_at in (time.time() - 29.5, time.time()):
+            assert watcher.hear(event, received_at)
+        with pytest.raises(asyncio.TimeoutError):
+            await said.until(lambda: bool(said.count("ignored")), 1.5)
+        (gate / "all").touch()
+        end = await asyncio.wait_for(task, 20)
+    assert (end.status, end.heard) == ("reached", True)
+
+
 async def test_an_event_of_another_name_is_no_event(
     api: ApiClient, hook: TCBatchHook, emulator: Emulator, said: Said, gate: Path
 ) -> None:
@@ -253,6 +271,27 @@ async def test_the_service_fails_for_a_while(api: ApiClient, hook: TCBatchHook, 
     emulator.faults.add("throttle", action="DescribeJob", count=1)
     emulator.faults.add("error", action="DescribeJob", code="InternalError", count=2)
     await confirmed(api, hook, emulator, said, "JOB_SUCCEED", JobId=job_id)
+
+
+async def test_what_was_heard_before_all_was_lost_counts(
+    api: ApiClient, hook: TCBatchHook, emulator: Emulator, said: Said
+) -> None:
+    """The job has failed when somebody looks, and the event is confirmed a moment later: it came all the same."""
+    job_id = await asyncio.to_thread(hook.submit_job, job("exit 1"))
+    await asyncio.to_thread(emulator.wait_job, job_id)
+    emulator.faults.add("slow_answer", action="DescribeJob", seconds=2, count=1)
+    async with hearing(api, hook, emulator) as watcher:
+        task = asyncio.create_task(wait_for("JOB_RUNNING", said, job_id=job_id).run(watcher, hook.settings))
+        await asyncio.sleep(0)
+        assert watcher.hear(BatchEvent("JOB_RUNNING", job_id=job_id), time.time())
+        end = await asyncio.wait_for(task, 20)
+        assert (end.status, end.heard) == ("reached", True)
+
+        # One that does not turn out to be true only costs time.
+        task = asyncio.create_task(wait_for("JOB_SUCCEED", said, job_id=job_id).run(watcher, hook.settings))
+        await asyncio.sleep(0)
+        assert watcher.hear(BatchEvent("JOB_SUCCEED", job_id=job_id), time.time())
+        assert (await asyncio.wait_for(task, 20)).status == "failed"
 
 
 async def test_the_service_fails_for_good(api: ApiClient, hook: TCBatchHook, emulator: Emulator, said: Said) -> None:
