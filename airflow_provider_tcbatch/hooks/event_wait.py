@@ -34,6 +34,9 @@ _ROOM = 100
 #: Seconds after which it is noticed that nothing will be heard any more.
 _DEAF_CHECK = 5.0
 
+#: Seconds after which an event is forgotten that the API can't be asked about.
+_KEPT = 3600.0
+
 #: Pauses between two looks for what an event says, in seconds.
 _SOONEST, _LATEST = 0.25, 4.0
 
@@ -156,7 +159,7 @@ class EventWait:
         return self.awaited.matches(self.awaited.complete(event)) is not False
 
     async def _hear(self, watcher: Watcher, ear: Ear, doubts: dict[str, _Doubt]) -> EventEnd:
-        errors = Errors()
+        troubled = False
         needed = bool(self.awaited.heard_only)
         while True:
             if needed and (why := watcher.deaf) is not None:
@@ -174,13 +177,18 @@ class EventWait:
                     del doubts[next(iter(doubts))]
                 doubts[key] = _Doubt(event, heard[1], 0.0)
             try:
-                end = await self._confirm(watcher.api, doubts, errors)
+                if (end := await self._confirm(watcher.api, doubts)) is not None:
+                    return end
+                troubled = troubled and bool(doubts)
             except ApiError as error:
-                end = EventEnd("error", message=str(error)) if errors.fatal(error) else None
-            if end is not None:
-                return end
+                if not error.retryable:
+                    return EventEnd("error", message=str(error))
+                # Whoever gave up now would forget what was heard, and it does not come again.
+                if not troubled:
+                    self.say("What was heard can't be looked for, and is kept meanwhile: %s", error)
+                troubled = True
 
-    async def _confirm(self, api: ApiClient, doubts: dict[str, _Doubt], errors: Errors) -> EventEnd | None:
+    async def _confirm(self, api: ApiClient, doubts: dict[str, _Doubt]) -> EventEnd | None:
         for key, doubt in list(doubts.items()):
             now = time.time()
             if doubt.due > now:
@@ -188,11 +196,16 @@ class EventWait:
             doubt.due, doubt.pause = now + doubt.pause, min(_LATEST, doubt.pause * 2)
             try:
                 confirmed = await confirm(api, doubt.event)
-                errors.fine()
             except InvalidRequest as error:  # an id that can't be one
                 self.say("Event %s is ignored: %s", doubt.event.name, error)
                 del doubts[key]
                 continue
+            except ApiError as error:
+                if error.retryable and now >= doubt.received_at + _KEPT:
+                    self.say("Event %s is ignored, for the service can't be asked: %s", doubt.event.name, error)
+                    del doubts[key]
+                    continue
+                raise
             if confirmed is not None:
                 if self.awaited.matches(confirmed):
                     self.say("Event %s was heard: %s", confirmed.name, confirmed.to_json())

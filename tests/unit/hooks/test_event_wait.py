@@ -17,6 +17,7 @@ from airflow_provider_tcbatch.client.listener import EventListener
 from airflow_provider_tcbatch.client.waiting import WatcherTimings
 from airflow_provider_tcbatch.client.watcher import Watcher
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.hooks import event_wait
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.hooks.cmq import CmqHook
 from airflow_provider_tcbatch.hooks.event_wait import EventEnd, EventWait
@@ -265,12 +266,31 @@ async def test_a_state_that_another_one_has_followed(
     assert told.job_name == "test"
 
 
-async def test_the_service_fails_for_a_while(api: ApiClient, hook: TCBatchHook, emulator: Emulator, said: Said) -> None:
+async def test_the_service_fails_for_a_while(
+    api: ApiClient, hook: TCBatchHook, emulator: Emulator, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often: what was heard does not come again."""
+    monkeypatch.setattr(event_wait, "_LATEST", 0.1)
     job_id = await asyncio.to_thread(hook.submit_job, job("true"))
     await asyncio.to_thread(emulator.wait_job, job_id)
     emulator.faults.add("throttle", action="DescribeJob", count=1)
-    emulator.faults.add("error", action="DescribeJob", code="InternalError", count=2)
+    emulator.faults.add("error", action="DescribeJob", code="InternalError", count=12)
     await confirmed(api, hook, emulator, said, "JOB_SUCCEED", JobId=job_id)
+    assert said.count("can't be looked for, and is kept meanwhile") == 1
+
+
+async def test_what_nobody_can_be_asked_about_is_forgotten_in_the_end(
+    api: ApiClient, hook: TCBatchHook, emulator: Emulator, said: Said
+) -> None:
+    emulator.faults.add("error", action="DescribeJob", code="InternalError")
+    async with hearing(api, hook, emulator) as watcher:
+        task = asyncio.create_task(wait_for("JOB_SUCCEED", said).run(watcher, hook.settings))
+        await asyncio.sleep(0)
+        assert watcher.hear(BatchEvent("JOB_SUCCEED", job_id="job-00000000"), time.time() - 3600)
+        await said.until(lambda: bool(said.count("ignored, for the service can't be asked")))
+        assert not task.done()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_what_was_heard_before_all_was_lost_counts(
