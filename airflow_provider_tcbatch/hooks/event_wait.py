@@ -21,10 +21,12 @@ from airflow_provider_tcbatch.policies.targets import TargetVerdict
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
     from airflow_provider_tcbatch.client.ear import Ear
+    from airflow_provider_tcbatch.client.env_watcher import EnvWatcher
     from airflow_provider_tcbatch.client.watcher import Watcher
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
     from airflow_provider_tcbatch.models.events import BatchEvent, EventJson
     from airflow_provider_tcbatch.policies.awaited_events import AwaitedEvents
+    from airflow_provider_tcbatch.policies.env_nodes import EnvNow
 
 __all__ = ["EventEnd", "EventWait"]
 
@@ -92,6 +94,7 @@ class EventWait:
     :param deadlines: when to give up.
     :param say: takes what the task's log shows: a format and its arguments.
     :param patience: how long the API may take to show what an event says, in seconds. Then it is ignored.
+    :param envs: a started watcher of compute environments, where many may wait for one at the same time.
     """
 
     awaited: AwaitedEvents
@@ -99,6 +102,11 @@ class EventWait:
     deadlines: Deadlines = field(default_factory=Deadlines)
     say: Callable[..., None] = lambda *_: None
     patience: float = 15.0
+    envs: EnvWatcher | None = None
+
+    def __post_init__(self) -> None:
+        #: Environment as it was counted last, by family.
+        self._counted: dict[str, EnvNow | None] = {}
 
     async def run(self, watcher: Watcher, settings: ConnectionSettings) -> EventEnd:
         """Wait for an event.
@@ -242,9 +250,10 @@ class EventWait:
             await asyncio.sleep(pace(time.time() - begun, self.poll_interval))
 
     async def _until_news(self, watcher: Watcher, settings: ConnectionSettings, family: str) -> str | None:
-        """Wait until a look is worth while, together with all who watch jobs; returns what went wrong, if anything.
+        """Wait until a look is worth while, together with all who watch jobs or environments; returns what went wrong,
+        if anything.
 
-        No event tells that there is a newer job of a name, or what becomes of an environment: these are looked at.
+        No event tells that there is a newer job, or an environment, of a name: these are looked at.
         """
         job_id, targets, pause = self.awaited.job_id, self.awaited.targets(family), self.poll_interval
         if family == "JOB" and job_id is None:
@@ -258,6 +267,25 @@ class EventWait:
             wait = instances_wait(self.awaited, job_id, targets.wanted, poll_interval=pause)
             counted = await wait.run(watcher, settings)
             return counted.message if counted.status == "error" else None
+        elif self.envs is not None and self.awaited.env_id is not None:
+            return await self._until_counted(self.envs, self.awaited.env_id, family)
         else:
             return None
         return end.message if end.status == "error" else None
+
+    async def _until_counted(self, envs: EnvWatcher, env_id: str, family: str) -> str | None:
+        """Wait until the counts of an environment tell something that has not been looked at yet."""
+        gone = "DELETED" in self.awaited.states(family)
+        with envs.watch(env_id, self.poll_interval, known=gone) as subscription:
+            while True:
+                seen = family in self._counted and self.awaited.worth_a_look(family, self._counted[family])
+                # The service's answers about one environment and about many may differ for a while: look again.
+                snapshot = await subscription.next(self.poll_interval if seen else None)
+                if snapshot is None:
+                    return None
+                if snapshot.error is not None:
+                    return str(snapshot.error)
+                news = family not in self._counted or self._counted[family] != snapshot.now
+                self._counted[family] = snapshot.now
+                if news and self.awaited.worth_a_look(family, snapshot.now):
+                    return None

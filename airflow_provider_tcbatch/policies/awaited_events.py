@@ -14,6 +14,7 @@ from airflow_provider_tcbatch.policies.written import listed, several_of, text_o
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.models.events import BatchEvent
+    from airflow_provider_tcbatch.policies.env_nodes import EnvNow
 
 __all__ = ["FAMILIES", "AwaitedEvents"]
 
@@ -165,6 +166,17 @@ class AwaitedEvents:
         elif state == State.SUCCEED:
             passed = (state, State.RUNNING.value)
         return next((f"{family}_{one}" for one in passed if one in wanted), None)
+
+    def worth_a_look(self, family: str, now: EnvNow | None) -> bool:
+        """Whether a compute environment as it is counted may tell of an event, or that none can come any more.
+
+        :param now: the environment; ``None`` if it does not exist.
+        """
+        if now is None:
+            return True
+        if family == "COMPUTE_ENV":
+            return "CREATED" in self.states(family)
+        return now.deleting or any(self.implied(family, state) for state in now.states)
 
     # -- what events tell ------------------------------------------------------------------------------
 

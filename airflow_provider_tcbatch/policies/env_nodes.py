@@ -55,6 +55,7 @@ class EnvNow:
     :param present: nodes of any state. (The service does not count PENDING ones.)
     :param attached: instances of the user's own.
     :param deleting: whether the environment is being deleted.
+    :param states: states in which there are nodes, as the service counts them.
     :param nodes: the nodes; ``None`` where they were not asked for.
     """
 
@@ -64,6 +65,7 @@ class EnvNow:
     present: int = 0
     attached: int = 0
     deleting: bool = False
+    states: frozenset[str] = frozenset()
     nodes: tuple[Node, ...] | None = None
 
     def to_json(self) -> dict[str, int]:
@@ -103,6 +105,11 @@ def env_now(view: ComputeEnvView | DescribeComputeEnvResult) -> EnvNow:
         present=present if nodes is None else len(nodes),
         attached=view.attached_compute_node_count or 0,
         deleting=bool(view.next_action),
+        states=frozenset(
+            state.value
+            for state in S
+            if metrics is not None and getattr(metrics, f"{state.value.lower()}_count", False)
+        ),
         nodes=nodes,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink, TCBatchJobLink
@@ -83,16 +84,20 @@ class TCBatchEventWaitTrigger(Observes):
         """Wait for the event."""
         # Imported here: a DAG file that names this trigger should not pay for its clients.
         from airflow_provider_tcbatch.hooks.event_wait import EventWait
-        from airflow_provider_tcbatch.hooks.watching import job_watcher
+        from airflow_provider_tcbatch.hooks.watching import env_watcher, job_watcher
         from airflow_provider_tcbatch.policies.deadline import Deadlines
 
+        awaited = AwaitedEvents.parse(**{name: getattr(self, name) for name in EVENT_ARGUMENTS})
         wait = EventWait(
-            AwaitedEvents.parse(**{name: getattr(self, name) for name in EVENT_ARGUMENTS}),
+            awaited,
             poll_interval=self.poll_interval,
             deadlines=Deadlines.from_json(self.deadlines),
             say=self.log.info,
         )
-        async with job_watcher(settings) as watcher:
+        async with AsyncExitStack() as watchers:
+            if awaited.env_id is not None:
+                wait.envs = await watchers.enter_async_context(env_watcher(settings))
+            watcher = await watchers.enter_async_context(job_watcher(settings))
             return await wait.run(watcher, settings)
 
     def result(self, event: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from airflow_provider_tcbatch.models.events import BatchEvent
 from airflow_provider_tcbatch.models.notification import EventName
 from airflow_provider_tcbatch.models.states import ComputeNodeState, State
 from airflow_provider_tcbatch.policies.awaited_events import FAMILIES, AwaitedEvents
+from airflow_provider_tcbatch.policies.env_nodes import EnvNow
 from airflow_provider_tcbatch.policies.targets import TargetVerdict
 
 NAMES = [name.value for name in EventName]
@@ -144,3 +145,23 @@ def test_in_words() -> None:
     )
     assert str(wait) == "TASK_INSTANCE_FAILED of job 'a', task 'b', instance 0, 2 with x=y"
     assert str(awaited(["JOB_FAILED", "JOB_SUCCEED"])) == "JOB_FAILED or JOB_SUCCEED"
+
+
+@pytest.mark.parametrize(
+    ("names", "now", "worth"),
+    [
+        ("COMPUTE_NODE_RUNNING", EnvNow(states=frozenset({"CREATING", "CREATED"})), False),
+        ("COMPUTE_NODE_RUNNING", EnvNow(states=frozenset({"CREATING", "RUNNING"})), True),
+        ("COMPUTE_NODE_CREATED", EnvNow(states=frozenset({"RUNNING"})), True),
+        ("COMPUTE_NODE_CREATED", EnvNow(states=frozenset({"ABNORMAL"})), False),
+        ("COMPUTE_NODE_ABNORMAL", EnvNow(states=frozenset({"ABNORMAL"})), True),
+        ("COMPUTE_NODE_ABNORMAL", EnvNow(deleting=True), True),
+        ("COMPUTE_NODE_ABNORMAL", None, True),
+        ("COMPUTE_ENV_DELETED", EnvNow(deleting=True, states=frozenset({"RUNNING"})), False),
+        ("COMPUTE_ENV_DELETED", None, True),
+        ("COMPUTE_ENV_CREATED", EnvNow(), True),
+    ],
+)
+def test_when_an_environment_is_worth_a_look(names: str, now: EnvNow | None, worth: bool) -> None:
+    awaited = AwaitedEvents.parse(event_names=names, env_id="env-1")
+    assert awaited.worth_a_look(awaited.families[0], now) is worth

@@ -9,6 +9,7 @@ import pytest
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.triggers.event_wait import TCBatchEventWaitTrigger
+from tests.support.processes import wait_for
 from tests.unit.conftest import job
 
 
@@ -52,6 +53,45 @@ async def test_what_it_tells(connection: str, emulator: Emulator) -> None:
     assert event.pop("observed_at") == pytest.approx(time.time(), abs=10)
     told = {"heard": False, "source": "poll", "event_received_at": None}
     assert event == {"status": "reached", "limit": None, "message": None, "give_up_at": 7, **told}
+
+
+async def test_many_waits_for_environments_share_their_looks(connection: str, emulator: Emulator) -> None:
+    """The service answers 2 requests a second about the nodes of environments."""
+
+    def looks() -> tuple[int, int]:
+        names = ("batch.DescribeComputeEnvs", "batch.DescribeComputeEnv")
+        counted = emulator.on_loop(lambda core: [core.calls.counts[name] for name in names])
+        return counted[0], counted[1]
+
+    emulator.configure(node_submitted_seconds=0, node_pending_seconds=0, node_creating_seconds=0.1)
+    emulator.on_loop(lambda core: core.batch.envs.clear())
+    hook = TCBatchHook(connection)
+    env: dict[str, Any] = {"EnvName": "many", "EnvData": {"InstanceType": "S5.MEDIUM4"}, "DesiredComputeNodeCount": 0}
+    env_ids = [hook.create_compute_env(env) for _ in range(8)]
+    before = looks()
+    waits = [
+        asyncio.create_task(only_event(TCBatchEventWaitTrigger(event_names=name, env_id=env_id, poll_interval=0.5)))
+        for env_id in env_ids
+        for name in ("COMPUTE_NODE_RUNNING", "COMPUTE_ENV_DELETED")
+    ]
+    try:
+        again = before[0] + 3
+        await asyncio.to_thread(wait_for, "they are looked at again", lambda: looks()[0] >= again, timeout=30)
+        assert looks()[1] == before[1], "there is nothing to look at yet"
+        await asyncio.to_thread(hook.modify_compute_env, env_ids[0], desired_compute_node_count=1)
+        ran = await asyncio.wait_for(waits[0], 20)
+        assert (ran["status"], ran["event"]["env_id"]) == ("reached", env_ids[0])
+        assert looks()[1] <= before[1] + 2
+        await asyncio.to_thread(hook.delete_compute_env, env_ids[1])
+        ends = await asyncio.wait_for(asyncio.gather(waits[2], waits[3]), 20)
+        assert ends[0]["status"] in ("failed", "error"), "no node can run any more"
+        assert (ends[1]["status"], ends[1]["event"]["name"]) == ("reached", "COMPUTE_ENV_DELETED")
+        assert not any(wait.done() for wait in waits[4:])
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        emulator.on_loop(lambda core: core.batch.envs.clear())
 
 
 async def test_who_is_ended_leaves_the_job_alone(connection: str, emulator: Emulator) -> None:
