@@ -7,11 +7,13 @@ at the first call, never by importing this module.
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -20,6 +22,7 @@ from pydantic import ValidationError
 from airflow_provider_tcbatch.client.errors import api_error
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, RateLimiter
 from airflow_provider_tcbatch.client.retry import ATTEMPTS, retrying, retrying_async
+from airflow_provider_tcbatch.client.waiting import spawn
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
     ConfigurationError,
@@ -97,6 +100,7 @@ class ApiClient:
         self._sync: dict[str, Any] = {}
         self._async: dict[str, Any] = {}
         self._lock = threading.Lock()
+        self._asked: dict[tuple[str, str], asyncio.Task[Any]] = {}
 
     # -- blocking ------------------------------------------------------------------------------------
 
@@ -151,6 +155,25 @@ class ApiClient:
     async def acall(self, action: Action[ResultT], *, attempts: int = ATTEMPTS) -> ResultT:
         """Send an action and return its answer without blocking the event loop; see :meth:`call`."""
         return await retrying_async(action.may_repeat, attempts)(self._acall_once, action)
+
+    async def ashared(self, action: Action[ResultT]) -> ResultT:
+        """Send an action that only reads, once, together with all who ask the same meanwhile: they share the answer.
+
+        It may have been read a moment before somebody asked, so ask again if it does not show what is looked for.
+
+        :raises ApiError: as :meth:`acall` does.
+        """
+        key = (action.name(), json.dumps(action.to_wire(), sort_keys=True))
+        if (asked := self._asked.get(key)) is None:
+            asked = self._asked[key] = spawn(self.acall(action, attempts=1), f"tcbatch-{action.name()}")
+            asked.add_done_callback(partial(self._answered, key))
+        result: ResultT = await asyncio.shield(asked)
+        return result
+
+    def _answered(self, key: tuple[str, str], asked: asyncio.Task[Any]) -> None:
+        del self._asked[key]
+        if not asked.cancelled():
+            asked.exception()  # else asyncio complains of an error where nobody waits for it any more
 
     async def _acall_once(self, action: Action[ResultT]) -> ResultT:
         if delay := self.limiter.reserve(action.name()):

@@ -30,6 +30,7 @@ class Snapshot(Protocol):
 
 
 SnapshotT = TypeVar("SnapshotT", bound=Snapshot)
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class WatcherTimings:
     failures: int = 5
 
 
-def spawn(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+def spawn(coroutine: Coroutine[Any, Any, ResultT], name: str) -> asyncio.Task[ResultT]:
     """Start a background task in an empty context.
 
     A task inherits the context of the coroutine that starts it: in a triggerer that is one task instance's

@@ -54,7 +54,7 @@ async def confirm(api: ApiClient, event: BatchEvent) -> BatchEvent | None:
 
 
 async def _job(api: ApiClient, event: BatchEvent, job_id: str) -> BatchEvent | None:
-    view = await api.acall(DescribeJob(job_id=job_id), attempts=1)
+    view = await api.ashared(DescribeJob(job_id=job_id))
     if event.family == "JOB":
         shown = _follows(event.state, [str(view.job_state)])
     elif event.family == "TASK":
@@ -87,7 +87,7 @@ def _follows(state: str, shown: Iterable[str]) -> bool:
 
 
 async def _env(api: ApiClient, event: BatchEvent, env_id: str) -> BatchEvent | None:
-    view = await api.acall(DescribeComputeEnv(env_id=env_id), attempts=1)
+    view = await api.ashared(DescribeComputeEnv(env_id=env_id))
     if event.family == "COMPUTE_ENV":
         shown = event.state == "CREATED"
     else:
@@ -105,7 +105,7 @@ async def _node(api: ApiClient, event: BatchEvent, view: DescribeComputeEnvResul
     # A node that is made anew, or is gone, has left the state behind: what was done to it is on record.
     condition = Filter(name="compute-node-id", values=[event.node_id])
     request = DescribeComputeEnvActivities(env_id=view.env_id, filters=condition, limit=100)
-    record = (await api.acall(request, attempts=1)).activity_set
+    record = (await api.ashared(request)).activity_set
     done = [activity for activity in record if activity.compute_node_id == event.node_id]
     gone = event.node_id not in states
     if event.state == _NODE.DELETING:

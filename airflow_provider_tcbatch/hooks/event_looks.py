@@ -95,7 +95,7 @@ def instances_wait(awaited: AwaitedEvents, job_id: str, states: tuple[str, ...],
 
 async def _view(api: ApiClient, awaited: AwaitedEvents) -> DescribeJobResult | None:
     job_id = awaited.job_id or await newest_job(api, str(awaited.job_name))
-    return None if job_id is None else await api.acall(DescribeJob(job_id=job_id), attempts=1)
+    return None if job_id is None else await api.ashared(DescribeJob(job_id=job_id))
 
 
 def _no_job(awaited: AwaitedEvents, family: str) -> Finding:
@@ -181,7 +181,7 @@ async def _env(api: ApiClient, awaited: AwaitedEvents) -> Finding:
     env_id, env_name = awaited.env_id, awaited.env_name
     if env_id is not None:
         try:
-            env_name = (await api.acall(DescribeComputeEnv(env_id=env_id), attempts=1)).env_name
+            env_name = (await api.ashared(DescribeComputeEnv(env_id=env_id))).env_name
             there = True
         except NotFound:
             if "DELETED" not in awaited.states(family):
@@ -205,7 +205,7 @@ async def _nodes(api: ApiClient, awaited: AwaitedEvents) -> Finding:
     words = f"There is no compute environment called {awaited.env_name!r} yet"
     ending = False
     for env_id in ids:
-        env = await api.acall(DescribeComputeEnv(env_id=env_id), attempts=1)
+        env = await api.ashared(DescribeComputeEnv(env_id=env_id))
         nodes = env.compute_node_set or ()
         words = f"Compute environment {env_id} has {len(nodes)} nodes"
         for node in nodes:

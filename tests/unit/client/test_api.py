@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -140,6 +141,33 @@ async def test_a_write_is_repeated_only_with_a_token(call: Any, token: str | Non
             assert (await call(client_of(url), action)).job_id == "job-1"
     assert len(bodies) == sent
     assert all(body == bodies[0] for body in bodies)
+
+
+async def test_who_asks_the_same_at_the_same_time_shares_the_answer() -> None:
+    asked: list[str] = []
+    may_answer = threading.Event()
+
+    def answer(name: str, body: dict[str, Any]) -> Answer:
+        asked.append(body["JobId"])
+        assert may_answer.wait(10)
+        broken = body["JobId"] == "job-2"
+        view = {"JobId": body["JobId"], "JobName": "a", "JobState": "RUNNING", "NextAction": ""}
+        return 200, "application/json", error("InternalError") if broken else response(**view)
+
+    with server(answer) as url:
+        client = client_of(url)
+        many = [asyncio.create_task(client.ashared(DescribeJob(job_id="job-1"))) for _ in range(20)]
+        others = [asyncio.create_task(client.ashared(DescribeJob(job_id="job-2"))) for _ in range(20)]
+        await asyncio.sleep(0)
+        many[0].cancel()  # who goes takes nothing along
+        may_answer.set()
+        answers = await asyncio.gather(*many[1:])
+        errors = await asyncio.gather(*others, return_exceptions=True)
+        again = await client.ashared(DescribeJob(job_id="job-1"))
+        await client.aclose()
+    assert {view.job_id for view in (*answers, again)} == {"job-1"}
+    assert {type(failed) for failed in errors} == {e.InfrastructureError}
+    assert sorted(asked) == ["job-1", "job-1", "job-2"]
 
 
 async def test_a_permanent_error_is_not_repeated(call: Any) -> None:

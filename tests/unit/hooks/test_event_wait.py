@@ -293,6 +293,21 @@ async def test_what_nobody_can_be_asked_about_is_forgotten_in_the_end(
         await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_for_all_who_hear_it_the_service_is_asked_once(
+    api: ApiClient, hook: TCBatchHook, emulator: Emulator, said: Said
+) -> None:
+    job_id = await asyncio.to_thread(hook.submit_job, job("exit 1"))
+    await asyncio.to_thread(emulator.wait_job, job_id)
+    async with hearing(api, hook, emulator) as watcher:
+        waits = [wait_for("JOB_FAILED", said) for _ in range(30)]
+        tasks = [asyncio.create_task(wait.run(watcher, hook.settings)) for wait in waits]
+        await asyncio.sleep(0)
+        assert watcher.hear(BatchEvent("JOB_FAILED", job_id=job_id), time.time())
+        ends = await asyncio.wait_for(asyncio.gather(*tasks), 20)
+    assert {end.status for end in ends} == {"reached"}
+    assert api.sent["DescribeJob"] == 1
+
+
 async def test_what_was_heard_before_all_was_lost_counts(
     api: ApiClient, hook: TCBatchHook, emulator: Emulator, said: Said
 ) -> None:
