@@ -77,7 +77,12 @@ class Watcher(Poller[JobSnapshot]):
         """Why no event is heard, nor will be by itself; ``None`` while they are, or may be soon."""
         if self._listener is None:
             return "the connection names no event_topic, or no address of CMQ (cmq_endpoint)"
-        return self._listener.denied
+        return self._listener.denied if self._crash is None else str(self._crash)
+
+    @property
+    def hears(self) -> bool:
+        """Whether events are being heard now: there is a queue, and it can be read."""
+        return self._listener is not None and self._listener.hearing.is_set()
 
     def listen(self, wants: Callable[[BatchEvent], bool]) -> Ear:
         """Begin to hear events that the topic brings; leave the returned context to end.

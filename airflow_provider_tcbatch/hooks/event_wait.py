@@ -33,8 +33,11 @@ __all__ = ["EventEnd", "EventWait"]
 #: Events that may be doubted at one time; of more the oldest is forgotten.
 _ROOM = 100
 
-#: Seconds after which it is noticed that nothing will be heard any more.
+#: Seconds after which it is noticed that nothing is heard, or never will be.
 _DEAF_CHECK = 5.0
+
+#: Seconds in which a queue is usually made.
+_DEAF_AT_FIRST = 15.0
 
 #: Seconds after which an event is forgotten that the API can't be asked about.
 _KEPT = 3600.0
@@ -167,12 +170,16 @@ class EventWait:
         return self.awaited.matches(self.awaited.complete(event)) is not False
 
     async def _hear(self, watcher: Watcher, ear: Ear, doubts: dict[str, _Doubt]) -> EventEnd:
-        troubled = False
+        troubled = deaf = False
+        begun = time.monotonic()
         needed = bool(self.awaited.heard_only)
         while True:
             if needed and (why := watcher.deaf) is not None:
                 names = " or ".join(self.awaited.heard_only)
                 return EventEnd("error", message=f"{names} must be heard, and no event can be: {why}")
+            if needed and not deaf and not watcher.hears and time.monotonic() >= begun + _DEAF_AT_FIRST:
+                deaf = True
+                self.say("No event is heard at the moment, as a warning above or in the triggerer's log explains")
             now = time.time()
             pauses = [doubt.due - now for doubt in doubts.values()] + [_DEAF_CHECK] * needed
             heard = await ear.next(max(0.0, min(pauses)) if pauses else None)

@@ -165,7 +165,7 @@ class Observes(OneEvent):
             self.log.warning("A worker has to end the task: its XComs can't be pushed from here: %s", error)
             return None
         if skips:
-            seen = event.get("states") or event.get("counts")
+            seen = event.get("states") or event.get("counts") or event.get("message")
             self.log.warning("It can't come true any more: %s. %s skips the task", seen, skips)
             return TaskSkippedEvent()
         self.log.info("It has come true, which ends the task: %s", result)

@@ -351,6 +351,41 @@ async def test_nobody_can_hear(api: ApiClient, hook: TCBatchHook, emulator: Emul
     assert "JOB_FAILED must be heard, and no event can be: the connection names no event_topic" in str(end.message)
 
 
+async def test_a_queue_that_is_not_there_is_told_to_those_who_must_hear(
+    api: ApiClient, hook: TCBatchHook, emulator: Emulator, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_wait, "_DEAF_CHECK", 0.05)
+    monkeypatch.setattr(event_wait, "_DEAF_AT_FIRST", 0.1)
+    listener = EventListener(hook.settings.cmq_client(), api, emulator.info.topic, "no-such-queue")
+    watcher = Watcher(api, listener, SOON)
+    watcher.start()
+    task = asyncio.create_task(wait_for("JOB_FAILED", said).run(watcher, hook.settings))
+    try:
+        await said.until(lambda: bool(said.count("No event is heard at the moment")))
+        assert not task.done(), "somebody may make it"
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await watcher.aclose()
+
+
+async def test_a_watcher_that_has_crashed_is_no_silence(
+    api: ApiClient, hook: TCBatchHook, emulator: Emulator, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_wait, "_DEAF_CHECK", 0.05)
+
+    async def bug(batch: Any) -> None:
+        raise ZeroDivisionError
+
+    async with hearing(api, hook, emulator) as watcher:
+        monkeypatch.setattr(watcher, "_look", bug)
+        task = asyncio.create_task(wait_for("JOB_FAILED", said).run(watcher, hook.settings))
+        with watcher.subscribe("job-00000000"):
+            end = await asyncio.wait_for(task, 20)
+    assert end.status == "error"
+    assert "The watcher crashed" in str(end.message)
+
+
 async def test_time_is_up(api: ApiClient, hook: TCBatchHook, emulator: Emulator, said: Said) -> None:
     async with hearing(api, hook, emulator) as watcher:
         wait = wait_for("JOB_FAILED", said)

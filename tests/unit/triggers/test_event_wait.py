@@ -5,9 +5,11 @@ import time
 from typing import Any
 
 import pytest
+from airflow.triggers.base import TaskSkippedEvent
 
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+from airflow_provider_tcbatch.triggers import observing
 from airflow_provider_tcbatch.triggers.event_wait import TCBatchEventWaitTrigger
 from tests.support.processes import wait_for
 from tests.unit.conftest import job
@@ -41,6 +43,21 @@ async def test_errors_arrive_as_events() -> None:
     event = await only_event(TCBatchEventWaitTrigger(event_names="JOB_FAILED", tencentcloud_conn_id="no_such"))
     assert event["status"] == "error"
     assert "no_such" in event["message"]
+
+
+async def test_who_is_skipped_is_told_why(connection: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def pushed(ti: Any, xcoms: Any) -> None:
+        return None
+
+    monkeypatch.setattr(observing, "push_xcoms", pushed)
+    job_id = TCBatchHook(connection).submit_job(job("exit 1"))
+    skips = {"push": True, "skip": "soft_fail"}
+    trigger = TCBatchEventWaitTrigger(event_names="JOB_SUCCEED", job_id=job_id, poll_interval=0.2, ending=skips)
+    said: list[str] = []
+    monkeypatch.setattr(trigger.log, "warning", lambda form, *parts: said.append(form % parts))
+    [event] = [event async for event in trigger.run()]
+    assert isinstance(event, TaskSkippedEvent)
+    assert said == [f"It can't come true any more: Job {job_id} is FAILED. soft_fail skips the task"]
 
 
 async def test_what_it_tells(connection: str, emulator: Emulator) -> None:
