@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_tcbatch.client.ear import Ear
@@ -54,7 +55,8 @@ class Watcher(Poller[JobSnapshot]):
         # Trust in events is earned by an event that came and lost by one that did not.
         self._trust = False
         self._unannounced: dict[str, float] = {}
-        self._ears: set[Ear] = set()
+        #: Those who listen, by the job that they want to hear of; ``None`` for those to whom others may matter.
+        self._ears: dict[str | None, set[Ear]] = {}
 
     @property
     def jobs(self) -> int:
@@ -84,17 +86,24 @@ class Watcher(Poller[JobSnapshot]):
         """Whether events are being heard now: there is a queue, and it can be read."""
         return self._listener is not None and self._listener.hearing.is_set()
 
-    def listen(self, wants: Callable[[BatchEvent], bool]) -> Ear:
+    def listen(self, wants: Callable[[BatchEvent], bool], *, job_id: str | None = None) -> Ear:
         """Begin to hear events that the topic brings; leave the returned context to end.
 
         Nothing is missed from the moment on when the queue exists; what came before, or while it was gone, is lost. In
         a queue that several processes share, an event that one of them takes is not heard by the others.
 
         :param wants: whether an event matters. It must be quick, and must not raise.
+        :param job_id: the only job whose events matter, if there is one: then nobody is asked about those of others.
         """
-        ear = Ear(wants, self._ears.discard)
-        self._ears.add(ear)
+        ear = Ear(wants, partial(self._forget, job_id))
+        self._ears.setdefault(job_id, set()).add(ear)
         return ear
+
+    def _forget(self, job_id: str | None, ear: Ear) -> None:
+        ears = self._ears.get(job_id, set())
+        ears.discard(ear)
+        if not ears:
+            self._ears.pop(job_id, None)
 
     def hear(self, event: BatchEvent, received_at: float) -> bool:
         """Take an event in, for waits for its job and for those who listen.
@@ -104,7 +113,8 @@ class Watcher(Poller[JobSnapshot]):
         :returns: whether anybody here waits, or just waited, for it.
         """
         hinted = event.job_id is not None and self.hint(event.job_id, event.name, received_at)
-        wanted = [ear.take(event, received_at) for ear in list(self._ears)]
+        about = {None, event.job_id}
+        wanted = [ear.take(event, received_at) for job_id in about for ear in list(self._ears.get(job_id, ()))]
         return hinted or any(wanted)
 
     def hint(self, job_id: str, name: str, received_at: float) -> bool:

@@ -118,7 +118,7 @@ class EventWait:
         :param settings: the connection.
         """
         doubts: dict[str, _Doubt] = {}
-        with watcher.listen(self._wants) as ear:
+        with watcher.listen(self._wants, job_id=self.awaited.job_id) as ear:
             waits: list[Coroutine[Any, Any, EventEnd | Finding]] = [self._hear(watcher, ear, doubts)]
             waits += [self._look(watcher, settings, family) for family in self.awaited.looked_at]
             tasks = [asyncio.ensure_future(wait) for wait in waits]

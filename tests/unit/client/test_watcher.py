@@ -684,6 +684,29 @@ async def test_events_can_be_listened_to(emulator: Emulator, api: ApiClient, sha
     assert before <= received_at <= time.time()
 
 
+async def test_who_waits_for_one_job_is_not_asked_about_others() -> None:
+    """Thousands may listen: an event is offered to those whom it may concern, or the loop would stall."""
+    asked: list[str] = []
+
+    def ears_of(job_id: str) -> Callable[[BatchEvent], bool]:
+        def wants(event: BatchEvent) -> bool:
+            asked.append(job_id)
+            return event.job_id == job_id
+
+        return wants
+
+    watcher = watching(Service())
+    with watcher.listen(ears_of("job-a"), job_id="job-a") as mine, watcher.listen(ears_of("job-b"), job_id="job-b"):
+        with watcher.listen(lambda _: True) as every:
+            events = [BatchEvent("JOB_RUNNING", job_id=job_id) for job_id in ("job-a", "job-c", None)]
+            assert all(watcher.hear(event, 1.0) for event in events)
+            assert [await every.next(0) for _ in events] == [(event, 1.0) for event in events]
+        assert (await mine.next(0), await mine.next(0)) == ((events[0], 1.0), None)
+        assert asked == ["job-a"]
+        assert not watcher.hear(events[1], 1.0)
+    assert not watcher.hear(events[0], 1.0), "nobody listens any more"
+
+
 async def test_an_own_queue_is_removed_at_the_end(emulator: Emulator, api: ApiClient) -> None:
     ear = listener(emulator, api)
     async with running(Watcher(api, ear)):
