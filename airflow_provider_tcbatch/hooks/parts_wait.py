@@ -227,7 +227,23 @@ class QuorumWait:
         :param ended: whether the job is known to have ended; ``None`` if that is to be found out where it matters.
         :raises NotFound: if there is no such job or task.
         """
-        from airflow_provider_tcbatch.models.actions import DescribeJob, DescribeTask
+        from airflow_provider_tcbatch.models.actions import DescribeJob
+
+        counts, over = await self._count(api)
+        if counts.verdict is QuorumVerdict.WAITING and not over and ended is not False:
+            # A task whose predecessor failed stays as it is.
+            view = await api.acall(DescribeJob(job_id=self.job_id), attempts=1)
+            if is_still(view.job_state, view.task_instance_metrics):
+                # The instances were read before their job had ended, maybe.
+                counts, _ = await self._count(api, over=True)
+        return counts
+
+    async def _count(self, api: ApiClient, *, over: bool = False) -> tuple[QuorumCounts, bool]:
+        """Read the task and judge it; tells, too, whether nothing of it begins any more.
+
+        :param over: whether nothing of its job does.
+        """
+        from airflow_provider_tcbatch.models.actions import DescribeTask
 
         request = DescribeTask(job_id=self.job_id, task_name=self.task_name)
         # Of all instances the service tells the numbers, however many there are.
@@ -237,7 +253,7 @@ class QuorumWait:
         total = count if self.indexes is None else len(self.indexes)
         instances: list[InstanceNow] = []
 
-        def verdict(over: bool) -> QuorumCounts:
+        def verdict() -> QuorumCounts:
             counts = judge_quorum(instances, self.wanted, self.quorum, total, over=over)
             unknown = first.task_state in (None, State.SUBMITTED) or total == 0
             if unknown and not over and counts.verdict is not QuorumVerdict.WAITING:
@@ -246,21 +262,15 @@ class QuorumWait:
                 return counts if listed else QuorumCounts(QuorumVerdict.WAITING, counts.have, 0, counts.needed, total)
             return counts
 
-        over = is_still(first.task_state, metrics)
+        over = over or is_still(first.task_state, metrics)
         sure = False
         if self.indexes is None and metrics is not None and metrics.total == count:
             instances = list(_counted(metrics))
             # The numbers don't tell whether what has failed was running before.
             sure = not (self.wanted & {State.STARTING.value, State.RUNNING.value} and metrics.failed)
-        if not sure and not (instances and verdict(over).verdict is QuorumVerdict.REACHED):
+        if not sure and not (instances and verdict().verdict is QuorumVerdict.REACHED):
             instances = [_now(view) async for view in self._instances(api, request, first)]
-        counts = verdict(over)
-        if counts.verdict is QuorumVerdict.WAITING and not over and ended is not False:
-            # A task whose predecessor failed stays as it is.
-            view = await api.acall(DescribeJob(job_id=self.job_id), attempts=1)
-            if is_still(view.job_state, view.task_instance_metrics):
-                counts = verdict(True)
-        return counts
+        return verdict(), over
 
     async def _instances(
         self, api: ApiClient, request: DescribeTask, first: DescribeTaskResult

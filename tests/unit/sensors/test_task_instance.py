@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_provider_tcbatch import exceptions as e
+from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks import parts_wait
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+from airflow_provider_tcbatch.hooks.parts_wait import QuorumWait
+from airflow_provider_tcbatch.models.actions import DescribeJob
+from airflow_provider_tcbatch.policies.quorum import Quorum, QuorumVerdict
 from airflow_provider_tcbatch.sensors.base import AirflowSensorTimeout
 from airflow_provider_tcbatch.sensors.task_instance import TCBatchTaskInstanceSensor
 from tests.support.task_context import AirflowSkipException, Task
@@ -105,6 +111,25 @@ def test_more_instances_than_one_page(submit: Callable[..., str], monkeypatch: p
     job_id = submit("[ $BATCH_TASK_INSTANCE_INDEX != 0 ]", 5)
     assert run(sensor(job_id, indexes=[4]))[0]["have"] == 1
     assert run(sensor(job_id, states=["RUNNING", "SUCCEED"]))[0]["have"] == 5
+
+
+async def test_a_job_that_ends_between_two_reads_is_read_again(
+    api: ApiClient, emulator: Emulator, submit: Callable[..., str], tmp_path: Path
+) -> None:
+    """What was read of its instances before it had ended says nothing of how they ended."""
+    job_id = submit(f"until [ -e {tmp_path}/go ]; do sleep 0.02; done", 1)
+
+    class Ending(ApiClient):
+        async def acall(self, action: Any, *, attempts: int | None = None) -> Any:
+            if isinstance(action, DescribeJob):
+                (tmp_path / "go").touch()
+                await asyncio.to_thread(emulator.wait_job, job_id)
+            return await super().acall(action, attempts=attempts or 1)
+
+    ending = Ending(api.credentials, api.settings)
+    counts = await QuorumWait(job_id, "main", frozenset({"SUCCEED"}), Quorum("all")).look(ending)
+    await ending.aclose()
+    assert (counts.verdict, counts.have, counts.never) == (QuorumVerdict.REACHED, 1, 0)
 
 
 def test_reschedule_frees_the_worker(submit: Callable[..., str]) -> None:
