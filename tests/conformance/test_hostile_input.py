@@ -472,3 +472,24 @@ def test_what_is_no_http(place: Place, data: st.DataObject) -> None:
         with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
             connection.sendall(noise)
     assert place.session.get(place.emulator.info.endpoint + "/_emulator/health", timeout=20).json()["status"] == "ok"
+
+
+@pytest.mark.parametrize("path", ["/", "/v2/index.php"])
+def test_a_client_that_leaves_in_the_middle_is_no_error(
+    place: Place, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def codes() -> list[str]:
+        return [call["code"] for call in place.session.get(calls, timeout=20).json()["calls"]]
+
+    calls = place.emulator.info.endpoint + "/_emulator/calls"
+    before = codes()
+    address = urlsplit(place.emulator.info.endpoint)
+    with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
+        scope = "Credential=a/2026-01-01/batch/tc3_request, SignedHeaders=content-type;host"
+        authorization = f"TC3-HMAC-SHA256 {scope}, Signature={'b' * 64}"
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nAuthorization: {authorization}\r\n\r\n"
+        connection.sendall(head.encode() + b"half")
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(9999) == b"", "the emulator has noticed, and closed its side"
+    assert codes() == before
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

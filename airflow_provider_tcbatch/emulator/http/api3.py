@@ -7,7 +7,7 @@ import json
 import logging
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from airflow_provider_tcbatch.emulator.batch.actions import HANDLERS as BATCH
@@ -79,6 +79,8 @@ async def _answer(core: Core, request: Request, skew: float) -> Response:
     except ApiError as error:
         code = error.code
         result = {"Error": {"Code": error.code, "Message": error.message}, "RequestId": request_id}
+    except ClientDisconnect:
+        raise
     except Exception:
         log.exception("%s failed", action)
         code = "InternalError"

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -43,9 +43,15 @@ def build(core: Core) -> ASGIApp:
             route("/_emulator/faults", control.faults, "GET", "POST", "DELETE"),
             route("/_emulator/faults/{fault_id}", control.remove_fault, "DELETE"),
             route("/_emulator/settings", control.settings, "GET", "PATCH"),
-        ]
+        ],
+        exception_handlers={ClientDisconnect: _gone},
     )
     return _guard(application)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """A client that has gone before its request was whole gets no answer, and nothing was done."""
+    return Response(status_code=499)
 
 
 def _guard(application: ASGIApp) -> ASGIApp:
