@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from airflow_provider_tcbatch.client.cmq import BATCH_SIZE
 from airflow_provider_tcbatch.client.health import Health
 from airflow_provider_tcbatch.client.own_queue import OwnQueue
 from airflow_provider_tcbatch.client.waiting import spawn
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 
 #: In a shared queue, a message that nobody claimed for this many seconds is deleted.
 _UNCLAIMED_SECONDS = 600.0
+
+#: Longest time, in seconds, for which others have a shared queue for themselves after something was left to them.
+_GIVE_WAY = 0.5
 
 #: Longest pause after failures, in seconds.
 _LONGEST_PAUSE = 30.0
@@ -162,6 +166,9 @@ class EventListener:
         self._health.polled(queue, now)
         if handled:
             await self._cmq.adelete(queue, handled)
+        if len(handled) < len(messages) < BATCH_SIZE:
+            # What was left is meant for others: two who come back in step could take it from each other for ever.
+            await asyncio.sleep(random.uniform(0.0, _GIVE_WAY))
 
     def _handle(self, message: Message, hear: Hear, now: float) -> bool:
         """Pass a message on; says whether it may be deleted."""

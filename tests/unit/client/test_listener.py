@@ -167,6 +167,27 @@ async def test_what_others_listen_for_stays_in_a_shared_queue(
     await api.aclose()
 
 
+async def test_two_do_not_take_from_each_other_for_ever(
+    own_emulator: Emulator, api: ApiClient, cmq: CmqClient, shared: str
+) -> None:
+    """Two messages that come back at different times are given by turns to two who wait: always to the same ones."""
+    info = own_emulator.info
+    another = CmqClient(StaticKeys(info.secret_id, info.secret_key), info.cmq_endpoint)
+    ears = [EventListener(client, api, info.topic, shared) for client in (cmq, another)]
+    async with running(Watcher(api, ears[0])) as first, running(Watcher(api, ears[1])) as second:
+        await until(
+            lambda: own_emulator.on_loop(lambda core: len(core.broker.queues[shared].waiters)) == 2, "both wait"
+        )
+        await asyncio.to_thread(cmq.publish, info.topic, event("job-nobodys0"))
+        await until(lambda: any(ear.received for ear in ears), "one of them takes it, and leaves it")
+        [whose] = [watcher for watcher, ear in zip((first, second), ears, strict=True) if ear.received]
+        await asyncio.sleep(0.5)  # half the time until it comes back
+        with whose.listen(lambda event: event.job_id == "job-mine0000") as mine:
+            await asyncio.to_thread(cmq.publish, info.topic, event("job-mine0000"))
+            assert await mine.next(20) is not None
+    await api.aclose()
+
+
 async def test_an_event_that_an_ear_wants_is_claimed_and_what_nobody_wants_is_left(
     own_emulator: Emulator, api: ApiClient, cmq: CmqClient, shared: str
 ) -> None:
