@@ -89,13 +89,15 @@ class TCBatchEventTrigger(CmqTrigger):
         return {"events": events} if events else None
 
     def _events(self, arrival: Arrival) -> Iterator[BatchEventPayload]:
+        from airflow_provider_tcbatch.models.check_message import check_of
         from airflow_provider_tcbatch.models.payloads import event_payload
 
         if not arrival.events and not arrival.reported:
             arrival.reported = True
-            self.log.warning(
-                "Message %s on queue %s holds no event of Batch, and is deleted", arrival.key, self.queue_name
-            )
+            if check_of(arrival.message.body) is None:
+                self.log.warning(
+                    "Message %s on queue %s holds no event of Batch, and is deleted", arrival.key, self.queue_name
+                )
         for sighting in arrival.sightings:
             if (self.confirm and sighting.doubt) or self.filter.matches(sighting.event) is not True:
                 continue

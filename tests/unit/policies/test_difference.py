@@ -46,7 +46,7 @@ def canonical(value: Any) -> Any:
     """Alike for what is the same."""
     if isinstance(value, dict):
         items = {
-            name: canonical(sorted(item, key=json.dumps) if unordered(name, item) else item)
+            name: sorted(canonical(item), key=json.dumps) if unordered(name, item) else canonical(item)
             for name, item in value.items()
         }
         return {name: items[name] for name in sorted(items) if items[name] not in (None, "", [], {})}

@@ -5,7 +5,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,6 +20,7 @@ from airflow_provider_tcbatch.hooks.cmq import CmqHook
 from airflow_provider_tcbatch.models.notification import EventName
 from airflow_provider_tcbatch.sensors.base import AirflowSensorTimeout
 from airflow_provider_tcbatch.sensors.event import TCBatchEventSensor
+from airflow_provider_tcbatch.triggers import observing
 from tests.support.from_trigger import start_trigger
 from tests.support.task_context import AirflowSkipException, Task
 from tests.unit.conftest import job
@@ -422,7 +423,13 @@ def test_reschedule_looks_and_does_not_listen(world: World) -> None:
 
 
 @pytest.mark.parametrize("ends", [False, True], ids=["ended by a worker", "ended by the trigger"])
-def test_it_begins_in_the_triggerer(world: World, ends: bool) -> None:
+def test_it_begins_in_the_triggerer(world: World, ends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pushed: dict[str, Any] = {}
+
+    async def push(ti: Any, xcoms: Mapping[str, Any]) -> None:
+        pushed.update(xcoms)
+
+    monkeypatch.setattr(observing, "push_xcoms", push)  # it takes a triggerer
     with DAG("waits", schedule=None):
         variables = {"run": "{{ dag_run.conf.token }}"}
         waiting = sensor("JOB_FAILED", variables=variables, start_from_trigger=True, end_from_trigger=ends)
@@ -435,7 +442,7 @@ def test_it_begins_in_the_triggerer(world: World, ends: bool) -> None:
     event = world.ended(lambda: asyncio.run(only_event()), lambda: world.happen("JOB_FAILED"))
     if ends:
         assert isinstance(event, TaskSuccessEvent)
-        found, xcoms = event.xcoms["return_value"], event.xcoms
+        found, xcoms = pushed["return_value"], pushed
     else:
         context = Task().next_try()
         found = waiting.resume_execution("execute_complete", {"event": event.payload}, context)

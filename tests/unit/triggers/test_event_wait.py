@@ -62,6 +62,7 @@ async def test_who_is_skipped_is_told_why(connection: str, emulator: Emulator, m
 
 async def test_what_it_tells(connection: str, emulator: Emulator) -> None:
     job_id = TCBatchHook(connection).submit_job(job("true"))
+    await asyncio.to_thread(emulator.wait_job, job_id)
     trigger = TCBatchEventWaitTrigger(
         event_names="JOB_SUCCEED", job_id=job_id, poll_interval=0.2, carried={"give_up_at": 7}
     )
