@@ -114,6 +114,7 @@ class ApiClient:
         return result
 
     def _call_once(self, action: Action[ResultT]) -> ResultT:
+        self._sync_client(action)  # made late, the first call would leave together with the next ones
         time.sleep(self.limiter.reserve(action.name()))
         credential = self.credentials.get()
         try:
@@ -176,6 +177,7 @@ class ApiClient:
             asked.exception()  # else asyncio complains of an error where nobody waits for it any more
 
     async def _acall_once(self, action: Action[ResultT]) -> ResultT:
+        await self._async_client(action)  # made late, the first call would leave together with the next ones
         if delay := self.limiter.reserve(action.name()):
             await asyncio.sleep(delay)
         credential = await self.credentials.aget()

@@ -80,12 +80,14 @@ class Message:
     :param handle: what deletes it, until its visibility timeout ends.
     :param message_id: id of the message.
     :param enqueued_at: unix seconds when it reached the queue; 0 if the service does not say.
+    :param dequeue_count: how often it has been received so far, by anybody; 0 if the service does not say.
     """
 
     body: str
     handle: str
     message_id: str
     enqueued_at: float
+    dequeue_count: int = 0
 
 
 def default_endpoint(region: str) -> str | None:
@@ -285,6 +287,7 @@ def _messages(answer: Mapping[str, Any]) -> list[Message]:
             handle=str(entry.get("receiptHandle", "")),
             message_id=str(entry.get("msgId", "")),
             enqueued_at=_seconds(entry.get("enqueueTime")),
+            dequeue_count=int(_seconds(entry.get("dequeueCount"))),
         )
         for entry in answer.get("msgInfoList") or ()
     ]

@@ -51,6 +51,7 @@ class EnvWatcher(Poller[EnvSnapshot]):
     """
 
     kind: ClassVar[str] = "compute environments"
+    action: ClassVar[str] = DescribeComputeEnvs.name()
 
     def watch(
         self, env_id: str, poll_interval: float = 30.0, *, nodes: bool = False, known: bool = False

@@ -1,14 +1,15 @@
 """Client-side request rates.
 
 Tencent counts requests per API, access region and sub-account (CN figures: product documentation
-599/30660; international: 599/30458), while a bucket here lives in one process: so a process takes
-only a share of the documented rate, halves it when the service throttles, and recovers slowly.
+599/30660; international: 599/30458), in windows of a second, while a window here lives in one process: so a process
+takes only a share of the documented rate, halves it when the service throttles, and recovers slowly.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 
 __all__ = ["CN_LIMITS", "INTL_LIMITS", "RateLimiter"]
@@ -53,41 +54,57 @@ INTL_LIMITS: Mapping[str, float] = {
 _FLOOR = 2.0
 _CMQ_RATE = 20.0
 
+#: How much longer than the service's window ours is: requests do not all take the same time on their way.
+_MARGIN = 0.05
+
 #: A throttled action works its way back to its full rate in about this many seconds.
 _RECOVERY_SECONDS = 60.0
 _LOWEST_FACTOR = 1 / 16
 
 
-class _Bucket:
-    """Token bucket that hands out reservations: how long to wait before sending."""
+class _Window:
+    """So many requests in any window of so many seconds. It hands out reservations: how long to wait before sending."""
 
     def __init__(self, rate: float, clock: Callable[[], float]) -> None:
-        self.rate = rate
-        self.factor = 1.0
+        self._most = max(1, int(rate))
+        self._seconds = self._most / rate * (1.0 + _MARGIN)
+        self._factor = 1.0
         self._clock = clock
-        self._tokens = self._burst
         self._updated = clock()
+        #: When the last requests were sent, or will be.
+        self._sent: deque[float] = deque(maxlen=self._most)
+        self._not_before = float("-inf")
 
-    @property
-    def _burst(self) -> float:
-        return max(1.0, self.rate * self.factor)
+    def _now(self) -> float:
+        now = self._clock()
+        self._factor = min(1.0, self._factor + max(0.0, now - self._updated) / _RECOVERY_SECONDS)
+        self._updated = now
+        return now
+
+    def _next(self, now: float) -> float:
+        full = len(self._sent) == self._most
+        free = self._sent[0] + self._seconds / self._factor if full else now
+        return max(now, free, self._not_before)
 
     def reserve(self) -> float:
-        now = self._clock()
-        passed = max(0.0, now - self._updated)
-        self._updated = now
-        self.factor = min(1.0, self.factor + passed / _RECOVERY_SECONDS)
-        self._tokens = min(self._burst, self._tokens + passed * self.rate * self.factor)
-        self._tokens -= 1
-        return 0.0 if self._tokens >= 0 else -self._tokens / (self.rate * self.factor)
+        now = self._now()
+        at = self._next(now)
+        self._sent.append(at)
+        return at - now
+
+    def pause(self) -> float:
+        now = self._now()
+        evenly = self._sent[-1] + self._seconds / self._factor / self._most if self._sent else now
+        return max(self._next(now), evenly) - now
 
     def throttled(self) -> None:
-        self.factor = max(_LOWEST_FACTOR, self.factor / 2)
-        self._tokens = min(self._tokens, 0.0)
+        now = self._now()
+        self._factor = max(_LOWEST_FACTOR, self._factor / 2)
+        self._not_before = now + self._seconds / self._factor / self._most
 
 
 class RateLimiter:
-    """Buckets for all actions of one account and access region.
+    """Windows for all actions of one account and access region.
 
     :param limits: requests per second by action.
     :param share: part of each limit that this process takes, 0 to 1.
@@ -105,23 +122,32 @@ class RateLimiter:
         self._limits = limits
         self._share = share
         self._clock = clock
-        self._buckets: dict[str, _Bucket] = {}
+        self._windows: dict[str, _Window] = {}
         # Sync calls may come from several threads; the lock is never held across a wait.
         self._lock = threading.Lock()
 
     def reserve(self, action: str) -> float:
         """Take a place in the line and return the seconds to wait before sending."""
         with self._lock:
-            return self._bucket(action).reserve()
+            return self._window(action).reserve()
+
+    def pause(self, action: str) -> float:
+        """Seconds to wait before a request is put together that is to go out at once.
+
+        For those who can gather more meanwhile: their requests follow one another evenly, instead of a burst and a
+        silence.
+        """
+        with self._lock:
+            return self._window(action).pause()
 
     def throttled(self, action: str) -> None:
         """Note that the service refused ``action`` for its rate: go on at half of it."""
         with self._lock:
-            self._bucket(action).throttled()
+            self._window(action).throttled()
 
-    def _bucket(self, action: str) -> _Bucket:
-        if action not in self._buckets:
+    def _window(self, action: str) -> _Window:
+        if action not in self._windows:
             default = _CMQ_RATE if "Cmq" in action else _FLOOR
             rate = self._limits.get(action, default) * self._share
-            self._buckets[action] = _Bucket(rate, self._clock)
-        return self._buckets[action]
+            self._windows[action] = _Window(rate, self._clock)
+        return self._windows[action]

@@ -39,8 +39,12 @@ log = logging.getLogger(__name__)
 #: In a shared queue, a message that nobody claimed for this many seconds is deleted.
 _UNCLAIMED_SECONDS = 600.0
 
-#: Longest time, in seconds, for which others have a shared queue for themselves after something was left to them.
-_GIVE_WAY = 0.5
+#: Seconds for which others have a shared queue for themselves, and how often a message was received that shows that it
+#: may go to and fro. One that comes still more often is nobody's.
+_GIVE_WAY, _TO_AND_FRO = 0.8, range(3, 41)
+
+#: Messages that follow one another within the first are gathered for the second, in seconds.
+_FLOW, _GATHER = 0.5, 0.1
 
 #: Longest pause after failures, in seconds.
 _LONGEST_PAUSE = 30.0
@@ -84,6 +88,7 @@ class EventListener:
         self._own = OwnQueue(api, topic, deployment, timings) if queue is None else None
         self._denied_pause = denied
         self._health = Health(topic, metrics)
+        self._came_at = 0.0
         #: Set while events are being heard.
         self.hearing = asyncio.Event()
         #: Messages received so far.
@@ -162,13 +167,19 @@ class EventListener:
         queue = self.queue
         messages = await self._cmq.areceive(queue)
         now = time.time()
-        handled = [message.handle for message in messages if self._handle(message, hear, now)]
+        flow = bool(messages) and now - self._came_at < _FLOW
+        self._came_at = now if messages else self._came_at
+        left = [message for message in messages if not self._handle(message, hear, now)]
+        handled = [message.handle for message in messages if message not in left]
         self._health.polled(queue, now)
         if handled:
             await self._cmq.adelete(queue, handled)
-        if len(handled) < len(messages) < BATCH_SIZE:
-            # What was left is meant for others: two who come back in step could take it from each other for ever.
-            await asyncio.sleep(random.uniform(0.0, _GIVE_WAY))
+        if any(message.dequeue_count in _TO_AND_FRO for message in left) and random.random() < 0.5:
+            # Those who come back in step take from each other what they leave, each time, until one is out of step.
+            await asyncio.sleep(_GIVE_WAY)
+        elif flow and len(messages) < BATCH_SIZE:
+            # Else each message would cost a call to receive it, and one to delete it.
+            await asyncio.sleep(_GATHER)
 
     def _handle(self, message: Message, hear: Hear, now: float) -> bool:
         """Pass a message on; says whether it may be deleted."""

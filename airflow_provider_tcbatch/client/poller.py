@@ -46,6 +46,8 @@ class Poller(Generic[SnapshotT]):
 
     #: What is watched, for the log.
     kind: ClassVar[str] = "things"
+    #: The action that looks at many of them.
+    action: ClassVar[str]
 
     def __init__(self, api: ApiClient, timings: WatcherTimings | None = None) -> None:
         self._api = api
@@ -189,12 +191,18 @@ class Poller(Generic[SnapshotT]):
         while True:
             now = time.monotonic()
             self._before_turn(now)
-            if batch := self._take(now):
-                await self._polls.acquire()
-                self._background(self._poll(batch), "tcbatch-poll")
-                continue
             wait = (self._heap[0][0] if self._heap else now + 60.0) - now
-            await self._alarm.sleep(max(wait, 0.001))
+            if wait > 0:
+                await self._alarm.sleep(max(wait, 0.001))
+                continue
+            # Whoever has to wait for his turn comes together with all who are due by then.
+            await self._polls.acquire()
+            await asyncio.sleep(self._api.limiter.pause(self.action))
+            if batch := self._take(time.monotonic()):
+                self._background(self._poll(batch), "tcbatch-poll")
+                await asyncio.sleep(0)  # it takes its place in the line
+            else:
+                self._polls.release()
 
     # -- looking -------------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ class Watcher(Poller[JobSnapshot]):
     """
 
     kind: ClassVar[str] = "jobs"
+    action: ClassVar[str] = DescribeJobs.name()
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_tcbatch.client.env_watcher import EnvSnapshot, EnvWatcher
+from airflow_provider_tcbatch.client.limits import RateLimiter
 from airflow_provider_tcbatch.client.waiting import WatcherTimings
 from airflow_provider_tcbatch.exceptions import InfrastructureError, InvalidRequest, NotFound, Throttled
 from airflow_provider_tcbatch.models.env_actions import DescribeComputeEnv, DescribeComputeEnvs
@@ -29,6 +30,7 @@ class Service:
         self.sizes: list[int] = []
         self.contexts: list[contextvars.Context] = []
         self.fault: Callable[[list[str]], None] = lambda ids: None
+        self.limiter = RateLimiter({"DescribeComputeEnvs": 100_000})
 
     async def acall(self, action: Any, *, attempts: int = 1) -> Any:
         await asyncio.sleep(0)

@@ -157,8 +157,13 @@ def test_where_there_is_no_such_service(world: World) -> None:
 
 def test_too_many_requests(world: World) -> None:
     world.emulator.configure(rate_limits="cn")
-    for _ in range(2):
-        world.ask("DescribeAvailableCvmInstanceTypes")
+    # The client would wait for its turn: as many are sent by others who use the account.
+    world.emulator.on_loop(
+        lambda core: [
+            core.rates.admit("cn", "batch", "DescribeAvailableCvmInstanceTypes", world.emulator.info.secret_id)
+            for _ in range(2)
+        ]
+    )
     check(world.emulator, world.api, "DescribeAvailableCvmInstanceTypes", "RequestLimitExceeded", {})
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from airflow_provider_tcbatch.client.limits import RateLimiter
@@ -27,6 +29,39 @@ def test_the_rate_is_the_documented_one_times_the_share(action: str, rate: float
     clock = Clock()
     count = sent_within(RateLimiter(share=0.5, clock=clock), clock, action, 100)
     assert count == pytest.approx(100 * rate, rel=0.05)
+
+
+@pytest.mark.parametrize(("limit", "share"), [(10, 1.0), (10, 0.5), (2, 1.0), (2, 0.5), (20, 0.3)])
+def test_no_window_of_a_second_holds_more_than_the_share(limit: int, share: float) -> None:
+    """Nor does one after a rest: a service that counts in windows would refuse what is saved up."""
+    clock = Clock()
+    limiter = RateLimiter({"DescribeJobs": limit}, share, clock)
+    sent: list[float] = []
+    for rest in (0.0, 100.0, 0.3, 0.0):
+        clock.now += rest
+        for _ in range(3 * limit):
+            clock.now += limiter.reserve("DescribeJobs")
+            sent.append(clock.now)
+    most = max(1, int(limit * share))
+    assert all(later - earlier > 1.0 for earlier, later in zip(sent, sent[most:], strict=False))
+
+
+def test_who_can_gather_sends_evenly() -> None:
+    clock = Clock()
+    limiter = RateLimiter({"DescribeJobs": 10}, 1.0, clock)
+    sent = []
+    for _ in range(30):
+        clock.now += limiter.pause("DescribeJobs")
+        assert limiter.reserve("DescribeJobs") == pytest.approx(0, abs=1e-9)
+        sent.append(clock.now)
+    assert sent[0] == 0
+    assert all(0.1 < later - earlier < 0.11 for earlier, later in itertools.pairwise(sent))
+
+
+def test_a_pause_takes_no_place_in_the_line() -> None:
+    limiter = RateLimiter({"DescribeJobs": 2}, 1.0, Clock())
+    for _ in range(10):
+        assert limiter.pause("DescribeJobs") == 0
 
 
 def test_a_throttle_halves_the_rate_and_time_restores_it() -> None:

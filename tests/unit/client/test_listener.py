@@ -132,6 +132,26 @@ async def test_another_trouble_is_told_again(
     await api.aclose()
 
 
+async def test_messages_that_follow_one_another_share_calls(
+    own_emulator: Emulator, api: ApiClient, cmq: CmqClient
+) -> None:
+    ear = EventListener(cmq, api, own_emulator.info.topic)
+
+    def calls() -> int:
+        names = ("cmq.BatchReceiveMessage", "cmq.BatchDeleteMessage")
+        return own_emulator.on_loop(lambda core: sum(core.calls.counts[name] for name in names))
+
+    async with listening(ear, "job-mine0000") as heard:
+        await asyncio.wait_for(ear.hearing.wait(), 10)
+        before = calls()
+        for _ in range(80):
+            await asyncio.to_thread(cmq.publish, own_emulator.info.topic, event("job-mine0000"))
+        for _ in range(80):
+            await hears(heard, "job-mine0000")
+    assert calls() - before <= 80, "each alone would take two"
+    await api.aclose()
+
+
 # -- a queue that others read too ------------------------------------------------------------------------
 
 

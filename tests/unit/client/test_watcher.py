@@ -3,9 +3,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.client.cmq import CmqClient
 from airflow_provider_tcbatch.client.credentials import StaticKeys
+from airflow_provider_tcbatch.client.limits import RateLimiter
 from airflow_provider_tcbatch.client.listener import EventListener
 from airflow_provider_tcbatch.client.poller import PORTION
 from airflow_provider_tcbatch.client.registry import shared_watcher
@@ -38,9 +40,10 @@ class Service:
         self.calls: Counter[str] = Counter()
         self.sizes: list[int] = []
         self.fault: Callable[[list[str]], None] = lambda ids: None
+        self.limiter = RateLimiter({"DescribeJobs": 100_000})
 
     async def acall(self, action: Any, *, attempts: int = 1) -> Any:
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.limiter.reserve(action.name()))
         self.calls[action.name()] += 1
         if isinstance(action, DescribeJobs):
             ids = action.job_ids or []
@@ -194,6 +197,26 @@ async def test_an_event_of_one_job_leads_to_a_look_at_others() -> None:
             own, along = await end_of(first), await end_of(second)
     assert (own.source, own.event_received_at) == ("event", 1.0)
     assert (along.source, along.event_received_at) == ("event", None)
+
+
+async def test_those_who_wait_for_their_turn_share_a_call() -> None:
+    """Of 200 jobs that end within a second, at two calls a second, each is known within about a second."""
+    ids = [f"job-{number}" for number in range(200)]
+    service = Service(*ids)
+    async with running(watching(service)) as watcher:
+        with ExitStack() as waits:
+            subscriptions = [waits.enter_context(watcher.subscribe(job_id, 1000)) for job_id in ids]
+            for subscription in subscriptions:
+                assert await subscription.next(5) is not None
+            service.limiter = RateLimiter({"DescribeJobs": 2}, 1.0)
+            service.calls.clear()
+            for job_id in ids:
+                service.states[job_id] = "SUCCEED"
+                watcher.hint(job_id, "JOB_SUCCEED", time.time())
+                await asyncio.sleep(0.005)
+            for subscription in subscriptions:
+                await end_of(subscription, 10)
+    assert service.calls["DescribeJobs"] <= 8
 
 
 async def test_an_event_that_led_to_a_look_does_not_lead_to_the_next_ones() -> None:
@@ -651,7 +674,12 @@ def submit(api: ApiClient, emulator: Emulator, command: str, *, notify: bool = T
 
 @pytest.mark.parametrize("shared", [False, True], ids=["own queue", "shared queue"])
 async def test_an_end_is_heard_and_confirmed(emulator: Emulator, api: ApiClient, shared: bool) -> None:
-    ear = listener(emulator, api, f"{emulator.info.topic}-base" if shared else None)
+    name = f"shared-{uuid.uuid4().hex}" if shared else None
+    if name is not None:
+        await api.acall(CreateCmqQueue(queue_name=name))
+        topic = emulator.info.topic
+        await api.acall(CreateCmqSubscribe(topic_name=topic, subscription_name=name, protocol="queue", endpoint=name))
+    ear = listener(emulator, api, name)
     async with running(Watcher(api, ear)) as watcher:
         await asyncio.wait_for(ear.hearing.wait(), 10)
         job_id = await asyncio.to_thread(submit, api, emulator, "true")
