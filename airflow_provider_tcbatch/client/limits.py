@@ -55,7 +55,7 @@ _FLOOR = 2.0
 _CMQ_RATE = 20.0
 
 #: How much longer than the service's window ours is: requests do not all take the same time on their way.
-_MARGIN = 0.05
+_MARGIN = 0.1
 
 #: A throttled action works its way back to its full rate in about this many seconds.
 _RECOVERY_SECONDS = 60.0
