@@ -200,7 +200,7 @@ class BareLoop:
         sizes = self._sizes
         margin = sizes.margin
         while True:
-            end_at = time.time() + margin + 2 * sizes.poll_interval + sizes.waits / 120
+            end_at = time.time() + margin + 2 * sizes.poll_interval + sizes.waits / 400
             with emulator({"call_log_size": 5_000}) as service:
                 ids = submit_many(service.info, [_ending(end_at, None)] * (sizes.waits + 1))
                 parameters = {"side": "ours", "server": service.info, "job_ids": ids, "end_at": end_at, "seconds": 0}

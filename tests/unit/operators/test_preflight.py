@@ -12,6 +12,7 @@ from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.operators.base import AirflowFailException
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
+from tests.support.processes import wait_for
 from tests.support.task_context import Task, TaskDeferred
 from tests.unit.conftest import job
 
@@ -106,14 +107,18 @@ def test_nobody_asks_unless_it_is_wanted() -> None:
 
 def test_a_job_that_is_there_is_gone_on_with(emulator: Emulator, tmp_path: Path) -> None:
     """It has its machines: what can be had now is no matter."""
-    gate, task = tmp_path / "gate", Task(retries=1)
-    body = job(f"until [ -e {gate} ]; do sleep 0.05; done", ComputeEnv={"EnvData": {"InstanceType": "SA2.MEDIUM4"}})
+    gate, begun, task = tmp_path / "gate", tmp_path / "begun", Task(retries=1)
+    body = job(
+        f"touch {begun}; until [ -e {gate} ]; do sleep 0.05; done",
+        ComputeEnv={"EnvData": {"InstanceType": "SA2.MEDIUM4"}},
+    )
     options: dict[str, Any] = {"task_id": "submit", "job": body, "preflight": True, "deferrable": True}
     ids = []
     for _ in range(2):
         with pytest.raises(TaskDeferred) as deferred:
             TCBatchSubmitJobOperator(**options).execute(task.next_try())  # type: ignore[arg-type]
         ids.append(deferred.value.trigger.job_id)
+        wait_for("the job has its machine", begun.exists, timeout=30)
         emulator.configure(sold_out_types=["SA2.MEDIUM4"])
     gate.touch()
     assert ids[0] == ids[1]
