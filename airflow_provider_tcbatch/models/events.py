@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_tcbatch.models.payloads import EventJson
+from airflow_provider_tcbatch.models.payloads import EventJson, plain
 
 __all__ = ["BatchEvent", "EventJson", "parse_message"]
 
@@ -115,6 +115,9 @@ class BatchEvent:
 def parse_message(body: str) -> list[BatchEvent]:
     """Read the events of one message; an empty list if it holds none. Never raises, whatever the message is.
 
+    Anybody may write to a queue: what can't be handed on or stored (halves of surrogate pairs, NUL characters, numbers
+    beyond all measure) is left out.
+
     :param body: message body as the queue delivered it.
     """
     document = _unwrap(body)
@@ -183,6 +186,7 @@ def _event(item: Any) -> BatchEvent | None:
     name = _find(item, "eventname")
     if not isinstance(name, str):
         name = match.group() if (match := _EVENT_NAME.search(text)) else ""
+    name = plain(name)
     # What the user's own variables are called says nothing about the event.
     body = (
         {key: value for key, value in item.items() if _plain(key) != "eventvars"} if isinstance(item, Mapping) else item
@@ -217,13 +221,14 @@ def _text(item: Any) -> str:
 
 def _string(item: Any, key: str) -> str | None:
     found = _find(item, key)
-    return found if isinstance(found, str) and found else None
+    return (plain(found) or None) if isinstance(found, str) else None
 
 
 def _index(found: Any) -> int | None:
     if isinstance(found, str) and found.isascii() and found.isdigit():
         return int(found[:9])
-    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
+    # Nothing that takes more than 64 bits could be handed on.
+    return found if isinstance(found, int) and not isinstance(found, bool) and 0 <= found < 2**31 else None
 
 
 def _identifier(item: Any, key: str, pattern: re.Pattern[str], text: str) -> str | None:
@@ -256,10 +261,10 @@ def _plain(name: object) -> str:
 
 def _variables(found: Any) -> Iterator[tuple[str, str]]:
     if isinstance(found, Mapping):
-        yield from ((str(name), str(value)) for name, value in found.items())
+        yield from ((plain(str(name)), plain(str(value))) for name, value in found.items())
     elif isinstance(found, list):
         for entry in found:
             if isinstance(entry, Mapping):
                 name, value = _find(entry, "name"), _find(entry, "value")
                 if name is not None:
-                    yield str(name), "" if value is None else str(value)
+                    yield plain(str(name)), "" if value is None else plain(str(value))

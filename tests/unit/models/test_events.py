@@ -6,12 +6,14 @@ import base64
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_tcbatch.models.events import BatchEvent, parse_message
 from airflow_provider_tcbatch.models.notification import EventName
+from airflow_provider_tcbatch.models.payloads import event_payload
 
 #: The published sample.
 NODE_CREATED = {
@@ -127,6 +129,20 @@ def test_what_the_emulator_says_of_an_instance() -> None:
 def test_an_index_that_is_none(index: Any) -> None:
     (found,) = parse_message(json.dumps(event(Batch={"JobId": "job-12345678", "TaskInstanceIndex": index})))
     assert found.instance_index is None
+
+
+def test_an_event_can_be_stored_whatever_was_written_to_the_queue() -> None:
+    """Airflow's processes talk in MessagePack, and its database is UTF-8: what does not fit stops a triggerer."""
+    odd = "a\ud800b\x00c"
+    names = ("JobId", "JobName", "TaskName", "EnvId", "EnvName", "ComputeNodeId", "EventTime")
+    body = {"EventName": f"JOB_{odd}", "EventVars": {odd: odd}, "TaskInstanceIndex": 2**70, **dict.fromkeys(names, odd)}
+    [found] = parse_message(json.dumps(body))
+    assert (found.name, found.state, found.variables) == ("JOB_A?BC", "A?BC", {"a?bc": "a?bc"})
+    told = [found.job_id, found.job_name, found.task_name, found.env_id, found.env_name, found.node_id, found.time]
+    assert told == ["a?bc"] * len(names)
+    assert found.instance_index is None
+    msgspec.msgpack.encode(found.to_json("m"))
+    msgspec.msgpack.encode(event_payload(found, queue_name="q", message_id="m", confirmed=False))
 
 
 def test_variables_do_not_pass_for_members() -> None:
