@@ -347,6 +347,10 @@ class EventReader:
         try:
             if handles:
                 await self._source.cmq.adelete(self.queue_name, handles)
+        except asyncio.CancelledError:
+            # Whoever reads next may be another process, which would not recognise them.
+            self._doomed = [*handles, *self._doomed]
+            raise
         except Exception as error:
             # They come again, are recognised, and are deleted then.
             log.info("%d messages of queue %s can't be deleted now: %s", len(handles), self.queue_name, error)

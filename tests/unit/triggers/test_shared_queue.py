@@ -116,6 +116,19 @@ async def test_what_takes_longer_than_the_queue_hides_it_is_told_once(post: Post
     assert len(store.seen) == 1
 
 
+async def test_what_is_being_deleted_when_it_ends_is_deleted(post: Post) -> None:
+    """Otherwise the next triggerer, which has no memory of it, stores it again."""
+    queue, store = post.queue(), Store()
+    fault = post.emulator.faults.add("slow", action="BatchDeleteMessage", target=queue, seconds=16, count=1)
+    try:
+        async with streaming((unconfirmed(queue), store)):
+            post.publish(event("JOB_SUCCEED", "job-1111"))
+            await until(lambda: post.emulator.faults.all()[-1].hits == 1)
+        await post.empty(queue)
+    finally:
+        post.emulator.faults.remove(fault)
+
+
 async def test_a_second_delivery_is_recognised_and_deleted(post: Post) -> None:
     queue, store = post.queue(), Store()
     fault = post.emulator.faults.add("duplicate_event", target=post.topic)
