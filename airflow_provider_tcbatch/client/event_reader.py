@@ -145,11 +145,11 @@ class _Flight:
     """A message that has been read and not yet handled.
 
     :param handles: one for each time that it was read; those whose time is over delete nothing.
-    :param event_ids: what is new in it.
+    :param event_ids: what is new in it, and not known to be unfounded.
     """
 
     handles: list[str]
-    event_ids: frozenset[str]
+    event_ids: set[str]
 
 
 class EventReader:
@@ -285,13 +285,20 @@ class EventReader:
             if event_id in ids or event_id in under_way or event_id in self._memory:
                 # If the message that brought it first fails, it comes again with that one.
                 log.info("%s on queue %s is known already (%s)", event.name, self.queue_name, event_id)
+                self._give_time(event_id)
             else:
                 ids[event_id] = event
         arrival.sightings = [Sighting(event, event_id) for event_id, event in ids.items()]
-        self._flights[arrival.key] = _Flight([message.handle], frozenset(ids))
+        self._flights[arrival.key] = _Flight([message.handle], set(ids))
         self._held.append(arrival)
 
     # -- asking the API ------------------------------------------------------------------------------
+
+    def _give_time(self, event_id: str) -> None:
+        """An event has come again: if it is in doubt, that may be because it came before it was true."""
+        for arrival in self._held:
+            if any(sighting.doubt and sighting.event_id == event_id for sighting in arrival.sightings):
+                arrival.last_look = time.monotonic() + _PATIENCE
 
     async def _settle(self, source: QueueSource) -> None:
         """Have those of the held messages ready about whose events nothing is left to be found out."""
@@ -312,6 +319,8 @@ class EventReader:
                     self.queue_name,
                     sighting.doubt,
                 )
+                # Nor is it remembered: whoever foresees an event could keep it from being told.
+                self._flights[arrival.key].event_ids.discard(sighting.event_id)
             self._ready.append(arrival)
         self._held = held
 

@@ -278,6 +278,47 @@ async def test_an_event_that_is_ahead_of_the_api_is_waited_for(post: Post, tmp_p
     assert payload["confirmed"]
 
 
+async def test_an_event_that_was_not_borne_out_counts_when_it_comes_again(
+    post: Post, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first one was forged, or the API was slow; the second one is all that there will be."""
+    queue, store = post.queue(), Store()
+    gate = tmp_path / "gate"
+    job_id = await asyncio.to_thread(TCBatchHook().submit_job, job(f"until [ -e {gate} ]; do sleep 0.05; done"))
+    async with streaming((TCBatchEventTrigger(queue_name=queue), store)):
+        post.fill(queue, [event("JOB_SUCCEED", job_id)])
+        await until(lambda: "is not borne out" in caplog.text)
+        await post.empty(queue)
+        gate.touch()
+        await asyncio.to_thread(post.emulator.wait_job, job_id)
+        post.fill(queue, [event("JOB_SUCCEED", job_id), event("JOB_SUCCEED", job_id)])
+        [payload] = await store.wait_for(1)
+        await post.empty(queue)
+    assert payload["confirmed"]
+    assert len(store.seen) == 1
+
+
+async def test_an_event_that_comes_again_while_it_is_in_doubt_is_waited_for_anew(
+    post: Post, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_reader, "_PATIENCE", 5.0)
+    queue, store = post.queue(), Store()
+    gate = tmp_path / "gate"
+    job_id = await asyncio.to_thread(TCBatchHook().submit_job, job(f"until [ -e {gate} ]; do sleep 0.05; done"))
+    async with streaming((TCBatchEventTrigger(queue_name=queue), store)):
+        post.fill(queue, [event("JOB_SUCCEED", job_id)])
+        await asyncio.to_thread(post.wait_for_receptions, queue, 1)
+        start = time.monotonic()
+        await asyncio.sleep(3.0)
+        post.fill(queue, [event("JOB_SUCCEED", job_id)])
+        await until(lambda: time.monotonic() - start > 6.0)
+        gate.touch()
+        [payload] = await store.wait_for(1)
+        await post.empty(queue)
+    assert payload["confirmed"]
+    assert len(store.seen) == 1
+
+
 async def test_who_comes_later_hears_nothing_that_nobody_has_asked_the_api_about(
     post: Post, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
