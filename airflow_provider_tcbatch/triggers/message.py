@@ -15,7 +15,7 @@ __all__ = ["CmqMessageTrigger"]
 
 
 class CmqMessageTrigger(CmqTrigger):
-    """Tell of the messages of a TDMQ CMQ queue, whatever they say.
+    """Tell of the messages of a TDMQ CMQ queue, whatever they say, but for those of ``airflow tcbatch events check``.
 
     ``MessageQueueTrigger(scheme="tencent+cmq")`` of the common.messaging provider is another name for it. The payload
     is ``{"messages": [...]}``, a list of :class:`~airflow_provider_tcbatch.events.QueueMessagePayload`: the first one
@@ -27,9 +27,12 @@ class CmqMessageTrigger(CmqTrigger):
     :param region: region; default is the connection's.
     """
 
-    def payload(self, batch: Sequence[Arrival]) -> QueueMessagesPayload:
+    def payload(self, batch: Sequence[Arrival]) -> QueueMessagesPayload | None:
         """Some messages, in the order in which the queue delivered them."""
-        return {"messages": [self._message(arrival) for arrival in batch]}
+        from airflow_provider_tcbatch.models.check_message import check_of
+
+        messages = [self._message(arrival) for arrival in batch if check_of(arrival.message.body) is None]
+        return {"messages": messages} if messages else None
 
     def _message(self, arrival: Arrival) -> QueueMessagePayload:
         from airflow_provider_tcbatch.models.payloads import QueueMessagePayload, event_payload, json_of, plain

@@ -10,6 +10,7 @@ import pytest
 from airflow.serialization.serialized_objects import BaseSerialization
 
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.models.check_message import check_message
 from airflow_provider_tcbatch.triggers.message import CmqMessageTrigger
 from tests.unit.triggers.asset_streams import Post, event
 
@@ -81,3 +82,12 @@ async def test_the_same_text_twice_is_told_twice(post: Post) -> None:
         found = (await anext(events)).payload["messages"]
     assert [message["body"] for message in found] == ["tick", "tick"]
     assert len({message["message_id"] for message in found}) == 2
+
+
+async def test_test_messages_start_no_dag(post: Post) -> None:
+    queue = post.queue()
+    for body in (check_message("0123"), "hello", check_message("4567")):
+        await asyncio.to_thread(post.publish, body=body)
+    async with aclosing(CmqMessageTrigger(queue_name=queue).run()) as events:
+        told = (await anext(events)).payload["messages"]
+    assert [message["body"] for message in told] == ["hello"]
