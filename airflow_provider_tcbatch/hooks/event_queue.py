@@ -16,7 +16,8 @@ __all__ = ["event_reader", "queue_key", "queue_memory"]
 
 def queue_key(conn_id: str, region: str | None, queue_name: str) -> tuple[str, str, str, str]:
     """What is equal for all who read one queue by one connection."""
-    return ("tencent+cmq", conn_id, region or "", queue_name)
+    # Names of queues are not told apart by case: two readers of one queue would take messages away from each other.
+    return ("tencent+cmq", conn_id, region or "", queue_name.lower())
 
 
 def queue_memory(conn_id: str, region: str | None, queue_name: str) -> QueueMemory:
@@ -42,7 +43,7 @@ def event_reader(conn_id: str, region: str | None, queue_name: str, *, visibilit
 
 
 def _refuse_queue_of_waits(settings: ConnectionSettings, queue_name: str) -> None:
-    if settings.event_queue == queue_name:
+    if (settings.event_queue or "").lower() == queue_name.lower():
         raise ConfigurationError(
             f"Queue {queue_name!r} is field event_queue of connection {settings.conn_id!r}: waits read it, and delete "
             "messages that asset watchers need. What to do: make another queue, subscribe it to the topic, and name "

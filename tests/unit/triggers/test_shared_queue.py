@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def test_the_row_of_a_trigger_is_found_again_at_each_parse() -> None:
 def test_triggers_of_one_queue_share_a_stream_whatever_they_filter() -> None:
     one, other = unconfirmed("q", job_ids="job-1"), TCBatchEventTrigger(queue_name="q")
     assert one.shared_stream_key() == other.shared_stream_key() == CmqMessageTrigger(queue_name="q").shared_stream_key()
+    assert one.shared_stream_key() == TCBatchEventTrigger(queue_name="Q").shared_stream_key(), "it is the same queue"
     assert one.shared_stream_key() != TCBatchEventTrigger(queue_name="q", region="ap-beijing").shared_stream_key()
     assert one.shared_stream_key() != TCBatchEventTrigger(queue_name="p").shared_stream_key()
 
@@ -410,13 +412,18 @@ async def test_keys_that_are_refused_are_read_anew(
     assert store.restarts == 0
 
 
+@pytest.mark.parametrize("spelled", [str, str.upper])
 async def test_the_queue_that_waits_read_is_refused(
-    post: Post, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    post: Post,
+    emulator: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    spelled: Callable[[str], str],
 ) -> None:
     queue, store = post.queue(), Store()
     info = json.loads(emulator.info.airflow_conn_json)
     extra = info["extra"] if isinstance(info["extra"], dict) else json.loads(info["extra"])
-    info["extra"] = {**extra, "event_queue": queue}
+    info["extra"] = {**extra, "event_queue": spelled(queue)}
     monkeypatch.setenv("AIRFLOW_CONN_TENCENTCLOUD_DEFAULT", json.dumps(info))
     post.fill(queue, [event("JOB_SUCCEED", "job-1111")])
     async with streaming((unconfirmed(queue), store)):
