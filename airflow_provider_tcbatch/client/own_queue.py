@@ -152,8 +152,9 @@ class OwnQueue:
                 await asyncio.wait_for(self._api.acall(removal, attempts=1), 3.0)
             except NotFound:
                 continue
-            except (TCBatchError, asyncio.TimeoutError) as error:
-                log.info("Queue %s could not be removed: %s", self.name, error)
+            except Exception as error:
+                # Whatever it is (keys that can't be refreshed, a timeout): hearing events goes on without it.
+                log.info("Queue %s could not be removed: %s: %s", self.name, type(error).__name__, error)
                 return
 
     # -- signs of life and sweeps ----------------------------------------------------------------------

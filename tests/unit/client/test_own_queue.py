@@ -207,6 +207,17 @@ async def test_one_whose_queue_was_swept_makes_another_and_hears_again(
     await api.aclose()
 
 
+async def test_whatever_keeps_the_old_queue_from_being_removed_another_is_made(
+    own_emulator: Emulator, api: ApiClient, service: Service, topic: str
+) -> None:
+    async with listening(listener(own_emulator, service)) as ear:
+        first, service.deletes = ear.queue, False
+        await api.acall(DeleteCmqQueue(queue_name=first))
+        await until(lambda: ear.queue != first and ear.queue in subscriptions(own_emulator), "it makes another")
+        service.deletes = True
+    await api.aclose()
+
+
 async def test_one_that_was_unsubscribed_subscribes_again(own_emulator: Emulator, api: ApiClient, topic: str) -> None:
     """Whoever swept it was killed half-way: the queue is there, and stays silent."""
     async with listening(listener(own_emulator, api)) as ear:
@@ -233,8 +244,11 @@ class Service(ApiClient):
 
     by_part = True
     shows_signs = True
+    deletes = True
 
     async def acall(self, action: Any, **options: Any) -> Any:
+        if isinstance(action, DeleteCmqSubscribe) and not self.deletes:
+            raise RuntimeError("the keys can't be refreshed")
         answer = await super().acall(action, **options)
         if isinstance(action, DescribeCmqQueues):
             if action.queue_name and not self.by_part:
