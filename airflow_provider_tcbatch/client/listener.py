@@ -124,8 +124,10 @@ class EventListener:
             try:
                 if self._own is not None and not self._own.ready:
                     await self._own.make()
-                self._set_hearing(True)
+                if not failures:
+                    self._set_hearing(True)
                 await self._hear(hear)
+                self._set_hearing(True)
                 if failures:
                     log.info("Events are heard again on queue %s", self.queue)
                 failures, told = 0, ""

@@ -235,15 +235,16 @@ async def test_an_event_that_an_ear_wants_is_claimed_and_what_nobody_wants_is_le
 
 async def test_troubles_are_counted(own_emulator: Emulator, api: ApiClient, cmq: CmqClient, shared: str) -> None:
     kept = Kept()
-    own_emulator.faults.add("error", service="cmq", action="BatchReceiveMessage", code="6000", count=1)
+    own_emulator.faults.add("error", service="cmq", action="BatchReceiveMessage", code="6000", count=2)
     ear = EventListener(cmq, api, own_emulator.info.topic, shared, metrics=kept)
     async with listening(ear) as heard:
         await asyncio.to_thread(cmq.publish, own_emulator.info.topic, "no event at all")
         await asyncio.to_thread(cmq.publish, own_emulator.info.topic, event("job-a0000000"))
         await hears(heard, "job-a0000000")
         await until(lambda: kept.counts["unreadable"] == 1, "it is counted")
-    assert kept.counts["errors"] == 1
-    assert kept.gauges["hearing"] == [1, 0, 1, 0]
+        await asyncio.wait_for(ear.hearing.wait(), 10)
+    assert kept.counts["errors"] == 2
+    assert kept.gauges["hearing"] == [1, 0, 1, 0], "to try is not to hear"
     assert all(0 <= lag < 60 for lag in kept.timings)
     await api.aclose()
 
