@@ -34,7 +34,7 @@ def batch_events(
     :param asset: only those of this asset. What else has started the run, such as a task that wrote the asset, is
         passed over in any case.
     """
-    payloads = _payloads(triggering_asset_events, asset, "events")
+    payloads = _payloads(triggering_asset_events, asset, "events", "event_id")
     return list({payload["event_id"]: cast("BatchEventPayload", payload) for payload in payloads}.values())
 
 
@@ -46,16 +46,20 @@ def queue_messages(
     :param triggering_asset_events: ``triggering_asset_events`` of a task's context.
     :param asset: only those of this asset.
     """
-    payloads = _payloads(triggering_asset_events, asset, "messages")
+    payloads = _payloads(triggering_asset_events, asset, "messages", "message_id")
     return list({payload["message_id"]: cast("QueueMessagePayload", payload) for payload in payloads}.values())
 
 
-def _payloads(events: TriggeringAssetEvents, asset: Asset | None, member: str) -> Iterator[dict[str, Any]]:
-    """What stands in one member of all payloads."""
+def _payloads(
+    events: TriggeringAssetEvents, asset: Asset | None, member: str, identity: str
+) -> Iterator[dict[str, Any]]:
+    """What stands in one member of all payloads, and is ours: that has a text that tells it apart."""
     assets = list(events) if asset is None else [asset] if asset in events else []
     # An event is also there under each alias of its asset.
     found = {id(event): event for one in assets for event in events[one]}
     for event in sorted(found.values(), key=lambda event: event.timestamp):
         payload = event.extra.get("payload")
-        if isinstance(payload, dict):
-            yield from payload.get(member) or ()
+        told = payload.get(member) if isinstance(payload, dict) else None
+        for one in told if isinstance(told, list) else ():
+            if isinstance(one, dict) and isinstance(one.get(identity), str):
+                yield one

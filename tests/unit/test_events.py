@@ -46,6 +46,9 @@ def test_what_else_has_started_the_run_is_passed_over() -> None:
         ONE: [
             AssetEvent({}),
             AssetEvent({"payload": "text"}),
+            # Of other triggers, which may call theirs as they like.
+            AssetEvent({"payload": {"events": ["text", {"id": 1}], "messages": [{"message_id": None}, None]}}),
+            AssetEvent({"payload": {"events": 5, "messages": True}}),
             AssetEvent({"payload": {"messages": [message, message]}}),
             told("job-1", 1),
         ]
