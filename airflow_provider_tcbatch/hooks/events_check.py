@@ -29,6 +29,7 @@ from airflow_provider_tcbatch.models.cmq import (
 )
 from airflow_provider_tcbatch.policies.event_chain import (
     BASE_RETENTION,
+    CHECK_PREFIX,
     SETUP,
     State,
     Step,
@@ -159,7 +160,7 @@ class EventsCheck(EventChain):
     @contextlib.contextmanager
     def _temporary_queue(self) -> Iterator[str | None]:
         """A queue of the check's own, subscribed: what triggerers do, so that a right that they lack is named."""
-        queue = f"tcbatch-check-{secrets.token_hex(8)}"
+        queue = f"{CHECK_PREFIX}{secrets.token_hex(8)}"
         subscribe = CreateCmqSubscribe.parse(
             {
                 "TopicName": self._topic,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ASSET_RETENTION",
     "BASE_RETENTION",
+    "CHECK_PREFIX",
     "SETUP",
     "State",
     "Step",
@@ -36,6 +37,9 @@ ASSET_RETENTION = 43200
 
 #: The same for a base queue, which nobody reads: long enough to look at what came.
 BASE_RETENTION = 3600
+
+#: What the name begins with of a queue that a check makes, and removes again.
+CHECK_PREFIX = "tcbatch-check-"
 
 #: A base queue with as many messages fills up.
 _FULL = 100_000
@@ -161,8 +165,9 @@ def subscription_trouble(subscriptions: Iterable[CmqSubscription], queue: str) -
 
 
 def lasting(subscriptions: Iterable[CmqSubscription]) -> Sequence[str]:
-    """Names of subscriptions that stay when no triggerer runs."""
-    return [each.subscription_name for each in subscriptions if not each.subscription_name.startswith(PREFIX)]
+    """Names of subscriptions that stay when no triggerer runs, and no check."""
+    passing = (PREFIX, CHECK_PREFIX)
+    return [each.subscription_name for each in subscriptions if not each.subscription_name.startswith(passing)]
 
 
 def grace_trouble(grace: float | None) -> tuple[str, str] | None:

@@ -6,6 +6,7 @@ import pytest
 
 from airflow_provider_tcbatch.models.cmq_views import CmqQueue, CmqSubscription
 from airflow_provider_tcbatch.policies.event_chain import (
+    CHECK_PREFIX,
     asset_queue_troubles,
     asset_visibility,
     base_queue_name,
@@ -79,9 +80,10 @@ def test_subscriptions(subscriptions: list[CmqSubscription], text: str | None) -
     assert (trouble is None) if text is None else (trouble is not None and text in trouble[0])
 
 
-def test_queues_of_triggerers_do_not_last() -> None:
+def test_queues_of_triggerers_and_of_checks_do_not_last() -> None:
     own = queue_name(family("prod", "topic"), "host", "0123abcd")
-    found = [subscription(name, subscription_name=name) for name in ("topic-base", own, "assets")]
+    names = ("topic-base", own, f"{CHECK_PREFIX}0123456789abcdef", "assets")
+    found = [subscription(name, subscription_name=name) for name in names]
     assert lasting(found) == ["topic-base", "assets"]
 
 
