@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,8 @@ from airflow_provider_tcbatch.models.actions import DescribeJob
 from airflow_provider_tcbatch.models.env_actions import DescribeComputeEnv, DescribeComputeEnvActivities
 from airflow_provider_tcbatch.models.request import Filter
 from airflow_provider_tcbatch.models.states import ActivityState, ComputeNodeState, State
-from airflow_provider_tcbatch.policies.quorum import InstanceNow, Quorum, QuorumVerdict
+from airflow_provider_tcbatch.policies.event_check import has_been
+from airflow_provider_tcbatch.policies.quorum import Quorum, QuorumVerdict
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
@@ -56,11 +56,10 @@ async def confirm(api: ApiClient, event: BatchEvent) -> BatchEvent | None:
 async def _job(api: ApiClient, event: BatchEvent, job_id: str) -> BatchEvent | None:
     view = await api.ashared(DescribeJob(job_id=job_id))
     if event.family == "JOB":
-        shown = _follows(event.state, [str(view.job_state)])
+        shown = has_been(event.state, str(view.job_state))
     elif event.family == "TASK":
-        tasks = view.task_set or ()
-        states = [str(task.task_state) for task in tasks if event.task_name in (None, task.task_name)]
-        shown = _follows(event.state, states)
+        tasks = [task for task in view.task_set or () if event.task_name in (None, task.task_name)]
+        shown = any(has_been(event.state, str(task.task_state)) for task in tasks)
     else:
         shown = await _instance(api, event, view)
     return replace(event, job_name=view.job_name or event.job_name) if shown else None
@@ -70,20 +69,11 @@ async def _instance(api: ApiClient, event: BatchEvent, view: DescribeJobResult) 
     if event.task_name is None:
         metrics = view.task_instance_metrics
         counted = [state.value for state in State if metrics and getattr(metrics, f"{state.value.lower()}_count")]
-        return _follows(event.state, counted)
+        return any(has_been(event.state, now) for now in counted)
     wanted = {event.state} | ({State.FAILED.value} if event.state == State.FAILED_INTERRUPTED else set())
     indexes = None if event.instance_index is None else frozenset({event.instance_index})
     wait = QuorumWait(view.job_id, event.task_name, frozenset(wanted), Quorum("any"), indexes)
     return (await wait.look(api, ended=False)).verdict is QuorumVerdict.REACHED
-
-
-def _follows(state: str, shown: Iterable[str]) -> bool:
-    """Whether one of the states that are shown is the event's, or may have followed it."""
-    after = {
-        State.RUNNING.value: (State.FAILED, State.FAILED_INTERRUPTED),
-        State.FAILED_INTERRUPTED.value: (State.FAILED,),
-    }
-    return any(InstanceNow(now).was({state}) or now in after.get(state, ()) for now in shown)
 
 
 async def _env(api: ApiClient, event: BatchEvent, env_id: str) -> BatchEvent | None:

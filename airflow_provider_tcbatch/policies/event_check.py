@@ -11,7 +11,7 @@ from airflow_provider_tcbatch.models.states import State
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.models.events import BatchEvent
 
-__all__ = ["EventFacts", "completed", "confirms", "doubt"]
+__all__ = ["EventFacts", "completed", "confirms", "doubt", "has_been"]
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ def doubt(event: BatchEvent, facts: EventFacts) -> str | None:
     if event.job_id is not None:
         if facts.job_state is None:
             return f"there is no job {event.job_id}"
-        if event.family == "JOB" and not _has_been(event.state, facts.job_state):
+        if event.family == "JOB" and not has_been(event.state, facts.job_state):
             return f"job {event.job_id} is {facts.job_state}"
         if event.family.startswith("TASK") and event.task_name is not None and facts.task_states is not None:
             state = facts.task_states.get(event.task_name)
             if state is None:
                 return f"job {event.job_id} has no task {event.task_name!r}"
-            if event.family == "TASK" and not _has_been(event.state, state):
+            if event.family == "TASK" and not has_been(event.state, state):
                 return f"task {event.task_name!r} of job {event.job_id} is {state}"
     if event.env_id is not None and event.family == "COMPUTE_ENV":
         if event.state == "DELETED" and facts.env_found:
@@ -75,8 +75,12 @@ def completed(event: BatchEvent, facts: EventFacts | None) -> BatchEvent:
     return replace(event, job_name=facts.job_name or event.job_name, env_name=facts.env_name or event.env_name)
 
 
-def _has_been(state: str, now: str) -> bool:
-    """Whether something that is in a state now may have come to another one and not been begun again since."""
+def has_been(state: str, now: str) -> bool:
+    """Whether something may have come to a state, and not been begun again since.
+
+    :param state: what an event tells of it.
+    :param now: what the API shows.
+    """
     if state == State.RUNNING:
         return now in (State.RUNNING, State.SUCCEED, State.FAILED, State.FAILED_INTERRUPTED)
     # What was interrupted is FAILED once it has been terminated.
