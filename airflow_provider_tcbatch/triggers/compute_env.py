@@ -109,7 +109,7 @@ class TCBatchComputeEnvTrigger(Observes):
                 poll_interval=self.poll_interval,
                 deadlines=Deadlines.from_json(self.deadlines),
                 look_at=self.look_at,
-                say=self.log.info,
+                say=self.say,
             )
             return await wait.run(watcher, settings)
 

@@ -92,7 +92,7 @@ class TCBatchEventWaitTrigger(Observes):
             awaited,
             poll_interval=self.poll_interval,
             deadlines=Deadlines.from_json(self.deadlines),
-            say=self.log.info,
+            say=self.say,
         )
         async with AsyncExitStack() as watchers:
             if awaited.env_id is not None:

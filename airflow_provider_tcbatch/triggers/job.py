@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_tcbatch.policies.killing import state_of, terminates
+from airflow_provider_tcbatch.triggers.saying import Says
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
@@ -79,7 +80,7 @@ async def end_job(trigger: BaseTrigger, settings: ConnectionSettings, job_id: st
         )
 
 
-class TCBatchJobTrigger(BaseTrigger):
+class TCBatchJobTrigger(Says, BaseTrigger):
     """Wait until a job has ended; all triggers of a triggerer that use one account share one watcher.
 
     It yields exactly one event, for errors too: a trigger that raised would fail its task before the operator could
@@ -167,6 +168,7 @@ class TCBatchJobTrigger(BaseTrigger):
         except Exception as error:
             self.log.exception("Waiting for job %s failed", self.job_id)
             event = {"status": "error", "message": f"{type(error).__name__}: {error}"}
+        await self.all_said()
         await settled(self, started)
         carried = {"job_id": self.job_id, "submitted_at": self.submitted_at, "errors": self.errors}
         yield TriggerEvent({**event, **carried})  # type: ignore[no-untyped-call]
@@ -196,7 +198,7 @@ class TCBatchJobTrigger(BaseTrigger):
             policy=SuccessPolicy(self.min_success, self.fail_fast),
             progress=self.progress,
             stream=self.stream,
-            say=self.log.info,
+            say=self.say,
         )
         async with job_watcher(settings) as watcher:
             end = await wait.run(watcher, settings)

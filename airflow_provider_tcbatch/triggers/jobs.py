@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_tcbatch.triggers.job import end_job, put_to_an_end, settled
+from airflow_provider_tcbatch.triggers.saying import Says
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.jobs_wait import JobsEnd
@@ -25,7 +26,7 @@ class End(Protocol):
         """The end as a trigger tells it."""
 
 
-class OneEvent(BaseTrigger):
+class OneEvent(Says, BaseTrigger):
     """A trigger that yields exactly one event, for errors too, and never raises.
 
     :param arguments: what makes it again in another process.
@@ -45,6 +46,7 @@ class OneEvent(BaseTrigger):
         """Wait, and say how it ended."""
         started = time.monotonic()
         event = await self.wait_for_end()
+        await self.all_said()
         await settled(self, started)
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
@@ -139,7 +141,7 @@ class TCBatchJobsTrigger(OneEvent):
             poll_interval=self.poll_interval,
             deadlines=Deadlines.from_json(self.deadlines),
             interrupted=self.interrupted,
-            say=self.log.info,
+            say=self.say,
         )
         async with job_watcher(settings) as watcher:
             return await wait.run(watcher, settings)

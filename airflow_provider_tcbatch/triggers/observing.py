@@ -124,6 +124,7 @@ class Observes(OneEvent):
         self._set_deadline()
         event = await self.wait_for_end()
         end = await self._end(event)
+        await self.all_said()
         if end is None and self.margin is None:  # else there is no worker that may still be winding up
             await settled(self, started)
         yield end or TriggerEvent(event)  # type: ignore[no-untyped-call]
@@ -168,5 +169,5 @@ class Observes(OneEvent):
             seen = event.get("states") or event.get("counts") or event.get("message")
             self.log.warning("It can't come true any more: %s. %s skips the task", seen, skips)
             return TaskSkippedEvent()
-        self.log.info("It has come true, which ends the task: %s", result)
+        self.say("It has come true, which ends the task: %s", result)
         return TaskSuccessEvent()

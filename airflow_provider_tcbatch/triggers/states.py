@@ -67,7 +67,7 @@ class TCBatchJobStatesTrigger(Observes):
         wait: JobTargetsWait | NamedJobWait
         if self.job_name is not None:
             name = text_of("job_name", self.job_name)
-            wait = NamedJobWait(name, targets, self.poll_interval, deadlines, self.log.info)
+            wait = NamedJobWait(name, targets, self.poll_interval, deadlines, self.say)
         else:
             job_ids = several_of("job_ids", self.job_ids, str)
             if not job_ids:
@@ -76,7 +76,7 @@ class TCBatchJobStatesTrigger(Observes):
                 job_ids,
                 poll_interval=self.poll_interval,
                 deadlines=deadlines,
-                say=self.log.info,
+                say=self.say,
                 targets=targets,
             )
         async with job_watcher(settings) as watcher:
@@ -132,7 +132,7 @@ class TCBatchTaskStateTrigger(Observes):
             Targets.parse(self.target_states, self.failure_states),
             poll_interval=self.poll_interval,
             deadlines=Deadlines.from_json(self.deadlines),
-            say=self.log.info,
+            say=self.say,
         )
         async with job_watcher(settings) as watcher:
             return await wait.run(watcher, settings)
@@ -201,7 +201,7 @@ class TCBatchQuorumTrigger(Observes):
             None if chosen is None else frozenset(chosen),
             poll_interval=self.poll_interval,
             deadlines=Deadlines.from_json(self.deadlines),
-            say=self.log.info,
+            say=self.say,
         )
         async with job_watcher(settings) as watcher:
             return await wait.run(watcher, settings)
