@@ -140,6 +140,8 @@ class JobWait:
                 if self.policy.min_success is None or end.state != State.FAILED:
                     return end
                 # Whether a job is FAILED at its first failed instance or at its last one is not documented.
+                if self._lingering is None:
+                    self.say("Job %s is %s, its other instances are waited for", self.job_id, end.state)
                 self._lingering, detail_at = end, now
             now = time.time()
             if detail_at is not None and subscription.nudged and self.policy.fail_fast:
@@ -179,10 +181,13 @@ class JobWait:
         )
 
     def _note_state(self, state: str) -> None:
+        final = judge(state).is_final
         if state != self._state:
             self._state = state
-            self.say("Job %s is %s", self.job_id, state)
-        if state == State.RUNNING or judge(state).is_final:
+            # The end is told anyway: where thousands end at once, a line of each would keep them all waiting for the log.
+            if not final or self.stream:
+                self.say("Job %s is %s", self.job_id, state)
+        if state == State.RUNNING or final:
             self._started = True
 
     def _next_detail(self, watcher: Watcher) -> float | None:

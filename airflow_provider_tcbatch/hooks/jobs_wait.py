@@ -160,7 +160,11 @@ class JobsWait:
                     self._seen = Seen.of(snapshot)
                     if self._is_over(snapshot.state):
                         self._ended += 1
-                        self.say("Job %s is %s (%d of %d)", job_id, snapshot.state, self._ended, len(self.job_ids))
+                        # The last one is told anyway: where thousands of waits end at once, a line of each would keep
+                        # them all waiting for the log.
+                        if self._ended < len(self.job_ids):
+                            told = (self._ended, len(self.job_ids))
+                            self.say("Job %s is %s (%d of %d)", job_id, snapshot.state, *told)
                         return
                 if (reached := self.deadlines.reached(time.time(), started=True)) is not None:
                     raise Stop(JobsEnd("timeout", self._states, limit=reached))

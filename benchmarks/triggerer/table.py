@@ -86,7 +86,7 @@ class UnderTriggerer:
         while True:
             with tempfile.TemporaryDirectory(prefix="tcbatch-bench-") as folder, emulator() as service:
                 # The emulator plays on, at whatever pace it can: what it takes to end the jobs is no part of waiting.
-                end_at = time.time() + 3 * margin + waits / 60
+                end_at = time.time() + 2.5 * margin + waits / 100
                 ids = self._jobs(service, waits + 1, end_at) if kind == "ours" else [""] * (waits + 1)
                 run = _Run(Path(folder), service, waits, end_at)
                 result = run.measure([_trigger(kind, job_id, end_at) for job_id in ids])
