@@ -30,7 +30,7 @@ HIDDEN = "***"
 
 def is_jinja(value: object) -> bool:
     """Whether a value is text that holds a Jinja expression, statement or comment."""
-    return isinstance(value, str) and any(mark in value for mark in ("{{", "{%", "{#"))
+    return isinstance(value, str) and "{" in value and ("{{" in value or "{%" in value or "{#" in value)
 
 
 def _distinct(values: list[str]) -> list[str]:
@@ -124,10 +124,11 @@ class ApiModel(BaseModel):
 
         :param names: Python names.
         """
-        fields = type(self).model_fields
-        given = [str(fields[name].alias) for name in names if getattr(self, name) is not None]
+        given = [name for name in names if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} exclude one another; keep one of them")
+            fields = type(self).model_fields
+            aliases = [str(fields[name].alias) for name in given]
+            raise ValueError(f"{' and '.join(aliases)} exclude one another; keep one of them")
 
 
 def _shown(secret: SecretStr) -> str:

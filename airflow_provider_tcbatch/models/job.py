@@ -245,6 +245,10 @@ class Tag(ApiModel):
     value: str
 
 
+def _repeated(names: list[str | None]) -> list[str]:
+    return sorted(name for name, count in Counter(names).items() if name is not None and count > 1)
+
+
 class Job(ApiModel):
     """A job as SubmitJob takes it."""
 
@@ -262,7 +266,9 @@ class Job(ApiModel):
     @classmethod
     def without_unknowns(cls, wire: dict[str, Any], is_template: Callable[[Any], bool]) -> dict[str, Any]:
         """Leave out the dependences whose task can't be told yet; the others must be a graph already."""
-        tasks, edges = wire.get("Tasks"), wire.get("Dependences")
+        if "Dependences" not in wire:
+            return wire
+        tasks, edges = wire.get("Tasks"), wire["Dependences"]
         if is_template(edges) or not isinstance(tasks, list) or any(is_template(task) for task in tasks):
             return {key: value for key, value in wire.items() if key != "Dependences"}
         if not isinstance(edges, list):
@@ -282,11 +288,12 @@ class Job(ApiModel):
     @model_validator(mode="after")
     def _tasks_form_a_graph(self) -> Self:
         names = [task.task_name for task in self.tasks]
-        repeated = sorted(name for name, count in Counter(names).items() if name is not None and count > 1)
-        if repeated:
+        if len(set(names)) < len(names) and (repeated := _repeated(names)):
             raise ValueError(f"TaskName must be unique in a job; used more than once: {', '.join(repeated)}")
+        if not self.dependences:
+            return self
         graph: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
-        for number, edge in enumerate(self.dependences or []):
+        for number, edge in enumerate(self.dependences):
             for field, name in (("StartTask", edge.start_task), ("EndTask", edge.end_task)):
                 if name not in names:
                     known = ", ".join(str(name) for name in names)

@@ -7,24 +7,27 @@ turns a pydantic model into ``str(model)`` when it serializes a DAG and never re
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import Any, NamedTuple, get_args, get_origin
 
 from annotated_types import Ge, MaxLen
 from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
 
 from airflow_provider_tcbatch.models.base import HIDDEN, ApiModel, is_jinja, model_type, reveal
 from airflow_provider_tcbatch.models.storage import Placeholder
 
-if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
-
 __all__ = ["HIDDEN", "WireForm", "is_jinja", "put_secrets_back", "to_wire_form", "with_placeholders"]
 
 _Path = tuple[str | int, ...]
+
+#: What holds other values is mostly of these types, and of those it is told much faster than of others.
+_CONTAINERS = (dict, list, tuple)
+_MAPPING = (dict, Mapping)
 
 
 @dataclass
@@ -71,27 +74,36 @@ def with_placeholders(model: type[BaseModel], data: Any, is_template: Callable[[
     """
     if is_template(data):
         return _example(model, str(data))
-    if not isinstance(data, Mapping):
+    return _filled(model, data, is_template)
+
+
+def _filled(model: type[BaseModel], data: Any, is_template: Callable[[Any], bool]) -> Any:
+    """What is known of a value, with placeholders inside where something is not."""
+    if not isinstance(data, _MAPPING):
         return data
     if issubclass(model, ApiModel):
         data = model.without_unknowns(dict(data), is_template)
-    fields = _by_alias(model)
-    return {key: _fill(fields[key], item, is_template) if key in fields else item for key, item in data.items()}
+    fields = _fields(model)
+    filled = {}
+    for key, value in data.items():
+        known = fields.get(key)
+        if known is None or key != known.alias:
+            filled[key] = value
+        elif is_template(value):
+            filled[key] = _example_of_field(known.info, str(value))
+        elif isinstance(value, list):
+            filled[key] = _filled_list(known, value, is_template)
+        else:
+            filled[key] = value if known.model is None else _filled(known.model, value, is_template)
+    return filled
 
 
-def _fill(info: FieldInfo, value: Any, is_template: Callable[[Any], bool]) -> Any:
-    if is_template(value):
-        return _example_of_field(info, str(value))
-    inner = model_type(info.annotation)
-    if isinstance(value, list):
-        item_type = _item_type(info.annotation)
-        return [
-            with_placeholders(inner, item, is_template)
-            if inner is not None
-            else (_example_of(item_type, (), str(item)) if is_template(item) else item)
-            for item in value
-        ]
-    return value if inner is None else with_placeholders(inner, value, is_template)
+def _filled_list(known: _Field, items: list[Any], is_template: Callable[[Any], bool]) -> list[Any]:
+    model = known.model
+    if model is not None:
+        return [with_placeholders(model, item, is_template) for item in items]
+    item_type = _item_type(known.info.annotation)
+    return [_example_of(item_type, (), str(item)) if is_template(item) else item for item in items]
 
 
 def _example(model: type[BaseModel], text: str) -> dict[str, Any]:
@@ -102,7 +114,7 @@ def _example(model: type[BaseModel], text: str) -> dict[str, Any]:
         if info.is_required()
     }
     # Two models have a rule that asks for one of two optional fields.
-    if "EnvId" in _by_alias(model) and "ComputeEnv" in _by_alias(model):
+    if "EnvId" in _fields(model) and "ComputeEnv" in _fields(model):
         example["EnvId"] = "env-00000000"
     return example
 
@@ -145,29 +157,59 @@ def _item_type(annotation: Any) -> Any:
     return next((found for arg in get_args(annotation) if (found := _item_type(arg)) is not None), None)
 
 
-def _by_alias(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    return {info.alias or name: info for name, info in model.model_fields.items()}
+class _Field(NamedTuple):
+    """What is asked of a field again and again.
+
+    :param alias: its name on the wire.
+    :param info: as pydantic describes it.
+    :param model: the model inside its annotation.
+    :param secret: whether it holds a secret.
+    """
+
+    alias: str
+    info: FieldInfo
+    model: type[BaseModel] | None
+    secret: bool
+
+
+#: A field that the model does not have keeps its name.
+_UNKNOWN = _Field("", FieldInfo(), None, False)
+
+
+@functools.cache
+def _fields(model: type[BaseModel]) -> dict[str, _Field]:
+    """A model's fields under both of their names.
+
+    Looked up once for a model: a DAG file may hold thousands of jobs, and annotations are slow to take apart.
+    """
+    found = {}
+    for name, info in model.model_fields.items():
+        alias = info.alias or name
+        found[name] = found[alias] = _Field(alias, info, model_type(info.annotation), _holds_secret(info.annotation))
+    return found
 
 
 def _normalise(model: type[BaseModel] | None, value: Any, path: _Path, secrets: dict[_Path, SecretStr]) -> Any:
-    if isinstance(value, BaseModel):
+    if isinstance(value, str):
+        return reveal(value)
+    if not isinstance(value, _CONTAINERS) and isinstance(value, BaseModel):
         value = value.model_dump(by_alias=True, exclude_unset=True)
-    if isinstance(value, (list, tuple)):
-        return [_normalise(model, item, (*path, number), secrets) for number, item in enumerate(value)]
-    if isinstance(value, Mapping):
-        fields = {} if model is None else _by_alias(model)
-        aliases = {} if model is None else {name: info.alias for name, info in model.model_fields.items()}
+    if isinstance(value, _MAPPING):
+        fields = {} if model is None else _fields(model)
         wire = {}
         for name, item in value.items():
-            key: str = aliases.get(name) or name
-            at = (*path, key)
-            info = fields.get(key)
-            if info is not None and _holds_secret(info.annotation):
-                wire[key] = _hide(item, at, secrets)
+            known = fields.get(name, _UNKNOWN)
+            key = known.alias or name
+            if known.secret:
+                wire[key] = _hide(item, (*path, key), secrets)
+            elif type(item) is str:
+                wire[key] = item
             else:
-                wire[key] = _normalise(model_type(info.annotation) if info else None, item, at, secrets)
+                wire[key] = _normalise(known.model, item, (*path, key), secrets)
         return wire
-    return reveal(value) if isinstance(value, str) else value
+    if isinstance(value, (list, tuple)):
+        return [_normalise(model, item, (*path, number), secrets) for number, item in enumerate(value)]
+    return value
 
 
 def _hide(value: Any, at: _Path, secrets: dict[_Path, SecretStr]) -> Any:

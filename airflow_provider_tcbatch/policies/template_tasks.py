@@ -49,7 +49,9 @@ def with_wire_names(job: Any) -> Any:
     :param job: a job in wire JSON otherwise.
     """
     tasks = job.get("Tasks") if isinstance(job, Mapping) else None
-    if not isinstance(tasks, list):
+    if not isinstance(tasks, list) or not any(
+        isinstance(task, Mapping) and task.keys() & _SPELLINGS.keys() for task in tasks
+    ):
         return job
     return {
         **job,
