@@ -39,6 +39,9 @@ __all__ = ["TCBatchSubmitJobOperator"]
 _NO_TOKEN = "0" * 32
 
 
+_ON_RETRY = frozenset(choice.value for choice in OnRetry)
+
+
 class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
     """Submit a Batch job and wait for its end.
 
@@ -115,6 +118,10 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
     template_fields_renderers = {"job": "json", "placement": "json"}  # noqa: RUF012 - Airflow's own form
     operator_extra_links = (TCBatchJobLink(), TCBatchComputeEnvLink(), TCBatchTaskTemplateLink(), TCBatchLogsLink())
 
+    _job_id: str | None = None
+    #: The job as it was made in this process.
+    _made: Job | None = None
+
     def __init__(
         self,
         *,
@@ -141,8 +148,9 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         stream_logs: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            job=job,
+        super().__init__(**kwargs)
+        self.own(durable=durable, cancel_on_kill=cancel_on_kill, cancel_on_failure=cancel_on_failure)
+        self.wait_with(
             deferrable=deferrable,
             poll_interval=poll_interval,
             timeout=timeout,
@@ -150,25 +158,19 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
             min_success=min_success,
             fail_fast=fail_fast,
             skip_on_exit_code=skip_on_exit_code,
-            durable=durable,
-            cancel_on_kill=cancel_on_kill,
-            cancel_on_failure=cancel_on_failure,
             logs=logs,
             log_instances=log_instances,
             log_bytes=log_bytes,
             stream_logs=stream_logs,
-            **kwargs,
         )
-        if on_retry not in [choice.value for choice in OnRetry]:
+        self.take(job)
+        if on_retry not in _ON_RETRY:
             raise InvalidRequest(f"Task {self.task_id!r}: on_retry is {on_retry!r}; write resubmit or repair")
         if on_retry == OnRetry.REPAIR.value and not durable:
             raise InvalidRequest(f"Task {self.task_id!r}: on_retry='repair' needs durable=True: the job must be known")
         self.zone = zone
         self.placement = placement
         self.preflight = preflight
-        self._job_id: str | None = None
-        #: The job as it was made in this process.
-        self._made: Job | None = None
         self.wait_for_completion = wait_for_completion
         self.on_retry = on_retry
         self.wait_for_quota = (

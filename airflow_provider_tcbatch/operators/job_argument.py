@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from airflow.sdk.log import mask_secret
@@ -28,27 +27,26 @@ __all__ = ["TakesJob", "known_later"]
 
 
 class TakesJob(TakesObject):
-    """Base of operators with a ``job``.
+    """Base of operators with a ``job``, which they hand to :meth:`take`.
 
-    :param job: a :class:`~airflow_provider_tcbatch.models.job.Job`, a dictionary in either spelling, JSON or YAML
-        text, or the path of a template file. A task of it may be given by a task template. (templated)
+    It is a :class:`~airflow_provider_tcbatch.models.job.Job`, a dictionary in either spelling, JSON or YAML text, or
+    the path of a template file. A task of it may be given by a task template.
     """
 
     argument: ClassVar[str] = "job"
     model: ClassVar[type[ApiModel]] = Job
     written_as: ClassVar[str] = "a mapping with Tasks in it"
 
-    def __init__(self, *, job: Job | Mapping[str, Any] | str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.job = job
-        self.take(job)
-        #: Ids of the task templates that the job was made with, once it has been made.
-        self._template_ids: list[str] = []
+    job: Any
+
+    #: Ids of the task templates that the job was made with, once it has been made.
+    _template_ids: Sequence[str] = ()
 
     def wire_form(self, value: Any) -> WireForm:
         """As for every object; templates may be named in either spelling, too."""
         form = super().wire_form(value)
-        return replace(form, data=with_wire_names(form.data))
+        form.data = with_wire_names(form.data)
+        return form
 
     def check_early(self, wire: Any) -> None:
         """Check the job; of tasks from templates, only what is given here."""

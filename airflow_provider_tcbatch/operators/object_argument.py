@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
@@ -41,25 +42,30 @@ class TakesObject(TCBatchOperator):
     model: ClassVar[type[ApiModel]]
     written_as: ClassVar[str] = "a mapping"
 
+    #: Literal secrets of the argument, by their path.
+    _secrets: Mapping[Any, SecretStr] = MappingProxyType({})
+
+    #: Fields that rendering has emptied, until they are told.
+    _vanished: Sequence[str] = ()
+
     def take(self, given: Any) -> None:
         """Keep the argument in wire JSON, and check what can be seen before rendering.
 
         Wire JSON, because Airflow would store a model as ``str(model)`` and not render inside it. Literal secrets are
         taken out of the template field: it is stored with the DAG and shown in the UI.
         """
-        self._secrets: dict[Any, SecretStr] = {}
         # Airflow knows by its identity whether a value came from another task and must not be rendered.
         self._given = given
-        #: Fields that rendering has emptied, until they are told.
-        self._vanished: list[str] = []
-        setattr(self, self.argument, given)
         if isinstance(given, str) and not is_jinja(given) and not is_path(given):
             given = self._read(given)
-        if isinstance(given, (ApiModel, Mapping)):
-            form = self.wire_form(given)
-            setattr(self, self.argument, form.data)
+        if not isinstance(given, (ApiModel, Mapping)):
+            setattr(self, self.argument, given)
+            return
+        form = self.wire_form(given)
+        setattr(self, self.argument, form.data)
+        if form.secrets:
             self._secrets = form.secrets
-            self.check_early(form.data)
+        self.check_early(form.data)
 
     def wire_form(self, value: Any) -> WireForm:
         """A value in wire JSON, with its secrets beside it."""
@@ -105,7 +111,7 @@ class TakesObject(TCBatchOperator):
             self.log.warning(
                 "%s is None after rendering, as if it were not given: is the XCom, or the key in it, there?", path
             )
-        self._vanished = []
+        self._vanished = ()
         value = getattr(self, self.argument)
         form = self.wire_form(self._read(value) if isinstance(value, str) else value)
         # First those that rendering has brought, then those that were kept apart from the template field.
@@ -142,7 +148,9 @@ def is_path(text: str) -> bool:
 
 def known_later(value: Any) -> bool:
     """Whether a value is only known at run time: text with Jinja, or the output of another task."""
-    return is_jinja(value) or callable(getattr(value, "resolve", None))
+    if isinstance(value, str):
+        return "{" in value and is_jinja(value)
+    return callable(getattr(value, "resolve", None))
 
 
 def _vanished(written: Any, rendered: Any, path: str) -> Iterator[str]:

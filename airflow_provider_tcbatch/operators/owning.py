@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_tcbatch.exceptions import TCBatchError
 from airflow_provider_tcbatch.operators.base import TCBatchOperator
@@ -27,21 +27,29 @@ _END_SECONDS = 120.0
 class OwnsJob(TCBatchOperator):
     """Base of operators with a job of their own: they keep a record of it, and see to it that nothing of it stays.
 
-    :param durable: ``False`` to keep nothing about the job between tries.
-    :param cancel_on_kill: terminate the job when the task is killed.
-    :param cancel_on_failure: terminate the job when the task fails although the job still runs.
+    An operator hands its arguments to :meth:`own` when it is made. They are no ``__init__`` of this class, because
+    Airflow merges the DAG's defaults anew for each ``__init__`` on the way to its own.
     """
 
-    def __init__(
-        self, *, durable: bool = True, cancel_on_kill: bool = True, cancel_on_failure: bool = True, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
+    durable: bool
+    cancel_on_kill: bool
+    cancel_on_failure: bool
+
+    # Of a run; while a DAG is parsed they are not set.
+    _kill_switch: KillSwitch | None = None
+    _killed: bool = False
+    _kept: Records | None = None
+
+    def own(self, *, durable: bool, cancel_on_kill: bool, cancel_on_failure: bool) -> None:
+        """Keep what concerns the job as a whole.
+
+        :param durable: ``False`` to keep nothing about the job between tries.
+        :param cancel_on_kill: terminate the job when the task is killed.
+        :param cancel_on_failure: terminate the job when the task fails although the job still runs.
+        """
         self.durable = durable
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_failure = cancel_on_failure
-        self._kill_switch: KillSwitch | None = None
-        self._killed = False
-        self._kept: Records | None = None
 
     def records(self, context: Context) -> Records:
         """Where this task's record is kept."""

@@ -47,45 +47,46 @@ _WAIT_ERRORS = 3
 
 
 class WaitsForJob(OwnsJob):
-    """Base of operators that wait for a job which is theirs.
+    """Base of operators that wait for a job which is theirs. An operator hands its arguments to :meth:`wait_with`."""
 
-    :param deferrable: wait in the triggerer, without a worker; default is Airflow's ``[operators]
-        default_deferrable``.
-    :param poll_interval: longest time in seconds between two looks at the job while no events flow.
-    :param timeout: seconds from submission after which the job has to be over; ``None`` for ever.
-    :param queue_timeout: seconds from submission after which an instance of the job has to have started.
-    :param min_success: how many instances must succeed, see
-        :class:`~airflow_provider_tcbatch.policies.outcome.SuccessPolicy`.
-    :param fail_fast: end the job as soon as it can't succeed any more.
-    :param skip_on_exit_code: exit codes that skip the task, if all failed instances ended with one of them.
-    :param durable: see :class:`~airflow_provider_tcbatch.operators.owning.OwnsJob`, likewise ``cancel_on_kill`` and
-        ``cancel_on_failure``.
-    :param logs: whose output to show at the end: ``failed``, ``all``, ``none``.
-    :param log_instances: most instances whose output is shown.
-    :param log_bytes: most bytes of each of their streams, counted from its end.
-    :param stream_logs: show the output of running instances while waiting.
-    """
+    deferrable: bool
+    poll_interval: float
+    timeout: float | None
+    queue_timeout: float | None
+    _policy: SuccessPolicy
 
-    def __init__(
+    def wait_with(
         self,
         *,
-        deferrable: bool | None = None,
-        poll_interval: float | timedelta = 30.0,
-        timeout: float | timedelta | None = None,
-        queue_timeout: float | timedelta | None = None,
-        min_success: int | float | None = None,
-        fail_fast: bool = False,
-        skip_on_exit_code: int | Collection[int] | None = None,
-        durable: bool = True,
-        cancel_on_kill: bool = True,
-        cancel_on_failure: bool = True,
-        logs: str = "failed",
-        log_instances: int = 10,
-        log_bytes: int = LOG_BYTES,
-        stream_logs: bool = False,
-        **kwargs: Any,
+        deferrable: bool | None,
+        poll_interval: float | timedelta,
+        timeout: float | timedelta | None,
+        queue_timeout: float | timedelta | None,
+        min_success: int | float | None,
+        fail_fast: bool,
+        skip_on_exit_code: int | Collection[int] | None,
+        logs: str,
+        log_instances: int,
+        log_bytes: int,
+        stream_logs: bool,
     ) -> None:
-        super().__init__(durable=durable, cancel_on_kill=cancel_on_kill, cancel_on_failure=cancel_on_failure, **kwargs)
+        """Check and keep how the job is waited for.
+
+        :param deferrable: wait in the triggerer, without a worker; ``None`` for Airflow's ``[operators]
+            default_deferrable``.
+        :param poll_interval: longest time in seconds between two looks at the job while no events flow.
+        :param timeout: seconds from submission after which the job has to be over; ``None`` for ever.
+        :param queue_timeout: seconds from submission after which an instance of the job has to have started.
+        :param min_success: how many instances must succeed, see
+            :class:`~airflow_provider_tcbatch.policies.outcome.SuccessPolicy`.
+        :param fail_fast: end the job as soon as it can't succeed any more.
+        :param skip_on_exit_code: exit codes that skip the task, if all failed instances ended with one of them.
+        :param logs: whose output to show at the end: ``failed``, ``all``, ``none``.
+        :param log_instances: most instances whose output is shown.
+        :param log_bytes: most bytes of each of their streams, counted from its end.
+        :param stream_logs: show the output of running instances while waiting.
+        :raises InvalidRequest: if one of them is wrong.
+        """
         if logs not in ("failed", "all", "none"):
             raise InvalidRequest(f"Task {self.task_id!r}: logs is {logs!r}; write failed, all or none")
         try:
