@@ -6,10 +6,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.operators.base import TCBatchOperator, default_deferrable, duration
-from airflow_provider_tcbatch.policies.deadline import Deadlines
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_tcbatch.policies.deadline import Deadlines
 
 __all__ = ["WAIT_ERRORS", "CanWait"]
 
@@ -48,6 +49,9 @@ class CanWait(TCBatchOperator):
 
         :param since: unix seconds from which ``timeout`` counts.
         """
+
+        from airflow_provider_tcbatch.policies.deadline import Deadlines
+
         started = context["ti"].start_date
         return Deadlines.of(
             submitted_at=since,

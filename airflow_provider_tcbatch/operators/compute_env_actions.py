@@ -14,7 +14,6 @@ from airflow_provider_tcbatch.operators.env_waiting import ActsOnEnv, GoOn, Paus
 from airflow_provider_tcbatch.operators.object_argument import known_later
 from airflow_provider_tcbatch.operators.waiting_jobs import several
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until
-from airflow_provider_tcbatch.policies.marking import described, described_by
 from airflow_provider_tcbatch.policies.pacing import pace
 
 if TYPE_CHECKING:
@@ -123,6 +122,8 @@ class TCBatchModifyComputeEnvOperator(ActsOnEnv, WaitsForNodes):
         return super().advance(context, carried, event)
 
     def _modify(self, env_id: str) -> None:
+        from airflow_provider_tcbatch.policies.marking import described, described_by
+
         description = self.env_description
         if description is not None:
             # The owner that may stand at its end stays.

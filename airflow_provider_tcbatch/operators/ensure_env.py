@@ -15,8 +15,6 @@ from airflow_provider_tcbatch.operators.compute_env import REMOVAL_SECONDS, TCBa
 from airflow_provider_tcbatch.operators.env_waiting import GoOn, Pause
 from airflow_provider_tcbatch.operators.object_argument import known_later
 from airflow_provider_tcbatch.operators.telling import tell_changes
-from airflow_provider_tcbatch.policies.difference import Change, difference
-from airflow_provider_tcbatch.policies.env_plan import EnvPlan, EnvWish, chosen, wishes
 from airflow_provider_tcbatch.policies.merging import merge
 
 if TYPE_CHECKING:
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_tcbatch.operators.env_creation import EnvSpec
     from airflow_provider_tcbatch.operators.env_ensuring import EnvEnsuring, MustBeMadeAnew
+    from airflow_provider_tcbatch.policies.difference import Change
+    from airflow_provider_tcbatch.policies.env_plan import EnvPlan, EnvWish
 
 __all__ = ["TCBatchEnsureComputeEnvOperator"]
 
@@ -135,6 +135,8 @@ class TCBatchEnsureComputeEnvOperator(TCBatchCreateComputeEnvOperator):
         return form.data
 
     def _wishes(self) -> list[EnvWish]:
+        from airflow_provider_tcbatch.policies.env_plan import wishes
+
         given = self.alternatives or ()
         if not isinstance(given, (list, tuple)):
             raise InvalidRequest(f"Task {self.task_id!r}: alternatives is {given!r}; write a list of mappings")
@@ -150,6 +152,9 @@ class TCBatchEnsureComputeEnvOperator(TCBatchCreateComputeEnvOperator):
             return self.go_on(context, self._come_to(context, 0, []))
 
     def _report(self, context: Context) -> str | None:
+        from airflow_provider_tcbatch.policies.difference import difference
+        from airflow_provider_tcbatch.policies.env_plan import chosen
+
         ensuring = self._ensuring(context, 0)
         name, view = ensuring.wishes[0].env.env_name, ensuring.present()
         if view is None:
@@ -195,6 +200,7 @@ class TCBatchEnsureComputeEnvOperator(TCBatchCreateComputeEnvOperator):
         :param told: whether the difference has been reported.
         """
         from airflow_provider_tcbatch.operators.env_ensuring import MustBeMadeAnew
+        from airflow_provider_tcbatch.policies.difference import difference
 
         self._current = ensuring = self._ensuring(context, choice)
         try:

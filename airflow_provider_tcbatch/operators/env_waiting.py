@@ -18,8 +18,6 @@ from airflow_provider_tcbatch.exceptions import (
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
 from airflow_provider_tcbatch.operators.base import AirflowTaskTimeout, permanent_errors
 from airflow_provider_tcbatch.operators.can_wait import WAIT_ERRORS, CanWait
-from airflow_provider_tcbatch.policies.deadline import Limit
-from airflow_provider_tcbatch.policies.env_emptying import emptied
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until, Verdict, env_now, judge_env
 from airflow_provider_tcbatch.policies.pacing import pace
 from airflow_provider_tcbatch.policies.written import NOTHING
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.definitions.xcom_arg import XComArg
 
+    from airflow_provider_tcbatch.policies.deadline import Limit
     from airflow_provider_tcbatch.policies.env_nodes import EnvNow
 
 __all__ = ["ActsOnEnv", "GoOn", "Pause", "WaitsForEnv", "WaitsForNodes"]
@@ -114,6 +113,9 @@ class WaitsForEnv(CanWait):
 
     def until_nodes_go(self, carried: Mapping[str, Any], now: EnvNow) -> Pause:
         """Wait until the nodes have gone, and look now and then where some can't be asked to go yet."""
+
+        from airflow_provider_tcbatch.policies.env_emptying import emptied
+
         own = [node for node in now.nodes or () if not node.attached]
         if own and emptied(now):
             return Pause(Condition(Until.EMPTY))
@@ -149,6 +151,9 @@ class WaitsForEnv(CanWait):
 
     def go_on(self, context: Context, carried: Mapping[str, Any], event: Mapping[str, Any] | None = None) -> str | None:
         """Advance until the task is through; the environment's id."""
+
+        from airflow_provider_tcbatch.policies.deadline import Limit
+
         try:
             while (step := self.advance(context, carried, event)) is not None:
                 if isinstance(step, GoOn):
@@ -174,6 +179,9 @@ class WaitsForEnv(CanWait):
 
     def give_up(self, context: Context, carried: Mapping[str, Any], limit: Limit) -> NoReturn:
         """Fail: a limit is reached."""
+
+        from airflow_provider_tcbatch.policies.deadline import Limit
+
         env_id = str(carried["env_id"])
         length = (
             f"timeout ({self.timeout or 0:.0f} s)"

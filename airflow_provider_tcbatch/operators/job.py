@@ -25,7 +25,7 @@ from airflow_provider_tcbatch.operators.job_argument import TakesJob
 from airflow_provider_tcbatch.operators.waiting import LOG_BYTES, WaitsForJob
 from airflow_provider_tcbatch.policies.outcome import Verdict
 from airflow_provider_tcbatch.policies.pacing import quota_pause
-from airflow_provider_tcbatch.policies.submission import OnRetry
+from airflow_provider_tcbatch.policies.retrying import OnRetry
 from airflow_provider_tcbatch.triggers.job import TCBatchQuotaTrigger
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import ConfigurationError, InvalidRequest, TCBatchError
 from airflow_provider_tcbatch.operators.base import TCBatchOperator, duration, permanent_errors
-from airflow_provider_tcbatch.policies.marking import Owner
-from airflow_provider_tcbatch.policies.orphans import AT_WORK, GRACE_SECONDS, Fate, Finding, Run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_tcbatch.hooks.orphans import Ended
+    from airflow_provider_tcbatch.policies.marking import Owner
+    from airflow_provider_tcbatch.policies.orphans import Finding, Run
 
 __all__ = ["TCBatchOrphansOperator", "deployment_to_sweep", "row_of"]
 
@@ -45,7 +45,7 @@ class TCBatchOrphansOperator(TCBatchOperator):
         self,
         *,
         end: bool = False,
-        grace: float | timedelta = GRACE_SECONDS,
+        grace: float | timedelta = 3600.0,
         deployment: str | None = None,
         timeout: float | timedelta = 600.0,
         **kwargs: Any,
@@ -61,6 +61,7 @@ class TCBatchOrphansOperator(TCBatchOperator):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Look, say what was found, and end it if that is wanted."""
         from airflow_provider_tcbatch.hooks.orphans import OrphanSweep
+        from airflow_provider_tcbatch.policies.orphans import Fate
 
         with permanent_errors():
             deployment = deployment_to_sweep(self.deployment, end=self.end)
@@ -89,6 +90,7 @@ class AskedByTask:
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
         from airflow_provider_tcbatch.operators.airflow_context import run_state
+        from airflow_provider_tcbatch.policies.orphans import Run
 
         ask: Any = RuntimeTaskInstance
         try:
@@ -106,6 +108,8 @@ class AskedByTask:
     def shared(self, dag_ids: Collection[str], teardowns: Collection[str]) -> Run:
         """What has become of all runs of some DAGs."""
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        from airflow_provider_tcbatch.policies.orphans import AT_WORK, Run
 
         ask: Any = RuntimeTaskInstance
         try:
@@ -171,4 +175,6 @@ def row_of(finding: Finding, ended: Ended | None = None) -> dict[str, Any]:
 
 
 def _spared(findings: Collection[Finding]) -> int:
+    from airflow_provider_tcbatch.policies.orphans import Fate
+
     return sum(finding.fate is Fate.SPARED for finding in findings)

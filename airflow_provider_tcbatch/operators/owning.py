@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from airflow_provider_tcbatch.exceptions import TCBatchError
 from airflow_provider_tcbatch.operators.base import TCBatchOperator
 from airflow_provider_tcbatch.policies.outcome import judge
-from airflow_provider_tcbatch.policies.submission import Ending
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -82,6 +81,9 @@ class OwnsJob(TCBatchOperator):
 
     def end_job(self, context: Context, job_id: str, reason: str) -> tuple[DescribeJobResult | None, str]:
         """End the job and wait for its end; the job as it is then, and words for the error."""
+
+        from airflow_provider_tcbatch.policies.submission import Ending
+
         if not self.cancel_on_failure:
             return None, "it goes on (cancel_on_failure=False)"
         records = self.records(context)

@@ -17,7 +17,6 @@ from airflow_provider_tcbatch.operators.compute_env_actions import RemovesEnv
 from airflow_provider_tcbatch.operators.env_waiting import Pause
 from airflow_provider_tcbatch.operators.object_argument import known_later
 from airflow_provider_tcbatch.operators.resource_base import FollowsSetUp, will_send
-from airflow_provider_tcbatch.policies.sharing import belongs, let_go, name_for
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
@@ -66,6 +65,8 @@ class TCBatchSetUpComputeEnvOperator(TCBatchCreateComputeEnvOperator):
         return Pair(self.task_id, self.teardown_task_id, self.shared_by)
 
     def _spec(self, context: Context) -> EnvSpec:
+        from airflow_provider_tcbatch.policies.sharing import name_for
+
         spec = super()._spec(context)
         owner = self.pair.owner(spec.owner)
         env = spec.env.model_copy(update={"env_name": name_for(spec.env.env_name, owner)})
@@ -157,6 +158,9 @@ class TCBatchTearDownComputeEnvOperator(FollowsSetUp, RemovesEnv):
 
         :param done: those that this try has taken away already.
         """
+
+        from airflow_provider_tcbatch.policies.sharing import let_go
+
         if self._choice() == "keep":
             self.log.info("Everything is kept (on_teardown='keep')")
             return done
@@ -178,6 +182,7 @@ class TCBatchTearDownComputeEnvOperator(FollowsSetUp, RemovesEnv):
         """
         from airflow_provider_tcbatch.operators.airflow_context import owner_of
         from airflow_provider_tcbatch.operators.resource_sharing import envs_of
+        from airflow_provider_tcbatch.policies.sharing import belongs
 
         owner = self.pair.owner(owner_of(context))
         told = self.from_setup(context, "env_id")

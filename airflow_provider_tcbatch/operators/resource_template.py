@@ -15,7 +15,6 @@ from airflow_provider_tcbatch.operators.base import permanent_errors
 from airflow_provider_tcbatch.operators.object_argument import known_later
 from airflow_provider_tcbatch.operators.resource_base import FollowsSetUp, will_send
 from airflow_provider_tcbatch.operators.task_template import TCBatchEnsureTaskTemplateOperator
-from airflow_provider_tcbatch.policies.sharing import belongs, name_for
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -37,6 +36,9 @@ class TCBatchSetUpTaskTemplateOperator(TCBatchEnsureTaskTemplateOperator):
 
     def execute(self, context: Context) -> str | None:
         """See to the template; its id."""
+
+        from airflow_provider_tcbatch.policies.sharing import belongs, name_for
+
         owner = _owner(context, self.task_id)
         with permanent_errors():
             if not belongs(self.name, owner):
@@ -65,6 +67,9 @@ class TCBatchTearDownTaskTemplateOperator(FollowsSetUp):
 
     def execute(self, context: Context) -> list[str]:
         """Delete what is there."""
+
+        from airflow_provider_tcbatch.policies.sharing import belongs
+
         with permanent_errors():
             if self._keeps():
                 self.log.info("The template is kept (on_teardown='keep')")

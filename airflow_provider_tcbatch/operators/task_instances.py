@@ -10,7 +10,6 @@ from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound
 from airflow_provider_tcbatch.operators.base import permanent_errors
 from airflow_provider_tcbatch.operators.job_argument import known_later
 from airflow_provider_tcbatch.operators.waiting_jobs import Waits, several
-from airflow_provider_tcbatch.policies.deadline import Limit
 from airflow_provider_tcbatch.triggers.jobs import TCBatchTaskInstancesTrigger
 
 if TYPE_CHECKING:
@@ -139,6 +138,8 @@ class TCBatchTerminateTaskInstanceOperator(Waits):
         return self._go_on(context, {**asyncio.run(wait.run(self.hook.settings)).to_event(), **carried})
 
     def _go_on(self, context: Context, event: Mapping[str, Any]) -> list[int]:
+        from airflow_provider_tcbatch.policies.deadline import Limit
+
         if event["status"] == "ended":
             return list(event["indexes"])
         if event["status"] == "timeout":

@@ -15,13 +15,13 @@ from airflow_provider_tcbatch.operators.base import TCBatchOperator, permanent_e
 from airflow_provider_tcbatch.operators.object_argument import TakesObject, known_later
 from airflow_provider_tcbatch.operators.telling import tell_changes
 from airflow_provider_tcbatch.operators.waiting_jobs import several
-from airflow_provider_tcbatch.policies.difference import Change, applied, between, difference
 from airflow_provider_tcbatch.policies.merging import merge, unreadable_secrets, with_nulls, without_nulls
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     from airflow_provider_tcbatch.models.template_actions import TaskTemplateView
+    from airflow_provider_tcbatch.policies.difference import Change
 
 __all__ = [
     "TCBatchCreateTaskTemplateOperator",
@@ -136,6 +136,7 @@ class _MakesTemplate(_HasTemplate):
         the answer was lost; and if somebody else has made one at the same moment, the older one stays.
         """
         from airflow_provider_tcbatch.models.template_actions import CreateTaskTemplate
+        from airflow_provider_tcbatch.policies.difference import difference
 
         wish, sent = self._wish(), 0
         failure: ApiError | None = None
@@ -195,6 +196,7 @@ class _MakesTemplate(_HasTemplate):
         :param ours: whether this try may have made it.
         """
         from airflow_provider_tcbatch.models.template_actions import CreateTaskTemplate
+        from airflow_provider_tcbatch.policies.difference import applied, difference
 
         shown, template_id = view.to_wire(), view.task_template_id
         changes = difference(CreateTaskTemplate, wish, shown)
@@ -352,6 +354,7 @@ class TCBatchModifyTaskTemplateOperator(_HasTemplate):
 
     def _modify(self, context: Context) -> str:
         from airflow_provider_tcbatch.models.template_actions import CreateTaskTemplate
+        from airflow_provider_tcbatch.policies.difference import between
 
         view = self._find()
         shown, template_id = view.to_wire(), view.task_template_id

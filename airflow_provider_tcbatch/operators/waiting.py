@@ -25,9 +25,7 @@ from airflow_provider_tcbatch.operators.base import (
     duration,
 )
 from airflow_provider_tcbatch.operators.owning import OwnsJob
-from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
 from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, Verdict, judge
-from airflow_provider_tcbatch.policies.report import SHOWN
 from airflow_provider_tcbatch.triggers.job import TCBatchJobTrigger
 
 if TYPE_CHECKING:
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_tcbatch.client.logs import InstanceOutput
     from airflow_provider_tcbatch.models.actions import DescribeJobResult
+    from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
 
 __all__ = ["LOG_BYTES", "WaitsForJob"]
 
@@ -121,6 +120,9 @@ class WaitsForJob(OwnsJob):
         :param since: unix seconds from which ``timeout`` and ``queue_timeout`` count.
         :param queued: whether nothing of the job is known to have started.
         """
+
+        from airflow_provider_tcbatch.policies.deadline import Deadlines
+
         started = context["ti"].start_date
         return Deadlines.of(
             submitted_at=since,
@@ -148,6 +150,9 @@ class WaitsForJob(OwnsJob):
         :param progress: whether there are instances to count.
         :param queued: whether nothing of the job is known to have started.
         """
+
+        from airflow_provider_tcbatch.policies.deadline import Limit
+
         deadlines = self.deadlines(context, since, queued=queued)
         stream = self.log_instances if self.stream_logs else 0
         if self.deferrable:
@@ -190,6 +195,7 @@ class WaitsForJob(OwnsJob):
         """The wait is over: look at the job once, whatever has been heard, and judge it."""
         from airflow_provider_tcbatch.hooks.job_wait import counts_of
         from airflow_provider_tcbatch.operators.judging import judge_job
+        from airflow_provider_tcbatch.policies.deadline import Limit
 
         resumed_at = time.time()
         job_id = str(event["job_id"])
@@ -321,6 +327,9 @@ class WaitsForJob(OwnsJob):
 
     def _outputs(self, view: DescribeJobResult, *, failed_only: bool) -> list[InstanceOutput]:
         """What instances printed; less, or nothing, where it can't be read: that must not hide how the job ended."""
+
+        from airflow_provider_tcbatch.policies.report import SHOWN
+
         outputs: list[InstanceOutput] = []
         try:
             outputs.extend(
@@ -354,6 +363,8 @@ class WaitsForJob(OwnsJob):
         return ended or view
 
     def _give_up(self, context: Context, view: DescribeJobResult, limit: Limit) -> NoReturn:
+        from airflow_provider_tcbatch.policies.deadline import Limit
+
         job_id = view.job_id
         try:
             waiting = self.hook.unfinished_instances(view)

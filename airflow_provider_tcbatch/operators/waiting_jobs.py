@@ -11,7 +11,6 @@ from airflow_provider_tcbatch.links import TCBatchJobLink
 from airflow_provider_tcbatch.operators.base import permanent_errors
 from airflow_provider_tcbatch.operators.can_wait import WAIT_ERRORS, CanWait
 from airflow_provider_tcbatch.operators.job_argument import known_later
-from airflow_provider_tcbatch.policies.deadline import Limit
 from airflow_provider_tcbatch.policies.written import listed, several_of
 from airflow_provider_tcbatch.triggers.jobs import TCBatchJobsTrigger
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     #: Jobs by id as they were read last; ``None`` for one that does not exist.
     Views: TypeAlias = dict[str, JobView | DescribeJobResult | None]
+    from airflow_provider_tcbatch.policies.deadline import Limit
 
 __all__ = ["Waits", "WaitsForJobs", "several"]
 
@@ -54,6 +54,9 @@ class Waits(CanWait):
         :param waiting: states of what has not ended, by what it is called.
         :param words: what becomes of it.
         """
+
+        from airflow_provider_tcbatch.policies.deadline import Limit
+
         kind, length = (
             (JobTimeout, f"timeout ({self.timeout or 0:.0f} s from the beginning of the task)")
             if limit is Limit.TIMEOUT
@@ -178,6 +181,7 @@ class WaitsForJobs(Waits):
     def _look_again(self, event: Mapping[str, Any]) -> tuple[Views, Mapping[str, Any]]:
         """The wait is over: look at the jobs once, whatever has been heard."""
         from airflow_provider_tcbatch.operators.ending import look
+        from airflow_provider_tcbatch.policies.deadline import Limit
 
         carried = {name: event[name] for name in ("job_ids", "since", "errors")}
         views = look(self.hook, event["job_ids"])

@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Any
 
 from airflow_provider_tcbatch.policies.outcome import Verdict
+from airflow_provider_tcbatch.policies.retrying import OnRetry
 
 __all__ = ["Decision", "Ending", "JobNow", "OnRetry", "Record", "Repair", "Step", "ThisTry", "decide"]
 
@@ -25,13 +26,6 @@ VERSION = 1
 #: Seconds for which a ClientToken is trusted to bring the same job again. The service's own window is not
 #: documented; past this one the job is looked for by its name instead.
 TOKEN_WINDOW = 3600.0
-
-
-class OnRetry(str, Enum):
-    """What a retry does about a job that failed."""
-
-    RESUBMIT = "resubmit"
-    REPAIR = "repair"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from airflow_provider_tcbatch.operators.base import (
     AirflowSkipException,
     permanent_errors,
 )
-from airflow_provider_tcbatch.policies.deadline import Deadlines
 from airflow_provider_tcbatch.policies.written import text_of
 from airflow_provider_tcbatch.sensors.from_trigger import SensorTrigger
 from airflow_provider_tcbatch.triggers.observing import WAIT_KEY, wait_of
@@ -161,6 +160,8 @@ class TCBatchSensor(SensorTrigger):
         return self._defer({"errors": errors, "give_up_at": event["give_up_at"]})
 
     def _defer(self, carried: Mapping[str, Any]) -> NoReturn:
+        from airflow_provider_tcbatch.policies.deadline import Deadlines
+
         deadlines = Deadlines(timeout=carried["give_up_at"]).to_json()
         self.defer(trigger=self.make_trigger(deadlines, carried), method_name="execute_complete")
 

@@ -20,7 +20,6 @@ from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.operators.explaining import failure_of, readable_outputs
 from airflow_provider_tcbatch.operators.object_argument import known_later
 from airflow_provider_tcbatch.policies.awaited_events import AwaitedEvents
-from airflow_provider_tcbatch.policies.deadline import Deadlines
 from airflow_provider_tcbatch.policies.targets import TargetVerdict
 from airflow_provider_tcbatch.sensors.base import SensesJobs
 from airflow_provider_tcbatch.sensors.explaining import why_instances_failed
@@ -147,6 +146,7 @@ class TCBatchEventSensor(SensesJobs):
         """Wait on the worker, listening all the time where that is needed."""
         from airflow_provider_tcbatch.hooks.event_wait import EventWait
         from airflow_provider_tcbatch.hooks.watching import listen_here, wait_here
+        from airflow_provider_tcbatch.policies.deadline import Deadlines
 
         if self.poke(context):
             return self._found
