@@ -1,7 +1,5 @@
 """Machines: how the CVM instances of a job or of a compute environment are made."""
 
-from __future__ import annotations
-
 from pydantic import Field, SecretStr, model_validator
 from typing_extensions import Self
 

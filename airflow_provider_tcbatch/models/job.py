@@ -1,7 +1,5 @@
 """A Batch job: tasks, each with one or many instances, and the order they run in."""
 
-from __future__ import annotations
-
 import graphlib
 from collections import Counter
 from collections.abc import Callable, Mapping

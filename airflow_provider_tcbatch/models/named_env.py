@@ -1,7 +1,5 @@
 """A compute environment: machines that stay, for the tasks of many jobs."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Which events a job or an environment publishes, and to which CMQ topic."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
