@@ -47,7 +47,8 @@ class ApiModel(BaseModel):
     """Base of all API objects: snake_case in Python, PascalCase on the wire, no unknown fields.
 
     Validators are built on first use: a DAG file that imports an operator should not pay for the
-    types it never touches.
+    types it never touches. Likewise the modules that a DAG file imports do without ``from __future__ import
+    annotations``: pydantic would compile and evaluate the text of each annotation again.
     """
 
     model_config = ConfigDict(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest
@@ -245,7 +244,7 @@ class TCBatchEnsureComputeEnvOperator(TCBatchCreateComputeEnvOperator):
             return super().advance(context, carried, event)
         pause = self.remove(carried, force=self.force)
         if pause is not None:
-            return replace(pause, in_any_case=True)
+            return pause._replace(in_any_case=True)
         return GoOn(self._come_to(context, int(following), carried["failed"], told=True))
 
     def instead(self, context: Context, carried: Mapping[str, Any], why: str) -> GoOn | None:

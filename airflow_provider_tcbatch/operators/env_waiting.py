@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from airflow_provider_tcbatch.exceptions import (
     ComputeEnvError,
@@ -33,8 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["ActsOnEnv", "GoOn", "Pause", "WaitsForEnv", "WaitsForNodes"]
 
 
-@dataclass(frozen=True)
-class Pause:
+class Pause(NamedTuple):
     """A task is not through yet.
 
     :param condition: what to wait for.
@@ -47,8 +45,7 @@ class Pause:
     in_any_case: bool = False
 
 
-@dataclass(frozen=True)
-class GoOn:
+class GoOn(NamedTuple):
     """A task goes on at once, with something else: another environment, say.
 
     :param carried: what the run carries from now on.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_tcbatch.models.states import ComputeNodeState as S
 
@@ -27,8 +27,7 @@ FAILED = (S.CREATION_FAILED, S.ABNORMAL)
 _ATTACHED = "USER_ATTACHED"
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """A node, as far as it matters here.
 
     :param node_id: its id.
@@ -45,8 +44,7 @@ class Node:
     busy: bool = False
 
 
-@dataclass(frozen=True)
-class EnvNow:
+class EnvNow(NamedTuple):
     """An environment at one moment.
 
     :param desired: how many nodes it shall have, without those that were attached.

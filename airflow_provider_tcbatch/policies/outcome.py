@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
+from typing import NamedTuple
 
 from airflow_provider_tcbatch.models.states import State
 
@@ -25,8 +26,7 @@ class Verdict(Enum):
     FAILURE = "failure"
 
 
-@dataclass(frozen=True)
-class Counts:
+class Counts(NamedTuple):
     """How far the instances of a job are.
 
     :param total: all instances.
@@ -93,8 +93,7 @@ class SuccessPolicy:
 DEFAULT = SuccessPolicy()
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """Verdict on a job.
 
     :param verdict: what to do.

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.policies.outcome import share_of
@@ -70,8 +71,7 @@ class Quorum:
         return str(self.wanted)
 
 
-@dataclass(frozen=True)
-class InstanceNow:
+class InstanceNow(NamedTuple):
     """An instance at one moment.
 
     :param state: its state.
@@ -115,8 +115,7 @@ class QuorumVerdict(Enum):
     HOPELESS = "hopeless"
 
 
-@dataclass(frozen=True)
-class QuorumCounts:
+class QuorumCounts(NamedTuple):
     """A verdict and the numbers behind it.
 
     :param verdict: the verdict.

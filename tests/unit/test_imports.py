@@ -31,3 +31,4 @@ def test_a_dag_file_newly_imports_no_client_and_no_answer_models() -> None:
     ours = {name.removeprefix("airflow_provider_tcbatch.") for name in new}
     assert not ours & {"models.views", "models.actions", "models.events", "models.cmq"}
     assert not any(name.startswith(("client.", "hooks.", "emulator")) for name in ours)
+    assert not ours & {f"policies.{name}" for name in ("submission", "deadline", "orphans", "sharing", "env_plan")}

@@ -18,7 +18,7 @@ from airflow_provider_tcbatch.hooks.orphans import Ended, OrphanSweep
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from airflow_provider_tcbatch.operators.orphans import AskedByTask, TCBatchOrphansOperator
 from airflow_provider_tcbatch.policies.marking import Owner, marked, marked_env
-from airflow_provider_tcbatch.policies.orphans import KEEP_VARIABLE, Fate
+from airflow_provider_tcbatch.policies.orphans import GRACE_SECONDS, KEEP_VARIABLE, Fate
 from airflow_provider_tcbatch.policies.sharing import SHARED
 from tests.support.task_context import Task
 from tests.unit.conftest import job
@@ -201,6 +201,10 @@ def test_wrong_arguments(options: dict[str, Any], words: str) -> None:
     with pytest.raises(e.InvalidRequest, match=words):
         TCBatchOrphansOperator(task_id="sweep", **options)
     assert TCBatchOrphansOperator(task_id="sweep", grace=timedelta(hours=2)).grace == 7200
+
+
+def test_the_grace_is_that_of_the_command_line() -> None:
+    assert TCBatchOrphansOperator(task_id="sweep").grace == GRACE_SECONDS
 
 
 @pytest.mark.parametrize(
