@@ -118,6 +118,14 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
     template_fields_renderers = {"job": "json", "placement": "json"}  # noqa: RUF012 - Airflow's own form
     operator_extra_links = (TCBatchJobLink(), TCBatchComputeEnvLink(), TCBatchTaskTemplateLink(), TCBatchLogsLink())
 
+    zone: str | None
+    placement: Mapping[str, Any] | None
+    preflight: bool
+    wait_for_completion: bool
+    on_retry: str
+    wait_for_quota: bool | float
+
+    # Of a run; while a DAG is parsed they are not set.
     _job_id: str | None = None
     #: The job as it was made in this process.
     _made: Job | None = None
@@ -168,15 +176,15 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
             raise InvalidRequest(f"Task {self.task_id!r}: on_retry is {on_retry!r}; write resubmit or repair")
         if on_retry == OnRetry.REPAIR.value and not durable:
             raise InvalidRequest(f"Task {self.task_id!r}: on_retry='repair' needs durable=True: the job must be known")
-        self.zone = zone
-        self.placement = placement
-        self.preflight = preflight
-        self.wait_for_completion = wait_for_completion
-        self.on_retry = on_retry
-        self.wait_for_quota = (
-            wait_for_quota
-            if isinstance(wait_for_quota, bool)
-            else duration("wait_for_quota", wait_for_quota, self.task_id)
+        if not isinstance(wait_for_quota, bool):
+            wait_for_quota = duration("wait_for_quota", wait_for_quota, self.task_id)
+        self.keep(
+            zone=zone,
+            placement=placement,
+            preflight=preflight,
+            wait_for_completion=wait_for_completion,
+            on_retry=on_retry,
+            wait_for_quota=wait_for_quota,
         )
 
     # -- before a run --------------------------------------------------------------------------------

@@ -42,6 +42,9 @@ class TakesObject(TCBatchOperator):
     model: ClassVar[type[ApiModel]]
     written_as: ClassVar[str] = "a mapping"
 
+    #: Airflow knows by its identity whether a value came from another task and must not be rendered.
+    _given: Any = None
+
     #: Literal secrets of the argument, by their path.
     _secrets: Mapping[Any, SecretStr] = MappingProxyType({})
 
@@ -54,8 +57,7 @@ class TakesObject(TCBatchOperator):
         Wire JSON, because Airflow would store a model as ``str(model)`` and not render inside it. Literal secrets are
         taken out of the template field: it is stored with the DAG and shown in the UI.
         """
-        # Airflow knows by its identity whether a value came from another task and must not be rendered.
-        self._given = given
+        self.keep(_given=given)
         if isinstance(given, str) and not is_jinja(given) and not is_path(given):
             given = self._read(given)
         if not isinstance(given, (ApiModel, Mapping)):

@@ -46,9 +46,7 @@ class OwnsJob(TCBatchOperator):
         :param cancel_on_kill: terminate the job when the task is killed.
         :param cancel_on_failure: terminate the job when the task fails although the job still runs.
         """
-        self.durable = durable
-        self.cancel_on_kill = cancel_on_kill
-        self.cancel_on_failure = cancel_on_failure
+        self.keep(durable=durable, cancel_on_kill=cancel_on_kill, cancel_on_failure=cancel_on_failure)
 
     def records(self, context: Context) -> Records:
         """Where this task's record is kept."""

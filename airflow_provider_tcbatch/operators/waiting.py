@@ -52,6 +52,13 @@ class WaitsForJob(OwnsJob):
     poll_interval: float
     timeout: float | None
     queue_timeout: float | None
+    min_success: int | float | None
+    fail_fast: bool
+    skip_on_exit_code: int | Collection[int] | None
+    logs: str
+    log_instances: int
+    log_bytes: int
+    stream_logs: bool
     _policy: SuccessPolicy
 
     def wait_with(
@@ -89,20 +96,23 @@ class WaitsForJob(OwnsJob):
         if logs not in ("failed", "all", "none"):
             raise InvalidRequest(f"Task {self.task_id!r}: logs is {logs!r}; write failed, all or none")
         try:
-            self._policy = SuccessPolicy(min_success, fail_fast, _codes(skip_on_exit_code))
+            policy = SuccessPolicy(min_success, fail_fast, _codes(skip_on_exit_code))
         except (TypeError, ValueError) as error:
             raise InvalidRequest(f"Task {self.task_id!r}: {error}") from None
-        self.deferrable = default_deferrable() if deferrable is None else deferrable
-        self.poll_interval = duration("poll_interval", poll_interval, self.task_id)
-        self.timeout = None if timeout is None else duration("timeout", timeout, self.task_id)
-        self.queue_timeout = None if queue_timeout is None else duration("queue_timeout", queue_timeout, self.task_id)
-        self.min_success = min_success
-        self.fail_fast = fail_fast
-        self.skip_on_exit_code = skip_on_exit_code
-        self.logs = logs
-        self.log_instances = log_instances
-        self.log_bytes = log_bytes
-        self.stream_logs = stream_logs
+        self.keep(
+            _policy=policy,
+            deferrable=default_deferrable() if deferrable is None else deferrable,
+            poll_interval=duration("poll_interval", poll_interval, self.task_id),
+            timeout=None if timeout is None else duration("timeout", timeout, self.task_id),
+            queue_timeout=None if queue_timeout is None else duration("queue_timeout", queue_timeout, self.task_id),
+            min_success=min_success,
+            fail_fast=fail_fast,
+            skip_on_exit_code=skip_on_exit_code,
+            logs=logs,
+            log_instances=log_instances,
+            log_bytes=log_bytes,
+            stream_logs=stream_logs,
+        )
         if isinstance(log_instances, bool) or not isinstance(log_instances, int) or log_instances < 0:
             raise InvalidRequest(f"Task {self.task_id!r}: log_instances is {log_instances!r}; write a number from 0 on")
         if isinstance(log_bytes, bool) or not isinstance(log_bytes, int) or not 1 <= log_bytes <= MOST_LOG_BYTES:
