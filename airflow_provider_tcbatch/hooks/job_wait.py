@@ -184,7 +184,7 @@ class JobWait:
         final = judge(state).is_final
         if state != self._state:
             self._state = state
-            # The end is told anyway: where thousands end at once, a line of each would keep them all waiting for the log.
+            # The end is told anyway: where thousands end at once, a line of each would keep all waiting for the log.
             if not final or self.stream:
                 self.say("Job %s is %s", self.job_id, state)
         if state == State.RUNNING or final:

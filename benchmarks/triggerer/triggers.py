@@ -73,8 +73,8 @@ class ProbeTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Measure."""
-        # A pass of the collector touches all objects, whose pages the process shares with its parent until then. It comes
-        # sooner or later, and would be counted as memory of the waits.
+        # A pass of the collector touches all objects, whose pages the process shares with its parent until then. It
+        # comes sooner or later, and would be counted as memory of the waits.
         gc.collect()
         async with LoopLag() as lag:
             while True:
