@@ -80,6 +80,8 @@ class JobWait:
     :param progress: log how many instances have ended, when that has changed.
     :param stream: follow the output of this many instances at a time; 0 for none.
     :param say: takes what the task's log shows: a format and its arguments.
+    :param brief: say neither the first state nor the last, which are told anyway: where thousands of waits begin or end
+        at once, a line of each would keep all waiting for the log.
     """
 
     job_id: str
@@ -89,6 +91,7 @@ class JobWait:
     progress: bool = False
     stream: int = 0
     say: Callable[..., None] = lambda *_: None
+    brief: bool = False
 
     def __post_init__(self) -> None:
         self._state: str | None = None
@@ -182,11 +185,9 @@ class JobWait:
 
     def _note_state(self, state: str) -> None:
         final = judge(state).is_final
-        if state != self._state:
-            self._state = state
-            # The end is told anyway: where thousands end at once, a line of each would keep all waiting for the log.
-            if not final or self.stream:
-                self.say("Job %s is %s", self.job_id, state)
+        if state != self._state and not (self.brief and (final or self._state is None)):
+            self.say("Job %s is %s", self.job_id, state)
+        self._state = state
         if state == State.RUNNING or final:
             self._started = True
 

@@ -199,6 +199,7 @@ class TCBatchJobTrigger(Says, BaseTrigger):
             progress=self.progress,
             stream=self.stream,
             say=self.say,
+            brief=not self.stream,
         )
         async with job_watcher(settings) as watcher:
             end = await wait.run(watcher, settings)

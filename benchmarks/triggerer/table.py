@@ -114,7 +114,8 @@ class _Run:
         self._probe = folder / "probe.jsonl"
         self._waits = waits
         self._end_at = end_at
-        connection = json.loads(service.connection(events=True))
+        # The process has the account for itself.
+        connection = json.loads(service.connection(events=True, api_share=1))
         self._stack = AirflowStack(
             folder / "stack",
             dags=folder / "dags",
