@@ -31,6 +31,9 @@ _PROGRESS_SECONDS = 30.0
 #: A hint that something happened to the job leads to a count at once, but not more often than this, in seconds.
 _HINT_SECONDS = 1.0
 
+#: From when to when, in seconds, the first state is said of a wait that is brief.
+_FIRST_SAID = (4.0, 12.0)
+
 #: Time in seconds between two looks at the output of a job's instances.
 _STREAM_SECONDS = 10.0
 
@@ -80,8 +83,8 @@ class JobWait:
     :param progress: log how many instances have ended, when that has changed.
     :param stream: follow the output of this many instances at a time; 0 for none.
     :param say: takes what the task's log shows: a format and its arguments.
-    :param brief: say neither the first state nor the last, which are told anyway: where thousands of waits begin or end
-        at once, a line of each would keep all waiting for the log.
+    :param brief: say the first state some seconds later, and the last one, which is told anyway, not at all: where
+        thousands of waits begin or end at once, a line of each would keep all waiting for the log.
     """
 
     job_id: str
@@ -95,6 +98,8 @@ class JobWait:
 
     def __post_init__(self) -> None:
         self._state: str | None = None
+        #: When the first state is said (unix seconds), if it has not been yet.
+        self._say_at: float | None = None
         self._started = False
         self._shown: tuple[int, int] | None = None
         #: Since when the instances are counted often: the beginning of the wait, or the last hint.
@@ -135,7 +140,7 @@ class JobWait:
         while True:
             now = time.time()
             limit = self.deadlines.next(started=self._started)
-            alarms = [detail_at, None if limit is None else limit[0], stream_at if stream is not None else None]
+            alarms = [detail_at, limit and limit[0], None if stream is None else stream_at, self._say_at]
             first = min((at for at in alarms if at is not None), default=None)
             snapshot = await subscription.next(None if first is None else max(0.0, first - now))
             now = time.time()
@@ -155,6 +160,9 @@ class JobWait:
                 if (end := await self._look_closer(watcher)) is not None:
                     return end
                 detail_at = self._next_detail(watcher)
+            if self._say_at is not None and now >= self._say_at:
+                self.say("Job %s is %s", self.job_id, self._state)
+                self._say_at = None
             if stream is not None and now >= stream_at:
                 await stream.turn()
                 stream_at = time.time() + _STREAM_SECONDS
@@ -185,8 +193,12 @@ class JobWait:
 
     def _note_state(self, state: str) -> None:
         final = judge(state).is_final
-        if state != self._state and not (self.brief and (final or self._state is None)):
-            self.say("Job %s is %s", self.job_id, state)
+        if state != self._state:
+            self._say_at = None
+            if self.brief and self._state is None and not final:
+                self._say_at = time.time() + random.uniform(*_FIRST_SAID)
+            elif not (self.brief and final):
+                self.say("Job %s is %s", self.job_id, state)
         self._state = state
         if state == State.RUNNING or final:
             self._started = True

@@ -152,6 +152,25 @@ async def test_a_wait_ends_with_the_job(
     assert len(said.lines) == len(set(said.lines)), "a state is told once"
 
 
+async def test_a_brief_one_says_neither_the_first_state_at_once_nor_the_last(
+    api: ApiClient, hook: TCBatchHook, gate: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_FIRST_SAID", (0.5, 0.6))
+    job_id = hook.submit_job(job(held(gate)))
+    await running(hook, job_id)
+    waiting = asyncio.create_task(waited(api, hook, JobWait(job_id, poll_interval=0.1, say=said, brief=True)))
+    await said.until(lambda: bool(said.lines))
+    (gate / "all").touch()
+    assert (await waiting).state == "SUCCEED"
+    assert said.lines == [f"Job {job_id} is RUNNING"]
+
+
+async def test_a_brief_one_that_is_quick_says_nothing(api: ApiClient, hook: TCBatchHook, said: Said) -> None:
+    end = await waited(api, hook, JobWait(hook.submit_job(job("true")), poll_interval=0.1, say=said, brief=True))
+    assert end.state == "SUCCEED"
+    assert not said.count("is SUCCEED")
+
+
 def test_a_worker_waits_the_same_way(hook: TCBatchHook) -> None:
     job_id = hook.submit_job(job("sleep 0.3"))
     end = wait_here(hook.settings, JobWait(job_id, poll_interval=0.1))
