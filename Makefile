@@ -85,8 +85,10 @@ e2e: $(TEST)
 # The oldest Airflow that is supported, in an environment of its own: real processes, and whole DAGs by dag.test().
 oldest: $(OLDEST)
 	$(OLD)/bin/python -m pytest -p no:cacheprovider --numprocesses $(WORKERS) --dist loadfile tests/oldest \
-	  tests/unit/operators/test_submit_job_runs.py tests/unit/operators/test_orphans.py tests/unit/test_resources.py \
-	  tests/unit/triggers tests/unit/test_provider_info.py \
+	  tests/unit/operators/test_submit_job_runs.py tests/unit/operators/test_orphans.py \
+	  tests/unit/test_resources.py::test_nothing_is_left_of_a_run \
+	  tests/unit/triggers/test_event.py tests/unit/triggers/test_job.py tests/unit/triggers/test_message.py \
+	  tests/unit/triggers/test_saying.py tests/unit/triggers/test_states.py tests/unit/test_provider_info.py \
 	  'tests/unit/test_cli.py::test_a_request_is_printed_by_a_real_process[airflow_provider_tcbatch.cli]' \
 	  tests/unit/operators/test_submission.py::test_without_a_store_every_try_has_its_own_job_and_a_warning_says_so
 

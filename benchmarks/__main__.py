@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 import time
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small numbers: shows that it works, measures nothing")
     parser.add_argument("--only", choices=("bare-loop", "triggerer"), help="one of the two tables")
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help="how often both sides are measured (3, and 2 triggerers)"
+    )
     parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the chart into this PNG file")
     arguments = parser.parse_args()
     sizes = QUICK if arguments.quick else FULL
+    if arguments.rounds is not None:
+        sizes = replace(sizes, rounds=arguments.rounds, triggerer_rounds=arguments.rounds)
     # The last line of stdout is the JSON; what is going on is told elsewhere.
     told = Console(stderr=True, highlight=False)
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
@@ -58,7 +64,7 @@ def main() -> int:
     def say(line: str) -> None:
         told.print(f"[dim]{time.monotonic() - begun:6.0f} s[/dim]  {line}")
 
-    result: dict[str, Any] = {"machine": machine(), "quick": arguments.quick}
+    result: dict[str, Any] = {"machine": machine(), "quick": arguments.quick, "rounds": sizes.rounds}
     if arguments.only != "triggerer":
         with_peer = importlib.util.find_spec("airflow.providers.amazon") is not None
         if not (with_peer or arguments.quick):

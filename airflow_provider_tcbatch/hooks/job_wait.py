@@ -32,7 +32,7 @@ _PROGRESS_SECONDS = 30.0
 _HINT_SECONDS = 1.0
 
 #: From when to when, in seconds, the first state is said of a wait that is brief.
-_FIRST_SAID = (4.0, 12.0)
+_FIRST_SAID = (2.0, 8.0)
 
 #: Time in seconds between two looks at the output of a job's instances.
 _STREAM_SECONDS = 10.0

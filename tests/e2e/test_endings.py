@@ -162,7 +162,7 @@ def test_a_frozen_triggerer_comes_back(
     books.wait_for("RUNNING")
     run.wait_for_task("job", "deferred")
     first = airflow.parts["triggerer"]
-    wait_for("the trigger runs", lambda: "RUNNING" in run.log("job"), timeout=60)
+    wait_for("the trigger runs", lambda: "starting" in run.log("job"), timeout=60)
     owner = run.stack.api.triggerer_of(run.dag_id, run.run_id, "job")
     first.send_all(signal.SIGSTOP)
     try:
@@ -277,7 +277,7 @@ def test_a_run_is_marked_as_failed(
     books.wait_for("RUNNING")
     if dag_id == "deferred":
         run.wait_for_task("job", "deferred")
-    wait_for("it is watched", lambda: "RUNNING" in run.log("job"), timeout=60)
+    wait_for("it is watched", lambda: "starting" in run.log("job"), timeout=60)
     airflow.api.set_run_state(run.dag_id, run.run_id, "failed")
     books.wait_for("FAILED")
 

@@ -105,7 +105,7 @@ def test_mapped_tasks_keep_their_machines_until_they_end(
         return [ti["state"] for ti in instances if ti["task_id"] == "job" and ti["map_index"] >= 0]
 
     wait_for("both wait", lambda: waiting() == ["deferred"] * 2, timeout=90)
-    wait_for("both are watched", lambda: all("RUNNING" in run_log(run, index) for index in (0, 1)), timeout=60)
+    wait_for("both are watched", lambda: all("starting" in run_log(run, index) for index in (0, 1)), timeout=60)
     assert present.ids == [run.xcom("machines")]
     assert states(run)["machines_teardown"] is None
     (tmp_path / "gate").touch()
@@ -131,7 +131,7 @@ def test_two_runs_at_a_time_share_one(
     env_id = first.xcom("machines")
     assert second.xcom("machines") == env_id
     assert present.ids == [env_id]
-    wait_for("both jobs are watched", lambda: all("RUNNING" in run.log("job") for run in (first, second)), timeout=60)
+    wait_for("both jobs are watched", lambda: all("starting" in run.log("job") for run in (first, second)), timeout=60)
     gates[0].touch()
     first.succeed()
     assert first.xcom("machines_teardown") == []

@@ -98,7 +98,7 @@ def test_marking_a_deferred_task_as_failed_ends_its_job(
     job_id = api.xcom(run.dag_id, run.run_id, "job", "job_id", map_index=map_index)
     wait_for("the job runs", lambda: job_state(emulator, job_id) == "RUNNING", timeout=60)
     wait_for(
-        "the trigger runs", lambda: "RUNNING" in api.log(dag_id, run.run_id, "job", map_index=map_index), timeout=60
+        "the trigger runs", lambda: "starting" in api.log(dag_id, run.run_id, "job", map_index=map_index), timeout=60
     )
     api.set_task_state(run.dag_id, run.run_id, "job", "failed", map_index=map_index)
     wait_for("the job has ended", lambda: job_state(emulator, job_id) == "FAILED", timeout=60)

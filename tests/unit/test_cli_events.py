@@ -34,10 +34,9 @@ def call(connection: str, own_emulator: Emulator, capsys: pytest.CaptureFixture[
     return go
 
 
-@pytest.mark.parametrize("way_in", [["-m", "airflow", "tcbatch"], ["-m", "airflow_provider_tcbatch.cli"]])
-def test_by_a_real_process(airflow_home: Path, connection: str, own_emulator: Emulator, way_in: list[str]) -> None:
+def test_by_a_real_process(airflow_home: Path, connection: str, own_emulator: Emulator) -> None:
     def run(*words: str) -> tuple[int, dict[str, str], str]:
-        command = [sys.executable, *way_in, "events", *words, "--topic", "chain", "--output", "json"]
+        command = [sys.executable, "-m", "airflow", "tcbatch", "events", *words, "--topic", "chain", "--output", "json"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ, check=False)
         return done.returncode, {row["step"]: row["state"] for row in json.loads(done.stdout)}, done.stderr
 
