@@ -12,6 +12,7 @@ class Sizes:
     """Numbers of waits and seconds.
 
     :param rounds: how often both sides are measured, one after the other; medians are told.
+    :param short_rounds: the same for what takes seconds only: imports, DAG files.
     :param peer_waits: waits of the peer; many more do not fit into a machine's memory.
     :param waits: waits of ours that the targets are for.
     :param scale: numbers of waits for the chart.
@@ -32,6 +33,7 @@ class Sizes:
     """
 
     rounds: int
+    short_rounds: int
     peer_waits: int
     waits: int
     scale: tuple[int, ...]
@@ -53,6 +55,7 @@ class Sizes:
 
 FULL = Sizes(
     rounds=3,
+    short_rounds=5,
     peer_waits=200,
     waits=10_000,
     scale=(100, 1_000, 10_000, 50_000),
@@ -74,6 +77,7 @@ FULL = Sizes(
 
 QUICK = Sizes(
     rounds=1,
+    short_rounds=1,
     peer_waits=3,
     waits=20,
     scale=(10, 20),
