@@ -7,8 +7,8 @@
 PYTHON ?= python3
 KEEP ?=
 WORKERS ?= 5
-# Each has an Airflow of its own, which takes a core while it starts.
-E2E_WORKERS ?= 2
+# Each has an Airflow of its own, which takes a core while it starts, and waits for most of the time later.
+E2E_WORKERS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
