@@ -36,15 +36,23 @@ class Says:
 
     #: The structured logger of the trigger's base.
     log: Any
-    _has_said = False
+    #: Lines that were said, and those of them that are written; each is counted by one thread only.
+    _said = 0
+    _written = 0
 
     def say(self, form: str, *args: object) -> None:
         """Have a line written soon, as ``log.info`` writes it."""
-        self._has_said = True
+        self._said += 1
         # The context knows whose line it is.
-        _writer().submit(contextvars.copy_context().run, self.log.info, form, *args)
+        _writer().submit(contextvars.copy_context().run, self._write, form, *args)
+
+    def _write(self, form: str, *args: object) -> None:
+        try:
+            self.log.info(form, *args)
+        finally:
+            self._written += 1
 
     async def all_said(self) -> None:
         """Wait until everything is written: Airflow closes the log when the trigger has ended."""
-        if self._has_said:
+        if self._written != self._said:
             await asyncio.get_running_loop().run_in_executor(_writer(), int)
