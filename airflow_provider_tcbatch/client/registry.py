@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import AsyncIterator, Callable, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Hashable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -42,39 +42,56 @@ class _Entry:
 _entries: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, _Entry]] = weakref.WeakKeyDictionary()
 
 
-@asynccontextmanager
-async def shared_watcher(
+def shared_watcher(
     key: Hashable, make: Callable[[], tuple[WatcherT, ApiClient]], grace: float = GRACE
-) -> AsyncIterator[WatcherT]:
+) -> AbstractAsyncContextManager[WatcherT]:
     """Use the watcher that belongs to ``key`` on the running loop.
 
     :param key: what tells watchers apart.
     :param make: makes a watcher, not yet started, and the client that is closed with it.
     :param grace: seconds to keep it after its last user.
     """
-    loop = asyncio.get_running_loop()
-    # A loop that ended takes its watchers along: their timers and tasks would keep it, and their sockets, for ever.
-    for ended in [known for known in _entries if known.is_closed()]:
-        del _entries[ended]
-    entries = _entries.setdefault(loop, {})
-    entry = entries.get(key)
-    if entry is not None and entry.watcher.crashed:
-        del entries[key]  # its users have been told; the last of them closes it
-        entry = None
-    if entry is None:
-        entry = entries[key] = _Entry(*make())
-        entry.watcher.start()
-    if entry.timer is not None:
-        entry.timer.cancel()
-        entry.timer = None
-    entry.users += 1
-    try:
+    return _Use(key, make, grace)
+
+
+class _Use(AbstractAsyncContextManager[WatcherT]):
+    """One use of a watcher. There is one for each wait: a generator that is held open takes three times as much."""
+
+    __slots__ = ("_entries", "_entry", "_grace", "_key", "_make")
+
+    def __init__(self, key: Hashable, make: Callable[[], tuple[WatcherT, ApiClient]], grace: float) -> None:
+        self._key = key
+        self._make: Callable[[], tuple[WatcherT, ApiClient]] | None = make
+        self._grace = grace
+
+    async def __aenter__(self) -> WatcherT:
+        make, self._make = self._make, None
+        assert make is not None, "a use begins once"
+        loop = asyncio.get_running_loop()
+        # A loop that ended takes its watchers along: their timers and tasks would keep it, and their sockets, for ever.
+        for ended in [known for known in _entries if known.is_closed()]:
+            del _entries[ended]
+        self._entries = entries = _entries.setdefault(loop, {})
+        entry = entries.get(self._key)
+        if entry is not None and entry.watcher.crashed:
+            del entries[self._key]  # its users have been told; the last of them closes it
+            entry = None
+        if entry is None:
+            entry = entries[self._key] = _Entry(*make())
+            entry.watcher.start()
+        if entry.timer is not None:
+            entry.timer.cancel()
+            entry.timer = None
+        entry.users += 1
+        self._entry = entry
         # What a key stands for is always made in the same way.
-        yield cast("WatcherT", entry.watcher)
-    finally:
+        return cast("WatcherT", entry.watcher)
+
+    async def __aexit__(self, *_: object) -> None:
+        entry = self._entry
         entry.users -= 1
         if entry.users == 0:
-            entry.timer = loop.call_later(grace, _retire, entries, key, entry)
+            entry.timer = asyncio.get_running_loop().call_later(self._grace, _retire, self._entries, self._key, entry)
 
 
 def _retire(entries: dict[Hashable, _Entry], key: Hashable, entry: _Entry) -> None:
