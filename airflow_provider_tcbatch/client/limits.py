@@ -67,7 +67,8 @@ class _Window:
 
     def __init__(self, rate: float, clock: Callable[[], float]) -> None:
         self._most = max(1, int(rate))
-        self._seconds = self._most / rate * (1.0 + _MARGIN)
+        # Not shorter than the service's window: of a share that is no whole number it would hold more.
+        self._seconds = max(1.0, self._most / rate) * (1.0 + _MARGIN)
         self._factor = 1.0
         self._clock = clock
         self._updated = clock()

@@ -31,7 +31,7 @@ def test_the_rate_is_the_documented_one_times_the_share(action: str, rate: float
     assert count == pytest.approx(100 * rate / 1.1, rel=0.03)
 
 
-@pytest.mark.parametrize(("limit", "share"), [(10, 1.0), (10, 0.5), (2, 1.0), (2, 0.5), (20, 0.3)])
+@pytest.mark.parametrize(("limit", "share"), [(10, 1.0), (10, 0.5), (2, 1.0), (2, 0.5), (20, 0.3), (3, 0.97), (5, 0.5)])
 def test_no_window_of_a_second_holds_more_than_the_share(limit: int, share: float) -> None:
     """Nor does one after a rest: a service that counts in windows would refuse what is saved up."""
     clock = Clock()
