@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,8 @@ class Waiting:
     looks: int = 0
     #: Seconds after ``since`` at which a worker process was last seen with a task.
     busy_until: float = 0.0
-    #: Most slots of the pool that were taken by running tasks.
-    pool_slots: int = 0
+    #: Slots of the pool that were taken by running tasks, at each look.
+    slots: list[int] = field(default_factory=list)
 
     def look(self, stack: AirflowStack, run_id: str) -> None:
         """Take one look."""
@@ -75,7 +75,7 @@ class Waiting:
             self.since = now
         self.until = now
         self.looks += 1
-        self.pool_slots = max(self.pool_slots, slots)
+        self.slots.append(slots)
         if busy:
             self.busy_until = now - self.since
 
@@ -83,6 +83,15 @@ class Waiting:
     def seconds(self) -> float:
         """How long the task was seen deferred."""
         return 0.0 if self.since is None else self.until - self.since
+
+    @property
+    def pool_slots(self) -> int:
+        """Most slots that were taken while the task was deferred.
+
+        The first look and the last one do not count. They may lie within the moment in which the task changes its
+        state: the API server's next answer may then be older than its last one.
+        """
+        return max(self.slots[1:-1], default=0)
 
     def check(self) -> None:
         """Raise unless it shows that waiting held no worker."""
