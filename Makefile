@@ -6,9 +6,12 @@
 
 PYTHON ?= python3
 KEEP ?=
-WORKERS ?= 5
+WORKERS ?= 6
 # Each has an Airflow of its own, which takes a core while it starts, and waits for most of the time later.
 E2E_WORKERS ?= 3
+
+# Tests start hundreds of processes: each would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -80,7 +83,7 @@ conformance: $(TEST)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile tests/$@
 
 e2e: $(TEST)
-	$(BIN)/python -m pytest --numprocesses $(E2E_WORKERS) --dist loadfile tests/$@
+	$(BIN)/python -m pytest --numprocesses $(E2E_WORKERS) --dist loadfile --no-loadscope-reorder tests/$@
 
 # The oldest Airflow that is supported, in an environment of its own: real processes, and whole DAGs by dag.test().
 oldest: $(OLDEST)

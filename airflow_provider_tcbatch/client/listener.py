@@ -43,6 +43,10 @@ _UNCLAIMED_SECONDS = 600.0
 #: may go to and fro. One that comes still more often is nobody's.
 _GIVE_WAY, _TO_AND_FRO = 0.8, range(3, 41)
 
+#: How many messages that somebody here has claimed are remembered: where deleting one comes too late, or gets lost, it
+#: comes again, and by then it may be that nobody waits for it.
+_REMEMBERED = 2000
+
 #: Messages that follow one another within the first are gathered for the second, in seconds.
 _FLOW, _GATHER = 0.5, 0.1
 
@@ -89,6 +93,7 @@ class EventListener:
         self._denied_pause = denied
         self._health = Health(topic, metrics)
         self._came_at = 0.0
+        self._claimed: dict[str, None] = {}
         #: Set while events are being heard.
         self.hearing = asyncio.Event()
         #: Messages received so far.
@@ -195,11 +200,18 @@ class EventListener:
             log.warning("Message %s on queue %s holds no Batch event", message.message_id, self.queue)
         # Everybody is told before the message is deleted: what is lost in between is only found by polling.
         wanted = [hear(event, now) for event in events]
-        claimed = any(wanted)
+        claimed = any(wanted) or message.message_id in self._claimed
+        if claimed and self._own is None:
+            self._remember(message.message_id)
         old = bool(message.enqueued_at) and now - message.enqueued_at > _UNCLAIMED_SECONDS
         deleted = self._own is not None or claimed or old
         self._health.message(message, events, now, claimed=claimed, left=not deleted)
         return deleted
+
+    def _remember(self, message_id: str) -> None:
+        self._claimed[message_id] = None
+        if len(self._claimed) > _REMEMBERED:
+            del self._claimed[next(iter(self._claimed))]
 
     async def aclose(self) -> None:
         """Close the client."""

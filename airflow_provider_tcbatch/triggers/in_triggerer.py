@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +18,13 @@ __all__ = ["NotHere", "push_xcoms", "render"]
 #: A triggerer of Airflow 3.3 does not answer all that a template may ask for, and says nothing: who waits for it in
 #: the triggerer waits for ever.
 _SECONDS = 20.0
+
+#: Seconds for which a wait that has ended lets others push first. A supervisor takes some ten XComs a second, and those
+#: of all its triggers one after the other: would all push at once, none of a thousand waits would be ready in time.
+_IN_TURN = 300.0
+
+#: Whose turn it is.
+_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
 
 
 class NotHere(Exception):
@@ -69,7 +80,7 @@ def render(
         raise NotHere(f"something that the triggerer has not answered within {_SECONDS:.0f} s") from None
 
 
-async def push_xcoms(ti: Any, xcoms: Mapping[str, Any]) -> None:
+async def push_xcoms(ti: Any, xcoms: Mapping[str, Any], timeout_at: float | None = None) -> None:
     """Push XComs as a worker does.
 
     (Those that a trigger hands to Airflow together with the end of a task are stored as JSON text, and tasks that pull
@@ -77,6 +88,7 @@ async def push_xcoms(ti: Any, xcoms: Mapping[str, Any]) -> None:
 
     :param ti: the task instance; ``None`` under ``dag.test()``.
     :param xcoms: values by key.
+    :param timeout_at: unix seconds when Airflow would end the trigger.
     :raises NotHere: if that is not possible here.
     """
     import anyio
@@ -85,6 +97,32 @@ async def push_xcoms(ti: Any, xcoms: Mapping[str, Any]) -> None:
     if ti is None or not hasattr(XCom, "aset"):
         raise NotHere("there is no triggerer of Airflow 3.3 or later")
     where = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
-    with anyio.fail_after(_SECONDS):
-        for key, value in xcoms.items():
-            await XCom.aset(key=key, value=value, **where)
+    patience = _IN_TURN if timeout_at is None else min(_IN_TURN, timeout_at - time.time() - _SECONDS)
+    async with _turn(max(patience, 0.0)):
+        try:
+            with anyio.fail_after(_SECONDS):
+                for key, value in xcoms.items():
+                    await XCom.aset(key=key, value=value, **where)
+        except TimeoutError:
+            raise NotHere(f"the triggerer has not taken them within {_SECONDS:.0f} s") from None
+
+
+@asynccontextmanager
+async def _turn(patience: float) -> AsyncIterator[None]:
+    """One after the other.
+
+    :param patience: seconds.
+    :raises NotHere: if it takes too long until it is one's turn.
+    """
+    import anyio
+
+    lock = _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+    try:
+        with anyio.fail_after(patience):
+            await lock.acquire()
+    except TimeoutError:
+        raise NotHere(f"the triggerer has been busy with those of others for {patience:.0f} s") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -161,7 +161,8 @@ class Observes(OneEvent):
         if self.ending["push"] and result is not None:
             xcoms["return_value"] = result
         try:
-            await push_xcoms(self.task_instance, xcoms)
+            after = getattr(self, "timeout_after", None)  # set by the triggerer
+            await push_xcoms(self.task_instance, xcoms, None if after is None else after.timestamp())
         except Exception as error:
             self.log.warning("A worker has to end the task: its XComs can't be pushed from here: %s", error)
             return None

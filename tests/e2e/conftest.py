@@ -1,4 +1,7 @@
-"""One emulator and one Airflow for all end-to-end tests; both are real processes."""
+"""One emulator, one PostgreSQL and one Airflow for all end-to-end tests; all are real processes.
+
+PostgreSQL, because with SQLite a request that comes while all others write may be answered with an error.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import pytest
 
 from tests.support.airflow_stack import AirflowStack
 from tests.support.emulator import EmulatorProcess
+from tests.support.postgres import PostgresServer
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,24 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProce
 
 
 @pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory, emulator: EmulatorProcess) -> Iterator[AirflowStack]:
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """Airflow's database."""
+    with PostgresServer(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def airflow(
+    tmp_path_factory: pytest.TempPathFactory, emulator: EmulatorProcess, database: PostgresServer
+) -> Iterator[AirflowStack]:
     """Airflow, with the connection to the emulator in its database."""
-    connections = {"tencentcloud_default": json.loads(emulator.connection)}
-    folder = tmp_path_factory.mktemp("stack")
-    config = {"tcbatch": {"deployment_id": "e2e"}}
-    with AirflowStack(folder, dags=Path(__file__).parent / "dags", connections=connections, config=config) as stack:
+    with AirflowStack(
+        tmp_path_factory.mktemp("stack"),
+        dags=Path(__file__).parent / "dags",
+        connections={"tencentcloud_default": json.loads(emulator.connection)},
+        config={"tcbatch": {"deployment_id": "e2e"}},
+        database=database.url,
+    ) as stack:
         yield stack
 
 
@@ -89,6 +105,15 @@ def trigger(airflow: AirflowStack) -> Callable[..., Run]:
         return Run(airflow, dag_id, airflow.api.trigger(dag_id, conf))
 
     return start
+
+
+#: They have an Airflow of their own and take longest: the others run beside them.
+FIRST = ("test_triggerers.py", "test_assets.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest ones first."""
+    items.sort(key=lambda item: item.path.name not in FIRST)
 
 
 @pytest.hookimpl(wrapper=True)

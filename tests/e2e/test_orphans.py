@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+from tests.e2e.books import Books, finish, task_process
 from tests.e2e.conftest import Run
-from tests.e2e.test_endings import Books, finish, task_process
 from tests.support.airflow_stack import AirflowStack
 from tests.support.emulator import EmulatorProcess
 from tests.support.processes import wait_for

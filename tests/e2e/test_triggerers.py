@@ -56,9 +56,9 @@ CAPACITY = int(0.7 * len(MODES) * ALL)
 #: takes an hour.
 SOON = 15.0
 
-#: How many of the ends must be known by events, whosever event it was that led to the look. Not all: waits are looked
-#: at by the clock, too, though seldom when they are older, and such a look may come between an end and its event.
-BY_EVENT = 0.9
+#: How many of the ends must be known by events, whosever event it was that led to the look. Not all: young waits are
+#: looked at by the clock, too, every few seconds, and on a busy machine such a look comes between an end and its event.
+BY_EVENT = 0.5
 
 #: Jobs take no time, but only so many may run at once: a part ends when the test makes room for one more, job after
 #: job, until one that never ends takes the room.
@@ -154,8 +154,8 @@ class Waits:
 
     def watched(self) -> bool:
         """Whether each job has been looked at. Being assigned to a triggerer, a wait has not begun yet."""
-        calls = self.emulator.control("calls")["calls"]
-        return set(self.jobs.values()) <= {job_id for call in calls for job_id in call.get("job_ids") or ()}
+        looks = [call for call in self.emulator.control("calls")["calls"] if call["action"] == "DescribeJobs"]
+        return set(self.jobs.values()) <= {job_id for look in looks for job_id in look["job_ids"]}
 
     def tasks(self) -> dict[Wait, tuple[str, int]]:
         """State and number of the try of each."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -124,8 +125,8 @@ def test_everything_listens_on_loopback_only(airflow: AirflowStack, emulator: Em
     found = []
     for service in services:
         for process in service.members():
-            for connection in psutil.Process(process.pid).net_connections():
-                if connection.status == psutil.CONN_LISTEN:
-                    found.append((service.name, connection.laddr.ip))
+            with contextlib.suppress(psutil.NoSuchProcess):  # Airflow's processes come and go
+                open_ones = process.net_connections()
+                found += [(service.name, one.laddr.ip) for one in open_ones if one.status == psutil.CONN_LISTEN]
     assert {address for _, address in found} == {"127.0.0.1"}
     assert {"api-server", "emulator"} == {name for name, _ in found}

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.e2e.conftest import _end_in_good_order, airflow, emulator, pytest_runtest_makereport, trigger
+from tests.e2e.conftest import _end_in_good_order, airflow, database, emulator, pytest_runtest_makereport, trigger
 
-__all__ = ["_end_in_good_order", "airflow", "emulator", "pytest_runtest_makereport", "trigger"]
+__all__ = ["_end_in_good_order", "airflow", "database", "emulator", "pytest_runtest_makereport", "trigger"]

@@ -12,8 +12,8 @@ import pytest
 
 from airflow_provider_tcbatch.exceptions import ConfigurationError
 from airflow_provider_tcbatch.retry_policies import infrastructure_only
+from tests.e2e.books import Books, task_process
 from tests.e2e.conftest import Run
-from tests.e2e.test_endings import Books, task_process
 from tests.e2e.test_waits import (  # noqa: F401 - they run here, too
     test_a_failing_command_is_explained,
     test_a_job_from_a_template_file,

@@ -53,7 +53,7 @@ Config = Mapping[str, Mapping[str, str]]
 #: waits for it.
 QUICK: dict[str, dict[str, str]] = {
     "scheduler": {
-        "scheduler_idle_sleep_time": "0.2",
+        "scheduler_idle_sleep_time": "0.7",
         "scheduler_heartbeat_sec": "2",
         "job_heartbeat_sec": "2",
         "orphaned_tasks_check_interval": "5",
@@ -70,9 +70,9 @@ QUICK: dict[str, dict[str, str]] = {
     # of the resumed task and fails it, if the trigger was quicker (apache/airflow#72716).
     "workers": {"min_heartbeat_interval": "1"},
     "dag_processor": {
-        # New files are found soon; what has been parsed is not parsed again and again.
+        # New files are found soon; what has been parsed is not parsed again, which takes two seconds of a core.
         "refresh_interval": "5",
-        "min_file_process_interval": "60",
+        "min_file_process_interval": "3600",
         "bundle_refresh_check_interval": "2",
         "parsing_processes": "1",
     },

@@ -33,6 +33,7 @@ class EmulatorProcess:
         #: The line the emulator prints when it is ready.
         self.info: dict[str, Any] = {}
         self._process: ServiceProcess | None = None
+        self._client: httpx.Client | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -76,6 +77,9 @@ class EmulatorProcess:
 
     def stop(self) -> None:
         """End it and the jobs it runs."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
         if self._process is not None:
             stop_all([self._process])
 
@@ -94,10 +98,12 @@ class EmulatorProcess:
 
     def control(self, path: str, *, method: str = "GET", body: Any = None) -> Any:
         """Call the emulator's own control interface, below ``/_emulator/``."""
-        with httpx.Client(base_url=self.info["endpoint"], trust_env=False, timeout=10) as client:
-            response = client.request(method, f"/_emulator/{path}", json=body)
-            response.raise_for_status()
-            return response.json() if response.content else None
+        if self._client is None:
+            # Making one takes longer than a call.
+            self._client = httpx.Client(base_url=self.info["endpoint"], trust_env=False, timeout=10)
+        response = self._client.request(method, f"/_emulator/{path}", json=body)
+        response.raise_for_status()
+        return response.json() if response.content else None
 
     def counts(self) -> dict[str, int]:
         """How often each action was called so far, for instance ``{"batch.SubmitJob": 1}``."""

@@ -26,6 +26,10 @@ import psutil
 #: Seconds between two looks at something that cannot tell us by itself.
 LOOK_AGAIN = 0.1
 
+#: A pause is so many times as long as the look before it, up to so many seconds: a request takes Airflow's API server a
+#: tenth of a second of a core, and what is looked at needs the cores, too.
+LOOK_COST, LONGEST_PAUSE = 8, 1.0
+
 
 class ServiceError(RuntimeError):
     """A service did not start, or ended before its time. The message ends with the tail of its log."""
@@ -224,19 +228,21 @@ def wait_for(
     timeout: float,
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Look every :data:`LOOK_AGAIN` seconds until ``condition`` holds.
+    """Look until ``condition`` holds, every :data:`LOOK_AGAIN` seconds or as seldom as a look is expensive.
 
     :param check: called before each look; raises if waiting has become pointless.
     :raises TimeoutError: naming ``what`` after ``timeout`` seconds.
     """
     deadline = time.monotonic() + timeout
     while True:
+        began = time.monotonic()
         check()
         if condition():
             return
-        if time.monotonic() >= deadline:
+        ended = time.monotonic()
+        if ended >= deadline:
             raise TimeoutError(f"{what}: not after {timeout:g} s")
-        time.sleep(LOOK_AGAIN)
+        time.sleep(min(max(LOOK_AGAIN, LOOK_COST * (ended - began)), LONGEST_PAUSE))
 
 
 def run_as(account: pwd.struct_passwd | None) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -24,12 +27,27 @@ def connection(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture(scope="session")
-def airflow_home() -> Path:
+def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tests' own Airflow, with a database and a folder ``dags``."""
     home = Path(os.environ["AIRFLOW_HOME"])
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=180)
+    # It takes ten seconds of a core to make the tables: one of the processes that run tests does it for all.
+    folder = tmp_path_factory.getbasetemp()
+    common = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "airflow.db"
+    with common.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not common.exists():
+            migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
+            subprocess.run(migrate, check=True, capture_output=True, timeout=180)
+            _copy_database(home / "airflow.db", common)
+    _copy_database(common, home / "airflow.db")
     (home / "dags").mkdir(exist_ok=True)
     return home
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    """Copy an SQLite database, with what is still in its journal."""
+    with contextlib.closing(sqlite3.connect(source)) as read, contextlib.closing(sqlite3.connect(target)) as write:
+        read.backup(write)
 
 
 @pytest.fixture

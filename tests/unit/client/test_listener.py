@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from typing import Any
@@ -67,7 +67,7 @@ def event(job_id: str, name: str = "JOB_SUCCEED", **members: Any) -> str:
 
 
 @asynccontextmanager
-async def listening(ear: EventListener, *mine: str) -> AsyncIterator[asyncio.Queue[BatchEvent]]:
+async def listening(ear: EventListener, mine: Sequence[str] = ()) -> AsyncIterator[asyncio.Queue[BatchEvent]]:
     """Run a listener for some jobs; yields what it hears."""
     heard: asyncio.Queue[BatchEvent] = asyncio.Queue()
 
@@ -141,7 +141,7 @@ async def test_messages_that_follow_one_another_share_calls(
         names = ("cmq.BatchReceiveMessage", "cmq.BatchDeleteMessage")
         return own_emulator.on_loop(lambda core: sum(core.calls.counts[name] for name in names))
 
-    async with listening(ear, "job-mine0000") as heard:
+    async with listening(ear, ["job-mine0000"]) as heard:
         await asyncio.wait_for(ear.hearing.wait(), 10)
         before = calls()
 
@@ -218,7 +218,7 @@ async def test_an_event_that_an_ear_wants_is_claimed_and_what_nobody_wants_is_le
 ) -> None:
     kept = Kept()
     ear = EventListener(cmq, api, own_emulator.info.topic, shared, metrics=kept)
-    async with listening(ear, "job-mine0000") as heard:
+    async with listening(ear, ["job-mine0000"]) as heard:
         for job_id in ("job-other000", "job-mine0000", "job-other000"):
             await asyncio.to_thread(cmq.publish, own_emulator.info.topic, event(job_id))
             await hears(heard, job_id)
@@ -227,6 +227,31 @@ async def test_an_event_that_an_ear_wants_is_claimed_and_what_nobody_wants_is_le
     assert kept.counts["received"] == kept.counts["claimed"] + kept.counts["left"] >= 4
     assert kept.counts["unreadable"] == kept.counts["errors"] == 0
     assert emulator_queue_size(api, shared) == 2
+    await api.aclose()
+
+
+async def test_a_message_that_was_deleted_too_late_is_deleted_when_it_comes_again(
+    own_emulator: Emulator, api: ApiClient, cmq: CmqClient, shared: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By then it may be that nobody here waits for it any more."""
+    delete = cmq.adelete
+
+    async def late(queue: str, handles: Sequence[str]) -> None:
+        monkeypatch.setattr(cmq, "adelete", delete)
+        await asyncio.sleep(1.3)  # it is hidden for a second
+        await delete(queue, handles)
+
+    monkeypatch.setattr(cmq, "adelete", late)
+    kept = Kept()
+    ear = EventListener(cmq, api, own_emulator.info.topic, shared, metrics=kept)
+    waiting = ["job-mine0000"]
+    async with listening(ear, waiting) as heard:
+        await asyncio.to_thread(cmq.publish, own_emulator.info.topic, event("job-mine0000"))
+        await hears(heard, "job-mine0000")
+        waiting.clear()
+        await hears(heard, "job-mine0000")
+        await until(lambda: emulator_queue_size(api, shared) == 0, "it is deleted")
+    assert kept.counts["left"] == 0
     await api.aclose()
 
 

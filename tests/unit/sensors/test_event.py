@@ -426,7 +426,7 @@ def test_reschedule_looks_and_does_not_listen(world: World) -> None:
 def test_it_begins_in_the_triggerer(world: World, ends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     pushed: dict[str, Any] = {}
 
-    async def push(ti: Any, xcoms: Mapping[str, Any]) -> None:
+    async def push(ti: Any, xcoms: Mapping[str, Any], timeout_at: float | None) -> None:
         pushed.update(xcoms)
 
     monkeypatch.setattr(observing, "push_xcoms", push)  # it takes a triggerer

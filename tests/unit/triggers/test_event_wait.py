@@ -46,7 +46,7 @@ async def test_errors_arrive_as_events() -> None:
 
 
 async def test_who_is_skipped_is_told_why(connection: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def pushed(ti: Any, xcoms: Any) -> None:
+    async def pushed(ti: Any, xcoms: Any, timeout_at: float | None) -> None:
         return None
 
     monkeypatch.setattr(observing, "push_xcoms", pushed)

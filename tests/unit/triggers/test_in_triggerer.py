@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ from jinja2 import UndefinedError
 from jinja2.sandbox import SandboxedEnvironment
 
 from airflow_provider_tcbatch.triggers import in_triggerer
-from airflow_provider_tcbatch.triggers.in_triggerer import NotHere, render
+from airflow_provider_tcbatch.triggers.in_triggerer import NotHere, push_xcoms, render
 
 
 class TaskInstance:
@@ -68,3 +69,57 @@ def test_what_is_not_answered_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(in_triggerer, "_SECONDS", 0.2)
     with pytest.raises(NotHere, match="has not answered"):
         rendered("{{ ti.xcom_pull('submit', map_indexes=none) }}")
+
+
+class Supervisor:
+    """As much of a triggerer's as takes XComs: one at a time, in the order in which they come.
+
+    :param seconds: that each takes.
+    """
+
+    def __init__(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        from airflow.sdk.execution_time.xcom import XCom
+
+        self.seconds = seconds
+        self.pushed: list[tuple[str, str]] = []
+        self._busy = asyncio.Lock()
+        monkeypatch.setattr(XCom, "aset", self._set, raising=False)
+
+    async def _set(self, key: str, value: Any, *, task_id: str, **where: Any) -> None:
+        async with self._busy:
+            await asyncio.sleep(self.seconds)
+        self.pushed.append((task_id, key))
+
+
+def waits(count: int) -> list[Any]:
+    """Task instances."""
+    return [SimpleNamespace(dag_id="d", run_id="r", task_id=f"wait_{n}", map_index=-1) for n in range(count)]
+
+
+async def test_waits_that_end_together_push_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_triggerer, "_SECONDS", 0.5)
+    supervisor = Supervisor(0.005, monkeypatch)
+    await asyncio.gather(*(push_xcoms(ti, dict.fromkeys("abc")) for ti in waits(60)))
+    assert supervisor.pushed == [(ti.task_id, key) for ti in waits(60) for key in "abc"]
+
+
+async def test_xcoms_that_are_not_taken_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_triggerer, "_SECONDS", 0.2)
+    monkeypatch.setattr(in_triggerer, "_IN_TURN", 0.5)
+    Supervisor(3600, monkeypatch)
+    ends = await asyncio.gather(*(push_xcoms(ti, {"a": 1}) for ti in waits(20)), return_exceptions=True)
+    assert all(isinstance(end, NotHere) for end in ends)
+    assert {str(end) for end in ends} == {
+        "the triggerer has not taken them within 0 s",
+        "the triggerer has been busy with those of others for 0 s",
+    }
+
+
+async def test_a_trigger_that_airflow_is_about_to_end_does_not_wait_for_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    supervisor = Supervisor(0.2, monkeypatch)
+    first, second = (push_xcoms(ti, {"a": 1}, time.time() + left) for ti, left in zip(waits(2), (60, 3), strict=True))
+    ends = await asyncio.gather(first, second, return_exceptions=True)
+    assert [type(end) for end in ends] == [type(None), NotHere]
+    assert supervisor.pushed == [("wait_0", "a")]
