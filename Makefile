@@ -48,7 +48,7 @@ BENCHED := $(BENCH)/.made-$(VERSION)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format unit conformance e2e oldest bench venv constraints clean check-python
+.PHONY: help demo test lint collect format unit conformance e2e oldest bench venv constraints clean check-python
 
 help:
 	@echo 'make demo          a Batch job from a DAG, end to end, on this machine (KEEP=1 leaves it running)'
@@ -63,13 +63,22 @@ help:
 demo: $(DEMO)
 	@$(BIN)/python -m tests.support.demo $(if $(filter-out 0,$(KEEP)),--keep)
 
-test: lint unit conformance e2e oldest
+# Both environments are made at once: much of it is waiting. Then one process compiles the tests while lint keeps
+# a core busy: else each process that runs them would do it.
+test: | check-python
+	@$(MAKE) --no-print-directory --jobs 2 $(TEST) $(OLDEST)
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint collect
+	@$(MAKE) --no-print-directory --jobs 1 unit conformance e2e oldest
 
 lint: $(TEST)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+collect: $(TEST)
+	@$(BIN)/python -m pytest --collect-only --quiet tests/unit tests/conformance tests/e2e >$(VENV)/collected || \
+	  { cat $(VENV)/collected; exit 1; }
 
 format: $(TEST)
 	$(BIN)/ruff check --fix .
@@ -88,8 +97,9 @@ e2e: $(TEST)
 # The oldest Airflow that is supported, in an environment of its own: real processes, and whole DAGs by dag.test().
 oldest: $(OLDEST)
 	$(OLD)/bin/python -m pytest -p no:cacheprovider --numprocesses $(WORKERS) --dist loadfile tests/oldest \
-	  tests/unit/operators/test_submit_job_runs.py tests/unit/operators/test_orphans.py \
-	  tests/unit/test_resources.py::test_nothing_is_left_of_a_run \
+	  tests/unit/operators/test_submit_job_runs.py \
+	  'tests/unit/operators/test_orphans.py::test_it_asks_airflow_about_the_owners[True]' \
+	  'tests/unit/test_resources.py::test_nothing_is_left_of_a_run[shared]' \
 	  tests/unit/triggers/test_event.py tests/unit/triggers/test_job.py tests/unit/triggers/test_message.py \
 	  tests/unit/triggers/test_saying.py tests/unit/triggers/test_states.py tests/unit/test_provider_info.py \
 	  'tests/unit/test_cli.py::test_a_request_is_printed_by_a_real_process[airflow_provider_tcbatch.cli]' \
