@@ -6,7 +6,7 @@
 
 PYTHON ?= python3
 KEEP ?=
-WORKERS ?= 6
+WORKERS ?= 7
 # Each has an Airflow of its own, which takes a core while it starts, and waits for most of the time later.
 E2E_WORKERS ?= 3
 
@@ -48,7 +48,7 @@ BENCHED := $(BENCH)/.made-$(VERSION)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint collect format unit conformance e2e oldest bench venv constraints clean check-python
+.PHONY: help demo test lint collect format in-process unit conformance e2e oldest bench venv constraints clean check-python
 
 help:
 	@echo 'make demo          a Batch job from a DAG, end to end, on this machine (KEEP=1 leaves it running)'
@@ -64,11 +64,11 @@ demo: $(DEMO)
 	@$(BIN)/python -m tests.support.demo $(if $(filter-out 0,$(KEEP)),--keep)
 
 # Both environments are made at once: much of it is waiting. Then one process compiles the tests while lint keeps
-# a core busy: else each process that runs them would do it.
+# a core busy: else each process that runs them would do it. Unit and conformance tests run together for the same reason.
 test: | check-python
 	@$(MAKE) --no-print-directory --jobs 2 $(TEST) $(OLDEST)
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint collect
-	@$(MAKE) --no-print-directory --jobs 1 unit conformance e2e oldest
+	@$(MAKE) --no-print-directory --jobs 1 in-process e2e oldest
 
 lint: $(TEST)
 	$(BIN)/ruff check .
@@ -85,11 +85,11 @@ format: $(TEST)
 	$(BIN)/ruff format .
 
 # Most of these tests wait rather than compute: some at a time. A file's end-to-end tests share one Airflow.
-unit: $(TEST)
+unit conformance: $(TEST)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal tests/$@
 
-conformance: $(TEST)
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile tests/$@
+in-process: $(TEST)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal tests/unit tests/conformance
 
 e2e: $(TEST)
 	$(BIN)/python -m pytest --numprocesses $(E2E_WORKERS) --dist loadfile --no-loadscope-reorder tests/$@

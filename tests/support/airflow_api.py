@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from tests.support.processes import wait_for
+
+if TYPE_CHECKING:
+    from tests.support.airflow_rows import AirflowRows
 
 #: Seconds for one answer. The first task of all keeps the API server busy for a while: it builds the interface for
 #: tasks only then, and answers nobody else meanwhile.
@@ -45,11 +48,21 @@ class AirflowApi:
     :param username: login.
     :param password: its password.
     :param check: called while waiting; raises if Airflow cannot answer any more (a part of it has died).
+    :param rows: its database, where that can be asked for states instead.
     """
 
-    def __init__(self, url: str, username: str, password: str, *, check: Callable[[], None] = _nothing) -> None:
+    def __init__(
+        self,
+        url: str,
+        username: str,
+        password: str,
+        *,
+        check: Callable[[], None] = _nothing,
+        rows: AirflowRows | None = None,
+    ) -> None:
         self._login = {"username": username, "password": password}
         self._check = check
+        self._rows = rows
         # trust_env: a proxy of the developer's has no business between two processes of one machine.
         self._client = httpx.Client(base_url=url, timeout=ANSWER_TIMEOUT, trust_env=False)
 
@@ -147,7 +160,8 @@ class AirflowApi:
 
         def ended() -> bool:
             look()
-            return self.run_state(dag_id, run_id) in RUN_ENDED
+            state = self.run_state(dag_id, run_id) if self._rows is None else self._rows.run_state(dag_id, run_id)
+            return state in RUN_ENDED
 
         try:
             wait_for(f"run {run_id} of {dag_id} ended", ended, timeout=timeout, check=self._check)
@@ -204,7 +218,10 @@ class AirflowApi:
         """
 
         def arrived() -> bool:
-            state = self.task_instance(dag_id, run_id, task_id, map_index)["state"]
+            if self._rows is None:
+                state = self.task_instance(dag_id, run_id, task_id, map_index)["state"]
+            else:
+                state = self._rows.task_state(dag_id, run_id, task_id, map_index)
             if state in TASK_ENDED and state not in states:
                 raise RuntimeError(f"{dag_id}.{task_id} is {state}, waited for {sorted(states)}")
             return state in states

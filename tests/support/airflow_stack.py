@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from typing_extensions import Self
@@ -32,6 +32,9 @@ from tests.support.processes import (
     stop_all,
     wait_for,
 )
+
+if TYPE_CHECKING:
+    from tests.support.airflow_rows import AirflowRows
 
 #: The parts of Airflow and how each is started. Log servers are left out: Airflow binds them to all interfaces and
 #: gives no choice, and the API server reads the logs from the common folder anyway.
@@ -118,6 +121,7 @@ class AirflowStack:
         self._port: ReservedPort | None = None
         self._parts: dict[str, ServiceProcess] = {}
         self._api: AirflowApi | None = None
+        self._rows: AirflowRows | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -144,7 +148,7 @@ class AirflowStack:
                 self.start_part("triggerer", name=f"triggerer {number}")
             if "api-server" not in self._wanted:
                 return
-            self._api = AirflowApi(self.url, USERNAME, self.password, check=self.check)
+            self._api = AirflowApi(self.url, USERNAME, self.password, check=self.check, rows=self._make_rows())
             wait_for("Airflow up", self._api.is_up, timeout=START_TIMEOUT, check=self.check)
         except BaseException as error:
             self.stop()
@@ -158,6 +162,9 @@ class AirflowStack:
         if self._api is not None:
             self._api.close()
             self._api = None
+        if self._rows is not None:
+            self._rows.close()
+            self._rows = None
         try:
             stop_all(list(self._parts.values()))
         finally:
@@ -313,6 +320,14 @@ class AirflowStack:
         passwords.write_text(json.dumps({USERNAME: self.password}))
         for path in (self.home / "airflow.cfg", passwords):
             path.chmod(0o600)
+
+    def _make_rows(self) -> AirflowRows | None:
+        if self._database.startswith("postgresql"):
+            # Imported here: the demo needs no PostgreSQL.
+            from tests.support.airflow_rows import AirflowRows
+
+            self._rows = AirflowRows(self._database)
+        return self._rows
 
     def _prepare_database(self) -> None:
         program = Path(__file__).with_name("prepare_airflow.py")
