@@ -2,13 +2,15 @@
 #
 #   PYTHON=python3.12 make test    another interpreter (3.10 or newer)
 #   make demo KEEP=1               leave emulator and Airflow running until Ctrl-C
-#   make test WORKERS=1 E2E_WORKERS=1   tests one after the other
+#   make test WORKERS=1 E2E_WORKERS=1 OLD_WORKERS=1   tests one after the other
 
 PYTHON ?= python3
 KEEP ?=
 WORKERS ?= 7
 # Each has an Airflow of its own, which takes a core while it starts, and waits for most of the time later.
 E2E_WORKERS ?= 3
+# One of them runs an Airflow, and it takes long.
+OLD_WORKERS ?= 4
 
 # Tests start hundreds of processes: each would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -96,7 +98,7 @@ e2e: $(TEST)
 
 # The oldest Airflow that is supported, in an environment of its own: real processes, and whole DAGs by dag.test().
 oldest: $(OLDEST)
-	$(OLD)/bin/python -m pytest -p no:cacheprovider --numprocesses $(WORKERS) --dist loadfile tests/oldest \
+	$(OLD)/bin/python -m pytest -p no:cacheprovider --numprocesses $(OLD_WORKERS) --dist loadfile tests/oldest \
 	  tests/unit/operators/test_submit_job_runs.py \
 	  'tests/unit/operators/test_orphans.py::test_it_asks_airflow_about_the_owners[True]' \
 	  'tests/unit/test_resources.py::test_nothing_is_left_of_a_run[shared]' \
