@@ -31,7 +31,7 @@ BATCH = 100
 
 #: How many waits an answer wakes in one turn of the loop: each then takes some tenths of a millisecond to end, and
 #: several answers may arrive in one turn.
-PORTION = 25
+PORTION = 15
 
 
 class Poller(Generic[SnapshotT]):
