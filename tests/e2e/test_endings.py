@@ -22,14 +22,15 @@ Trigger = Callable[..., Run]
 pytestmark = pytest.mark.timeout(400)
 
 
+@pytest.mark.parametrize("dag_id", ["sync", "deferred"])
 def test_a_worker_killed_before_it_could_store_the_answer(
-    trigger: Trigger, airflow: AirflowStack, emulator: EmulatorProcess, tmp_path: Path
+    trigger: Trigger, airflow: AirflowStack, emulator: EmulatorProcess, tmp_path: Path, dag_id: str
 ) -> None:
     """The service has the job, the worker is waiting for the answer: it dies, and another one takes over."""
     slow = {"kind": "slow_answer", "action": "SubmitJob", "seconds": 60, "count": 1}
     emulator.control("faults", method="POST", body=slow)
-    books = Books(emulator, "deferred")
-    run = trigger("deferred", gate=str(tmp_path / "gate"))
+    books = Books(emulator, dag_id)
+    run = trigger(dag_id, gate=str(tmp_path / "gate"))
     wait_for("the job is there", lambda: len(books.jobs) == 1, timeout=90)
     assert run.xcom("job", "job_id") is None
     task_process(airflow, run).kill()
