@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable
@@ -31,8 +32,12 @@ _PROGRESS_SECONDS = 30.0
 #: A hint that something happened to the job leads to a count at once, but not more often than this, in seconds.
 _HINT_SECONDS = 1.0
 
-#: From when to when, in seconds, the first state is said of a wait that is brief.
+#: From when to when, in seconds, the first state is said of a wait that is brief; later where there are so many waits
+#: that it would be more than so many lines a second. Taking lines keeps a triggerer from starting and ending waits, and
+#: one line takes it as long as ten that come together: waits speak at the same moments.
 _FIRST_SAID = (2.0, 8.0)
+_LINES_A_SECOND = 20.0
+_TOGETHER = 2.0
 
 #: Time in seconds between two looks at the output of a job's instances.
 _STREAM_SECONDS = 10.0
@@ -83,8 +88,9 @@ class JobWait:
     :param progress: log how many instances have ended, when that has changed.
     :param stream: follow the output of this many instances at a time; 0 for none.
     :param say: takes what the task's log shows: a format and its arguments.
-    :param brief: say the first state some seconds later, and the last one, which is told anyway, not at all: where
-        thousands of waits begin or end at once, a line of each would keep all waiting for the log.
+    :param brief: say the first state some seconds later (minutes, where there are thousands of waits), and the last
+        one, which is told anyway, not at all: where thousands of waits begin or end at once, a line of each would keep
+        all waiting for the log.
     """
 
     job_id: str
@@ -144,7 +150,7 @@ class JobWait:
             first = min((at for at in alarms if at is not None), default=None)
             snapshot = await subscription.next(None if first is None else max(0.0, first - now))
             now = time.time()
-            if snapshot is not None and (end := self._heed(snapshot)) is not None:
+            if snapshot is not None and (end := self._heed(snapshot, watcher)) is not None:
                 if self.policy.min_success is None or end.state != State.FAILED:
                     return end
                 # Whether a job is FAILED at its first failed instance or at its last one is not documented.
@@ -175,11 +181,11 @@ class JobWait:
             if reached is not None:
                 return WaitEnd("timeout", self._state, limit=reached, streamed=stream is not None)
 
-    def _heed(self, snapshot: JobSnapshot) -> WaitEnd | None:
+    def _heed(self, snapshot: JobSnapshot, watcher: Watcher) -> WaitEnd | None:
         """Take a snapshot in; the end of the wait, if it is one."""
         if snapshot.error is not None:
             return WaitEnd("error", self._state, message=str(snapshot.error))
-        self._note_state(snapshot.state)
+        self._note_state(snapshot.state, watcher)
         if not judge(snapshot.state).is_final:
             return None
         return WaitEnd(
@@ -191,12 +197,14 @@ class JobWait:
             streamed=self.stream > 0,
         )
 
-    def _note_state(self, state: str) -> None:
+    def _note_state(self, state: str, watcher: Watcher) -> None:
         final = judge(state).is_final
         if state != self._state:
             self._say_at = None
             if self.brief and self._state is None and not final:
-                self._say_at = time.time() + random.uniform(*_FIRST_SAID)
+                first, last = _FIRST_SAID
+                after = random.uniform(first, max(last, first + watcher.jobs / _LINES_A_SECOND))
+                self._say_at = math.ceil((time.time() + after) / _TOGETHER) * _TOGETHER
             elif not (self.brief and final):
                 self.say("Job %s is %s", self.job_id, state)
         self._state = state

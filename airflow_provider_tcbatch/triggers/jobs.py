@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_tcbatch.triggers.job import end_job, put_to_an_end, settled
-from airflow_provider_tcbatch.triggers.saying import Says
+from airflow_provider_tcbatch.triggers.saying import Says, short
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.jobs_wait import JobsEnd
@@ -27,7 +27,7 @@ class End(Protocol):
 
 
 class OneEvent(Says, BaseTrigger):
-    """A trigger that yields exactly one event, for errors too, and never raises.
+    """A trigger that yields exactly one event, for errors too, and never raises. What does not apply is left out of it.
 
     :param arguments: what makes it again in another process.
     :param carried: handed on in the event.
@@ -53,10 +53,10 @@ class OneEvent(Says, BaseTrigger):
     async def wait_for_end(self) -> dict[str, Any]:
         """Wait; the end, with what is carried."""
         try:
-            event = (await self._wait()).to_event()
+            event = short((await self._wait()).to_event())
         except Exception as error:
             self.log.exception("Waiting failed")
-            event = {"status": "error", "states": {}, "limit": None, "message": f"{type(error).__name__}: {error}"}
+            event = {"status": "error", "states": {}, "message": f"{type(error).__name__}: {error}"}
         return {**event, **self.carried}
 
     async def _wait(self) -> End:

@@ -156,6 +156,7 @@ async def test_a_brief_one_says_neither_the_first_state_at_once_nor_the_last(
     api: ApiClient, hook: TCBatchHook, gate: Path, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_FIRST_SAID", (0.5, 0.6))
+    monkeypatch.setattr(module, "_TOGETHER", 0.1)
     job_id = hook.submit_job(job(held(gate)))
     await running(hook, job_id)
     waiting = asyncio.create_task(waited(api, hook, JobWait(job_id, poll_interval=0.1, say=said, brief=True)))
@@ -163,6 +164,22 @@ async def test_a_brief_one_says_neither_the_first_state_at_once_nor_the_last(
     (gate / "all").touch()
     assert (await waiting).state == "SUCCEED"
     assert said.lines == [f"Job {job_id} is RUNNING"]
+
+
+async def test_many_brief_ones_say_their_first_states_one_after_the_other(
+    api: ApiClient, hook: TCBatchHook, gate: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_FIRST_SAID", (0.0, 0.1))
+    monkeypatch.setattr(module, "_TOGETHER", 0.1)
+    monkeypatch.setattr(module, "_LINES_A_SECOND", 1e-9)  # one wait is very many
+    job_id = hook.submit_job(job(held(gate)))
+    await running(hook, job_id)
+    waiting = asyncio.create_task(waited(api, hook, JobWait(job_id, poll_interval=0.1, say=said, brief=True)))
+    done, _ = await asyncio.wait([waiting], timeout=1)
+    assert not done
+    (gate / "all").touch()
+    assert (await waiting).state == "SUCCEED"
+    assert said.lines == []
 
 
 async def test_a_brief_one_that_is_quick_says_nothing(api: ApiClient, hook: TCBatchHook, said: Said) -> None:
