@@ -49,13 +49,14 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small numbers: shows that it works, measures nothing")
     parser.add_argument("--only", choices=("bare-loop", "triggerer"), help="one of the two tables")
     parser.add_argument(
-        "--rounds", type=int, metavar="N", help="how often both sides are measured (3, and 2 triggerers)"
+        "--rounds", type=int, metavar="N", help="how often both sides are measured (3, and 2 or 4 triggerers)"
     )
     parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the chart into this PNG file")
     arguments = parser.parse_args()
     sizes = QUICK if arguments.quick else FULL
     if arguments.rounds is not None:
-        sizes = replace(sizes, rounds=arguments.rounds, triggerer_rounds=arguments.rounds)
+        triggerers = dict.fromkeys(sizes.triggerer_rounds, arguments.rounds)
+        sizes = replace(sizes, rounds=arguments.rounds, triggerer_rounds=triggerers)
     # The last line of stdout is the JSON; what is going on is told elsewhere.
     told = Console(stderr=True, highlight=False)
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)

@@ -28,8 +28,8 @@ class Sizes:
     :param tasks: tasks in a DAG file.
     :param ceiling_seconds: how long the emulator is asked as often as it can answer.
     :param margin: seconds that the start of a process and of its waits may take, where jobs end at a given moment.
-    :param triggerer_waits: waits under a real triggerer.
-    :param triggerer_rounds: how often it is measured with each kind of trigger.
+    :param triggerer_rounds: numbers of waits under a real triggerer, and how often each is measured with each kind of
+        trigger: short starts differ most from one to the next.
     """
 
     rounds: int
@@ -49,8 +49,7 @@ class Sizes:
     tasks: int
     ceiling_seconds: float
     margin: float
-    triggerer_waits: tuple[int, ...]
-    triggerer_rounds: int
+    triggerer_rounds: dict[int, int]
 
 
 FULL = Sizes(
@@ -71,8 +70,7 @@ FULL = Sizes(
     tasks=500,
     ceiling_seconds=5,
     margin=30,
-    triggerer_waits=(1_000, 5_000),
-    triggerer_rounds=2,
+    triggerer_rounds={1_000: 4, 5_000: 2},
 )
 
 QUICK = Sizes(
@@ -93,6 +91,5 @@ QUICK = Sizes(
     tasks=5,
     ceiling_seconds=0.3,
     margin=20,
-    triggerer_waits=(20,),
-    triggerer_rounds=1,
+    triggerer_rounds={20: 1},
 )

@@ -52,9 +52,9 @@ class UnderTriggerer:
 
     def measure(self) -> None:
         """Measure everything."""
-        for waits in self._sizes.triggerer_waits:
+        for waits, rounds in self._sizes.triggerer_rounds.items():
             results: dict[str, list[Result]] = {"floor": [], "ours": []}
-            for number in range(self._sizes.triggerer_rounds):
+            for number in range(rounds):
                 for kind, runs in results.items():
                     self._say(f"round {number + 1}: a triggerer with {waits:,} waits, {kind}")
                     runs.append(self._run(kind, waits))
