@@ -32,9 +32,10 @@ _PROGRESS_SECONDS = 30.0
 #: A hint that something happened to the job leads to a count at once, but not more often than this, in seconds.
 _HINT_SECONDS = 1.0
 
-#: From when to when, in seconds, the first state is said of a wait that is brief; later where there are so many waits
-#: that it would be more than so many lines a second. Taking lines keeps a triggerer from starting and ending waits, and
-#: one line takes it as long as ten that come together: waits speak at the same moments.
+#: From when to when, in seconds, the first state is said of a wait that is brief (another one at once). All are said
+#: later where there are so many waits that it could be more than so many lines a second. Taking lines keeps a triggerer
+#: from starting and ending waits, and one line takes it as long as ten that come together: waits speak at the same
+#: moments.
 _FIRST_SAID = (2.0, 8.0)
 _LINES_A_SECOND = 20.0
 _TOGETHER = 2.0
@@ -88,9 +89,9 @@ class JobWait:
     :param progress: log how many instances have ended, when that has changed.
     :param stream: follow the output of this many instances at a time; 0 for none.
     :param say: takes what the task's log shows: a format and its arguments.
-    :param brief: say the first state some seconds later (minutes, where there are thousands of waits), and the last
-        one, which is told anyway, not at all: where thousands of waits begin or end at once, a line of each would keep
-        all waiting for the log.
+    :param brief: say the first state some seconds later, and the last one, which is told anyway, not at all. Where
+        there are thousands of waits, each says its states minutes later, and not those that have passed by then: if
+        thousands began, went on or ended at once, a line of each would keep all waiting for the log.
     """
 
     job_id: str
@@ -104,7 +105,7 @@ class JobWait:
 
     def __post_init__(self) -> None:
         self._state: str | None = None
-        #: When the first state is said (unix seconds), if it has not been yet.
+        #: When the state is said (unix seconds), if it has not been yet.
         self._say_at: float | None = None
         self._started = False
         self._shown: tuple[int, int] | None = None
@@ -201,11 +202,11 @@ class JobWait:
         final = judge(state).is_final
         if state != self._state:
             self._say_at = None
-            if self.brief and self._state is None and not final:
-                first, last = _FIRST_SAID
+            if self.brief and not final:
+                first, last = _FIRST_SAID if self._state is None else (0.0, 0.0)
                 after = random.uniform(first, max(last, first + watcher.jobs / _LINES_A_SECOND))
                 self._say_at = math.ceil((time.time() + after) / _TOGETHER) * _TOGETHER
-            elif not (self.brief and final):
+            elif not self.brief:
                 self.say("Job %s is %s", self.job_id, state)
         self._state = state
         if state == State.RUNNING or final:

@@ -88,7 +88,7 @@ class TCBatchComputeEnvSensor(TCBatchSensor):
         """How many nodes there are; ``None`` where the environment is gone."""
         if event["env_id"] is not None:
             self._show_link(context, event["env_id"])
-        return event.get("counts")
+        return event["counts"]
 
     def trigger_arguments(self) -> dict[str, Any]:
         """What the trigger waits for."""

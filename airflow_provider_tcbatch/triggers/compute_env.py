@@ -115,7 +115,7 @@ class TCBatchComputeEnvTrigger(Observes):
 
     def result(self, event: Mapping[str, Any]) -> dict[str, int] | None:
         """How many nodes there are; ``None`` where the environment is gone."""
-        return None if event.get("counts") is None else dict(event["counts"])
+        return None if event["counts"] is None else dict(event["counts"])
 
     def links(self, event: Mapping[str, Any], settings: ConnectionSettings) -> dict[str, str]:
         """The environment's page, if there is one."""

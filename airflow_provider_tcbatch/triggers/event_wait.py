@@ -106,7 +106,7 @@ class TCBatchEventWaitTrigger(Observes):
 
     def links(self, event: Mapping[str, Any], settings: ConnectionSettings) -> dict[str, str]:
         """The pages of the job and of the environment that the event is about."""
-        return event_links(event.get("event") or {}, settings)
+        return event_links(event["event"] or {}, settings)
 
 
 def event_links(event: Mapping[str, Any], settings: ConnectionSettings) -> dict[str, str]:

@@ -77,7 +77,7 @@ def render(
         with anyio.fail_after(_SECONDS):  # noqa: ASYNC100 - what Jinja calls awaits, by greenback
             by_airflow(context, env)  # type: ignore[arg-type]
     except TimeoutError:
-        raise NotHere(f"something that the triggerer has not answered within {_SECONDS:.0f} s") from None
+        raise NotHere(f"something that the triggerer has not answered within {_SECONDS:.3g} s") from None
 
 
 async def push_xcoms(ti: Any, xcoms: Mapping[str, Any], timeout_at: float | None = None) -> None:
@@ -104,7 +104,7 @@ async def push_xcoms(ti: Any, xcoms: Mapping[str, Any], timeout_at: float | None
                 for key, value in xcoms.items():
                     await XCom.aset(key=key, value=value, **where)
         except TimeoutError:
-            raise NotHere(f"the triggerer has not taken them within {_SECONDS:.0f} s") from None
+            raise NotHere(f"the triggerer has not taken them within {_SECONDS:.3g} s") from None
 
 
 @asynccontextmanager
@@ -121,7 +121,7 @@ async def _turn(patience: float) -> AsyncIterator[None]:
         with anyio.fail_after(patience):
             await lock.acquire()
     except TimeoutError:
-        raise NotHere(f"the triggerer has been busy with those of others for {patience:.0f} s") from None
+        raise NotHere(f"the triggerer has been busy with those of others for {patience:.3g} s") from None
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_tcbatch.policies.killing import state_of, terminates
-from airflow_provider_tcbatch.triggers.saying import Says, short
+from airflow_provider_tcbatch.triggers.saying import Says, Told
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
@@ -91,12 +91,9 @@ class TCBatchJobTrigger(Says, BaseTrigger):
     - ``job_id``, ``submitted_at``, ``state``: the job and the last state that was read
     - ``limit``: ``timeout``, ``queue_timeout`` or ``execution_timeout``, whichever was reached
     - ``source``: ``event`` if an event led to the last read, else ``poll``
-    - ``observed_at``, ``event_received_at``: unix seconds; the second only with an event
-    - ``streamed``: true if the output of the instances has been shown
-    - ``errors``: how often waiting for this job had failed before, if it had
+    - ``observed_at``, ``event_received_at``: unix seconds; the second is ``None`` without an event
+    - ``streamed``: whether the output of the instances has been shown
     - ``message``: what went wrong, for ``error``
-
-    What does not apply is left out.
 
     :param job_id: the job.
     :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``.
@@ -173,8 +170,8 @@ class TCBatchJobTrigger(Says, BaseTrigger):
             event = {"status": "error", "message": f"{type(error).__name__}: {error}"}
         await self.all_said()
         await settled(self, started)
-        carried = {"job_id": self.job_id, "submitted_at": self.submitted_at, "errors": self.errors or None}
-        yield TriggerEvent(short({**event, **carried}))  # type: ignore[no-untyped-call]
+        carried = {"job_id": self.job_id, "submitted_at": self.submitted_at, "errors": self.errors}
+        yield TriggerEvent(Told({**event, **carried}))  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Terminate the job if the user has put an end to the task. Airflow gives this 30 seconds."""
@@ -206,7 +203,7 @@ class TCBatchJobTrigger(Says, BaseTrigger):
         )
         async with job_watcher(settings) as watcher:
             end = await wait.run(watcher, settings)
-        return {**asdict(end), "limit": end.limit and end.limit.value, "streamed": end.streamed or None}
+        return {**asdict(end), "limit": end.limit and end.limit.value}
 
 
 class TCBatchQuotaTrigger(BaseTrigger):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_tcbatch.triggers.job import end_job, put_to_an_end, settled
-from airflow_provider_tcbatch.triggers.saying import Says, short
+from airflow_provider_tcbatch.triggers.saying import Says, Told
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.jobs_wait import JobsEnd
@@ -27,7 +27,7 @@ class End(Protocol):
 
 
 class OneEvent(Says, BaseTrigger):
-    """A trigger that yields exactly one event, for errors too, and never raises. What does not apply is left out of it.
+    """A trigger that yields exactly one event, for errors too, and never raises.
 
     :param arguments: what makes it again in another process.
     :param carried: handed on in the event.
@@ -48,15 +48,15 @@ class OneEvent(Says, BaseTrigger):
         event = await self.wait_for_end()
         await self.all_said()
         await settled(self, started)
-        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+        yield TriggerEvent(Told(event))  # type: ignore[no-untyped-call]
 
     async def wait_for_end(self) -> dict[str, Any]:
         """Wait; the end, with what is carried."""
         try:
-            event = short((await self._wait()).to_event())
+            event = (await self._wait()).to_event()
         except Exception as error:
             self.log.exception("Waiting failed")
-            event = {"status": "error", "states": {}, "message": f"{type(error).__name__}: {error}"}
+            event = {"status": "error", "states": {}, "limit": None, "message": f"{type(error).__name__}: {error}"}
         return {**event, **self.carried}
 
     async def _wait(self) -> End:

@@ -11,6 +11,7 @@ from airflow.triggers.base import BaseTaskEndEvent, TaskSkippedEvent, TaskSucces
 from airflow_provider_tcbatch.triggers.in_triggerer import push_xcoms, render
 from airflow_provider_tcbatch.triggers.job import settled
 from airflow_provider_tcbatch.triggers.jobs import OneEvent
+from airflow_provider_tcbatch.triggers.saying import Told
 
 if TYPE_CHECKING:
     import jinja2
@@ -127,7 +128,7 @@ class Observes(OneEvent):
         await self.all_said()
         if end is None and self.margin is None:  # else there is no worker that may still be winding up
             await settled(self, started)
-        yield end or TriggerEvent(event)  # type: ignore[no-untyped-call]
+        yield end or TriggerEvent(Told(event))  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> End:
         # Imported here: a DAG file that names this trigger should not pay for its clients.

@@ -6,13 +6,12 @@ import asyncio
 import contextvars
 import functools
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["Says", "short"]
+__all__ = ["Says", "Told"]
 
 
 @functools.cache
@@ -27,17 +26,16 @@ def _writer() -> Executor:
 os.register_at_fork(after_in_child=_writer.cache_clear)
 
 
-def short(event: Mapping[str, Any]) -> dict[str, Any]:
-    """An event without what it does not know (``None``), its instants to the millisecond.
+class Told(dict[str, Any]):
+    """What an event tells, which shows no more of itself in a log than how the wait ended.
 
-    A triggerer logs each event whole, and stores it only when the line is through its pipe, of which the other process
-    takes 4 KB and then does work that grows with the number of waits. So where thousands end at once they do so at the
-    pace of their lines: each byte counts.
-
-    :param event: what is known, by name.
+    A triggerer logs each event, and stores it only when that line is through its pipe, of which the other process takes
+    4 KB and then does work that grows with the number of waits. So where thousands end at once they do so at the pace
+    of their lines.
     """
-    known = {name: value for name, value in event.items() if value is not None}
-    return {name: round(value, 3) if isinstance(value, float) else value for name, value in known.items()}
+
+    def __repr__(self) -> str:
+        return " ".join(str(self[name]) for name in ("status", "state", "limit", "message") if self.get(name))
 
 
 class Says:

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.meters import settle
 
 #: What talks to a service; none of it is needed to parse a DAG.
-_CLIENTS = {"tencentcloud", "qcloud_cos", "boto3", "botocore", "aiobotocore", "aiohttp", "requests"}
+_CLIENTS = {"tencentcloud", "qcloud_cos", "boto3", "botocore", "aiobotocore", "aiohttp", "httpx", "requests"}
 
 
 def main(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class CountedJobTrigger(TCBatchJobTrigger):
         """Wait."""
         global _started
         _started += 1
+        _ = self.log  # made for its first line, which may come after memory has been measured
         async for event in super().run():
             yield event
 

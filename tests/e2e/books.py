@@ -54,6 +54,20 @@ def task_process(airflow: AirflowStack, run: Run) -> psutil.Process:
     return found[0]
 
 
+def stored(run: Run) -> None:
+    """Wait until the worker has stored the job's id."""
+    wait_for("the id is stored", lambda: run.xcom("job", "job_id"), timeout=60)
+
+
+def waiting(run: Run, books: Books) -> None:
+    """Wait until the job runs, and its task, deferred or not, waits for it."""
+    books.wait_for("RUNNING")
+    if run.dag_id == "deferred":
+        run.wait_for_task("job", "deferred")
+    else:
+        stored(run)
+
+
 def goes_on(run: Run) -> None:
     """Wait until a second try has found the job of the first one."""
     wait_for("a second try", lambda: run.try_number("job") == 2, timeout=120)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.books import Books, finish, goes_on, task_process
+from tests.e2e.books import Books, finish, goes_on, task_process, waiting
 from tests.e2e.conftest import Run
 from tests.support.airflow_stack import AirflowStack
 from tests.support.emulator import EmulatorProcess
@@ -44,8 +44,7 @@ def test_a_worker_killed_while_it_waits(
 ) -> None:
     books = Books(emulator, "sync")
     run = trigger("sync", gate=str(tmp_path / "gate"))
-    books.wait_for("RUNNING")
-    wait_for("the id is stored", lambda: run.xcom("job", "job_id"), timeout=60)
+    waiting(run, books)
     task_process(airflow, run).kill()
     goes_on(run)
     finish(run, tmp_path / "gate")
@@ -57,8 +56,7 @@ def test_the_triggerer_is_killed(
 ) -> None:
     books = Books(emulator, "deferred")
     run = trigger("deferred", gate=str(tmp_path / "gate"))
-    books.wait_for("RUNNING")
-    run.wait_for_task("job", "deferred")
+    waiting(run, books)
     airflow.kill_part("triggerer")
     airflow.start_part("triggerer")
     finish(run, tmp_path / "gate")
@@ -70,9 +68,8 @@ def test_the_scheduler_is_killed_with_its_workers(
 ) -> None:
     books, others = Books(emulator, "sync"), Books(emulator, "deferred")
     run, other = (trigger(dag_id, gate=str(tmp_path / "gate")) for dag_id in ("sync", "deferred"))
-    books.wait_for("RUNNING")
-    other.wait_for_task("job", "deferred")
-    wait_for("the id is stored", lambda: run.xcom("job", "job_id"), timeout=60)
+    waiting(run, books)
+    waiting(other, others)
     airflow.kill_part("scheduler")
     airflow.start_part("scheduler")
     goes_on(run)
@@ -87,8 +84,7 @@ def test_a_frozen_triggerer_comes_back(
     """Its triggers have been given to another one meanwhile; Airflow then calls on_kill, which must spare the job."""
     books = Books(emulator, "deferred")
     run = trigger("deferred", gate=str(tmp_path / "gate"))
-    books.wait_for("RUNNING")
-    run.wait_for_task("job", "deferred")
+    waiting(run, books)
     first = airflow.parts["triggerer"]
     wait_for("the trigger runs", lambda: "starting" in run.log("job"), timeout=60)
     owner = run.stack.api.triggerer_of(run.dag_id, run.run_id, "job")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.books import Books, finish, task_process
+from tests.e2e.books import Books, finish, stored, task_process, waiting
 from tests.e2e.conftest import Run
 from tests.support.airflow_stack import AirflowStack
 from tests.support.emulator import EmulatorProcess
@@ -44,11 +44,7 @@ def test_a_clear_while_it_waits(
 ) -> None:
     books = Books(emulator, dag_id)
     run = trigger(dag_id, gate=str(tmp_path / "gate"))
-    books.wait_for("RUNNING")
-    if dag_id == "deferred":
-        run.wait_for_task("job", "deferred")
-    else:
-        wait_for("the id is stored", lambda: run.xcom("job", "job_id"), timeout=60)
+    waiting(run, books)
     airflow.api.clear(run.dag_id, run.run_id, "job")
     books.wait_for("FAILED", "RUNNING")
     finish(run, tmp_path / "gate")
@@ -62,7 +58,7 @@ def test_a_clear_while_the_job_can_not_be_ended_yet(
     settings(submitted_seconds=10)
     books = Books(emulator, "sync")
     run = trigger("sync", gate=str(tmp_path / "gate"))
-    wait_for("the id is stored", lambda: run.xcom("job", "job_id"), timeout=60)
+    stored(run)
     assert books.states == ["SUBMITTED"]
     airflow.api.clear(run.dag_id, run.run_id, "job")
     settings(submitted_seconds=0.1)
@@ -105,8 +101,7 @@ def test_a_running_task_is_killed(
 ) -> None:
     books = Books(emulator, "sync")
     run = trigger("sync", gate=str(tmp_path / "gate"))
-    books.wait_for("RUNNING")
-    wait_for("the id is stored", lambda: run.xcom("job", "job_id"), timeout=60)
+    waiting(run, books)
     if how == "mark":
         airflow.api.set_task_state(run.dag_id, run.run_id, "job", "failed")
         books.wait_for("FAILED")
@@ -124,9 +119,7 @@ def test_a_run_is_marked_as_failed(
 ) -> None:
     books = Books(emulator, dag_id)
     run = trigger(dag_id, gate=str(tmp_path / "gate"))
-    books.wait_for("RUNNING")
-    if dag_id == "deferred":
-        run.wait_for_task("job", "deferred")
+    waiting(run, books)
     # What a trigger begins with, or a worker.
     line = "starting" if dag_id == "deferred" else "is RUNNING"
     wait_for("it is watched", lambda: line in run.log("job"), timeout=60)

@@ -69,7 +69,8 @@ async def test_what_it_tells(connection: str, emulator: Emulator) -> None:
     event = await only_event(trigger)
     assert event.pop("event")["job_id"] == job_id
     assert event.pop("observed_at") == pytest.approx(time.time(), abs=10)
-    assert event == {"status": "reached", "give_up_at": 7, "heard": False, "source": "poll"}
+    told = {"heard": False, "source": "poll", "event_received_at": None}
+    assert event == {"status": "reached", "limit": None, "message": None, "give_up_at": 7, **told}
 
 
 async def test_many_waits_for_environments_share_their_looks(connection: str, emulator: Emulator) -> None:

@@ -36,17 +36,6 @@ async def test_it_says_how_a_job_ended(connection: str, command: str, state: str
     assert abs(event["observed_at"] - time.time()) < 5
 
 
-async def test_what_does_not_apply_is_left_out(connection: str) -> None:
-    """A triggerer ends waits at the pace at which their events come through its log."""
-    job_id = TCBatchHook(connection).submit_job(job("true"))
-    event = await only_event(TCBatchJobTrigger(job_id=job_id, poll_interval=60, submitted_at=1234567.123456))
-    event.pop("event_received_at", None)
-    assert set(event) == {"status", "job_id", "state", "source", "observed_at", "submitted_at"}
-    assert event["submitted_at"] == 1234567.123
-    again = await only_event(TCBatchJobTrigger(job_id=job_id, poll_interval=60, errors=2))
-    assert again["errors"] == 2
-
-
 async def test_it_gives_up_at_its_deadline(connection: str) -> None:
     job_id = TCBatchHook(connection).submit_job(job("sleep 30"))
     limits = {"timeout": time.time() + 2.5}

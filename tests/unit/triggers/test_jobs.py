@@ -42,10 +42,12 @@ async def test_it_waits_for_all_jobs(connection: str, emulator: Emulator) -> Non
     quick, slow = hook.submit_job(job("true")), hook.submit_job(job("sleep 2; exit 1"))
     event = await only_event(TCBatchJobsTrigger(job_ids=[quick, slow], poll_interval=60, carried={"job_ids": ["x"]}))
     assert event.pop("observed_at") == pytest.approx(time.time(), abs=30)
-    assert (event.pop("source") == "event") is (event.pop("event_received_at", None) is not None)
+    assert (event.pop("source") == "event") is (event.pop("event_received_at") is not None)
     assert event == {
         "status": "ended",
         "states": {quick: "SUCCEED", slow: "FAILED"},
+        "limit": None,
+        "message": None,
         "job_ids": ["x"],
     }
 

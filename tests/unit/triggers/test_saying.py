@@ -7,7 +7,10 @@ import sys
 import threading
 from typing import Any
 
-from airflow_provider_tcbatch.triggers.saying import Says
+import pytest
+from airflow.triggers.base import TriggerEvent
+
+from airflow_provider_tcbatch.triggers.saying import Says, Told
 
 name = contextvars.ContextVar("name", default="nobody")
 
@@ -91,3 +94,29 @@ os.waitpid(child, 0)
         [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.split() == ["parent", "child"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ({"status": "ended", "state": "FAILED", "limit": None, "observed_at": 1.5}, "ended FAILED"),
+        ({"status": "timeout", "state": "RUNNING", "limit": "execution_timeout"}, "timeout RUNNING execution_timeout"),
+        ({"status": "error", "states": {"job-1": "RUNNING"}, "message": "ValueError: no"}, "error ValueError: no"),
+    ],
+)
+def test_a_log_shows_of_an_event_how_it_ended(told: dict[str, Any], shown: str) -> None:
+    """A triggerer ends waits at the pace at which the lines of their events come through its log."""
+    event = TriggerEvent(Told(told))  # type: ignore[no-untyped-call]
+    assert repr(event) == f"TriggerEvent<{shown}>"
+
+
+def test_airflow_stores_all_of_it() -> None:
+    from airflow.sdk.execution_time.comms import _RequestFrame
+
+    told = {"status": "ended", "state": "SUCCEED", "limit": None, "nested": {"a": [1, None]}}
+    event = TriggerEvent(Told(told))  # type: ignore[no-untyped-call]
+    assert event.model_dump() == {"payload": told}
+    assert type(event.model_dump()["payload"]) is dict
+    frame = _RequestFrame(id=1, body=event.model_dump()).as_bytes()
+    assert b"SUCCEED" in frame
+    assert b"nested" in frame
