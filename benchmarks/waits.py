@@ -77,7 +77,9 @@ class Waits:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, job_id: str) -> None:
-        async for event in self._make(job_id).run():
+        trigger = self._make(job_id)
+        _ = trigger.log  # made for its first line, which may come after memory has been measured
+        async for event in trigger.run():
             self.ended[job_id] = time.time()
             self.payloads[job_id] = event.payload
             return

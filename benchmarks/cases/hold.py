@@ -7,7 +7,6 @@ import gc
 import time
 from typing import Any
 
-from airflow_provider_tcbatch.hooks import job_wait
 from benchmarks.meters import LoopLag, own_memory, settle
 from benchmarks.servers import Emulator, PeerApi
 from benchmarks.waits import Waits, trigger_maker
@@ -38,9 +37,6 @@ async def _run(
     end_at: float | None = None,
 ) -> dict[str, Any]:
     first, *ids = job_ids
-    if side == "ours":
-        # Else most would write their first line, and make the logger for it, after they have been measured.
-        job_wait._LINES_A_SECOND = 1e9
     service: Emulator | PeerApi = Emulator(server) if side == "ours" else PeerApi(server)
     waits = Waits(trigger_maker(side, poll_interval))
     # The first wait imports clients, reads certificates and opens connections; that is paid once a process.
