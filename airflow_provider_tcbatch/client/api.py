@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from airflow_provider_tcbatch.client.errors import api_error
+from airflow_provider_tcbatch.client.http import async_http
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, RateLimiter
 from airflow_provider_tcbatch.client.retry import ATTEMPTS, retrying, retrying_async
 from airflow_provider_tcbatch.client.waiting import spawn
@@ -155,6 +155,8 @@ class ApiClient:
 
     async def acall(self, action: Action[ResultT], *, attempts: int = ATTEMPTS) -> ResultT:
         """Send an action and return its answer without blocking the event loop; see :meth:`call`."""
+        if attempts == 1:  # as for each look of a watcher: its pace is all the patience that there is
+            return await self._acall_once(action)
         return await retrying_async(action.may_repeat, attempts)(self._acall_once, action)
 
     async def ashared(self, action: Action[ResultT]) -> ResultT:
@@ -217,10 +219,10 @@ class ApiClient:
         client = CommonClient(action.service, action.version, None, self.settings.region, self._profile(action.service))
         # The SDK passes the proxy to httpx under a name that httpx 0.28 removed, takes a CA file for a client's
         # certificate and opens a connection per call. The client that it has not used yet can be dropped.
-        client.http_client = httpx.AsyncClient(
+        client.http_client = async_http(
+            self.settings.proxy,
+            self.settings.ca_file,
             timeout=self.settings.timeout,
-            proxy=self.settings.proxy,
-            verify=trust(self.settings.ca_file),
             limits=httpx.Limits(max_connections=16, max_keepalive_connections=8),
         )
         return client
@@ -325,11 +327,6 @@ class ApiClient:
                 request_id=request_id,
                 retryable=True,
             ) from None
-
-
-def trust(ca_file: str | None) -> ssl.SSLContext | bool:
-    """What httpx verifies servers with."""
-    return True if ca_file is None else ssl.create_default_context(cafile=ca_file)
 
 
 def _field(service: str) -> str:

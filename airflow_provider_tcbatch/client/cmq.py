@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_provider_tcbatch.client.api import trust
+from airflow_provider_tcbatch.client.http import async_http, trust
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
     ConfigurationError,
@@ -186,18 +186,13 @@ class CmqClient:
 
         if self._http is None:
             # Making the client reads the CA bundle: not on the event loop.
-            self._http = await asyncio.to_thread(self._make_http)
+            self._http = await asyncio.to_thread(async_http, self._proxy, self._ca_file)
         form = self._form(action, params, await self._credentials.aget())
         try:
             response = await self._http.post(self._url, data=form, timeout=10 + wait)
         except httpx.HTTPError as error:
             raise self._unreachable(action, error) from error
         return self._read(action, response)
-
-    def _make_http(self) -> httpx.AsyncClient:
-        import httpx
-
-        return httpx.AsyncClient(proxy=self._proxy, verify=trust(self._ca_file))
 
     def _send(self, action: str, params: dict[str, Any], wait: int = 0) -> dict[str, Any]:
         import httpx

@@ -78,7 +78,8 @@ class WaitEnd:
     streamed: bool = False
 
 
-@dataclass
+# Slots, since a process may hold ten thousands of waits.
+@dataclass(slots=True)
 class JobWait:
     """A wait for the end of one job.
 
@@ -103,18 +104,17 @@ class JobWait:
     say: Callable[..., None] = lambda *_: None
     brief: bool = False
 
-    def __post_init__(self) -> None:
-        self._state: str | None = None
-        #: When the state is said (unix seconds), if it has not been yet.
-        self._say_at: float | None = None
-        self._started = False
-        self._shown: tuple[int, int] | None = None
-        #: Since when the instances are counted often: the beginning of the wait, or the last hint.
-        self._fresh = time.time()
-        self._counted_at = float("-inf")
-        self._refused = False
-        #: The end of the job, as long as its instances may still make a success of it.
-        self._lingering: WaitEnd | None = None
+    _state: str | None = field(default=None, init=False)
+    #: When the state is said (unix seconds), if it has not been yet.
+    _say_at: float | None = field(default=None, init=False)
+    _started: bool = field(default=False, init=False)
+    _shown: tuple[int, int] | None = field(default=None, init=False)
+    #: Since when the instances are counted often: the beginning of the wait, or the last hint.
+    _fresh: float = field(default_factory=time.time, init=False)
+    _counted_at: float = field(default=float("-inf"), init=False)
+    _refused: bool = field(default=False, init=False)
+    #: The end of the job, as long as its instances may still make a success of it.
+    _lingering: WaitEnd | None = field(default=None, init=False)
 
     async def run(self, watcher: Watcher, settings: ConnectionSettings) -> WaitEnd:
         """Wait for the end.

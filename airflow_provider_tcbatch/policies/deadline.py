@@ -18,7 +18,7 @@ class Limit(str, Enum):
     EXECUTION_TIMEOUT = "execution_timeout"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Deadlines:
     """Instants in unix seconds; ``None`` where there is no limit.
 

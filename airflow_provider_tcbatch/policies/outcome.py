@@ -57,7 +57,7 @@ def share_of(share: float, total: int) -> int:
     return math.ceil(Fraction(str(float(share))) * total)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SuccessPolicy:
     """What counts as success.
 

@@ -126,7 +126,7 @@ class TCBatchJobTrigger(Says, BaseTrigger):
         stream: int = 0,
         cancel_on_kill: bool = False,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.job_id = job_id
         self.tencentcloud_conn_id = tencentcloud_conn_id
         self.region = region

@@ -34,7 +34,7 @@ class OneEvent(Says, BaseTrigger):
     """
 
     def __init__(self, arguments: Mapping[str, Any], carried: Mapping[str, Any] | None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.carried = dict(carried or {})
         self._arguments = {**arguments, "carried": self.carried}
 

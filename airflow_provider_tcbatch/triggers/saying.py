@@ -48,9 +48,14 @@ class Says:
 
     #: The structured logger of the trigger's base.
     log: Any
-    #: Lines that were said, and those of them that are written; each is counted by one thread only.
-    _said = 0
-    _written = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Set here, not by the first line: by then the thousands of triggers there are would each need a table of their
+        # attributes of their own.
+        #: Lines that were said, and those of them that are written; each is counted by one thread only.
+        self._said = 0
+        self._written = 0
 
     def say(self, form: str, *args: object) -> None:
         """Have a line written soon, as ``log.info`` writes it."""

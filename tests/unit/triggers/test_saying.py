@@ -29,6 +29,7 @@ class Pipe:
 
 class Trigger(Says):
     def __init__(self, log: Any) -> None:
+        super().__init__()
         self.log = log
 
 
