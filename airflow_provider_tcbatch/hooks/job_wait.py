@@ -32,13 +32,41 @@ _PROGRESS_SECONDS = 30.0
 #: A hint that something happened to the job leads to a count at once, but not more often than this, in seconds.
 _HINT_SECONDS = 1.0
 
-#: From when to when, in seconds, the first state is said of a wait that is brief (another one at once). All are said
-#: later where there are so many waits that it could be more than so many lines a second. Taking lines keeps a triggerer
-#: from starting and ending waits, and one line takes it as long as ten that come together: waits speak at the same
-#: moments.
+#: From when to when, in seconds, the first state is said of a wait that is brief (another one at once).
 _FIRST_SAID = (2.0, 8.0)
-_LINES_A_SECOND = 20.0
-_TOGETHER = 2.0
+
+
+class _Turns:
+    """When the brief waits of a process speak: where there are many, one after the other.
+
+    Taking lines keeps a triggerer from starting and ending waits. One line takes it as long as ten that come together:
+    waits speak at the same moments.
+
+    :param lines: most lines a second.
+    :param together: seconds between two such moments.
+    :param longest: who would have to wait for more seconds than this says nothing.
+    """
+
+    def __init__(self, lines: float, together: float, longest: float = 600.0) -> None:
+        self.lines = lines
+        self.together = together
+        self.longest = longest
+        self._free = 0.0
+
+    def take(self, after: float) -> float | None:
+        """The moment (unix seconds) at which a wait speaks; ``None`` if too many others are to speak before.
+
+        :param after: seconds that it has to be away at least.
+        """
+        now = time.time()
+        if self._free > now + self.longest:
+            return None
+        at = max(now + after, self._free)
+        self._free = max(now, self._free) + 1 / self.lines
+        return math.ceil(at / self.together) * self.together
+
+
+_turns = _Turns(lines=20.0, together=2.0)
 
 #: Time in seconds between two looks at the output of a job's instances.
 _STREAM_SECONDS = 10.0
@@ -91,8 +119,9 @@ class JobWait:
     :param stream: follow the output of this many instances at a time; 0 for none.
     :param say: takes what the task's log shows: a format and its arguments.
     :param brief: say the first state some seconds later, and the last one, which is told anyway, not at all. Where
-        there are thousands of waits, each says its states minutes later, and not those that have passed by then: if
-        thousands began, went on or ended at once, a line of each would keep all waiting for the log.
+        there are thousands of waits, each says its states minutes later, and not those that have passed by then, or
+        for which it would be ten minutes: if thousands began, went on or ended at once, a line of each would keep all
+        waiting for the log.
     """
 
     job_id: str
@@ -151,7 +180,7 @@ class JobWait:
             first = min((at for at in alarms if at is not None), default=None)
             snapshot = await subscription.next(None if first is None else max(0.0, first - now))
             now = time.time()
-            if snapshot is not None and (end := self._heed(snapshot, watcher)) is not None:
+            if snapshot is not None and (end := self._heed(snapshot)) is not None:
                 if self.policy.min_success is None or end.state != State.FAILED:
                     return end
                 # Whether a job is FAILED at its first failed instance or at its last one is not documented.
@@ -182,11 +211,11 @@ class JobWait:
             if reached is not None:
                 return WaitEnd("timeout", self._state, limit=reached, streamed=stream is not None)
 
-    def _heed(self, snapshot: JobSnapshot, watcher: Watcher) -> WaitEnd | None:
+    def _heed(self, snapshot: JobSnapshot) -> WaitEnd | None:
         """Take a snapshot in; the end of the wait, if it is one."""
         if snapshot.error is not None:
             return WaitEnd("error", self._state, message=str(snapshot.error))
-        self._note_state(snapshot.state, watcher)
+        self._note_state(snapshot.state)
         if not judge(snapshot.state).is_final:
             return None
         return WaitEnd(
@@ -198,14 +227,13 @@ class JobWait:
             streamed=self.stream > 0,
         )
 
-    def _note_state(self, state: str, watcher: Watcher) -> None:
+    def _note_state(self, state: str) -> None:
         final = judge(state).is_final
         if state != self._state:
             self._say_at = None
             if self.brief and not final:
                 first, last = _FIRST_SAID if self._state is None else (0.0, 0.0)
-                after = random.uniform(first, max(last, first + watcher.jobs / _LINES_A_SECOND))
-                self._say_at = math.ceil((time.time() + after) / _TOGETHER) * _TOGETHER
+                self._say_at = _turns.take(random.uniform(first, last))
             elif not self.brief:
                 self.say("Job %s is %s", self.job_id, state)
         self._state = state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -156,7 +157,7 @@ async def test_a_brief_one_says_neither_the_first_state_at_once_nor_the_last(
     api: ApiClient, hook: TCBatchHook, gate: Path, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_FIRST_SAID", (0.5, 0.6))
-    monkeypatch.setattr(module, "_TOGETHER", 0.1)
+    monkeypatch.setattr(module, "_turns", module._Turns(lines=20, together=0.1))
     job_id = hook.submit_job(job(held(gate)))
     await running(hook, job_id)
     waiting = asyncio.create_task(waited(api, hook, JobWait(job_id, poll_interval=0.1, say=said, brief=True)))
@@ -166,20 +167,44 @@ async def test_a_brief_one_says_neither_the_first_state_at_once_nor_the_last(
     assert said.lines == [f"Job {job_id} is RUNNING"]
 
 
-async def test_many_brief_ones_say_their_first_states_one_after_the_other(
+async def test_many_brief_ones_say_their_states_one_after_the_other(
     api: ApiClient, hook: TCBatchHook, gate: Path, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_FIRST_SAID", (0.0, 0.1))
-    monkeypatch.setattr(module, "_TOGETHER", 0.1)
-    monkeypatch.setattr(module, "_LINES_A_SECOND", 1e-9)  # one wait is very many
-    job_id = hook.submit_job(job(held(gate)))
-    await running(hook, job_id)
-    waiting = asyncio.create_task(waited(api, hook, JobWait(job_id, poll_interval=0.1, say=said, brief=True)))
-    done, _ = await asyncio.wait([waiting], timeout=1)
-    assert not done
-    (gate / "all").touch()
-    assert (await waiting).state == "SUCCEED"
-    assert said.lines == []
+    monkeypatch.setattr(module, "_FIRST_SAID", (0.0, 0.0))
+    monkeypatch.setattr(module, "_turns", module._Turns(lines=1 / 500, together=0.1))
+    first, second = (hook.submit_job(job(held(gate))) for _ in range(2))
+    await running(hook, first)
+    await running(hook, second)
+    async with watching(api) as watcher:
+        waits = [
+            asyncio.create_task(JobWait(job_id, poll_interval=0.1, say=said, brief=True).run(watcher, hook.settings))
+            for job_id in (first, second)
+        ]
+        await said.until(lambda: bool(said.lines))
+        done, _ = await asyncio.wait(waits, timeout=1)
+        assert not done
+        (gate / "all").touch()
+        ends = await asyncio.wait_for(asyncio.gather(*waits), 30)
+    assert [end.state for end in ends] == ["SUCCEED", "SUCCEED"]
+    assert len(said.lines) == 1, "the other one's turn has not come"
+
+
+def test_so_many_lines_a_second_are_said_at_the_same_moments() -> None:
+    turns = module._Turns(lines=20, together=2)
+    began = time.time()
+    moments = Counter(turns.take(after=0) or 0 for _ in range(100))
+    assert all(moment % 2 == 0 for moment in moments)
+    assert max(moments.values()) <= 41
+    assert 4 <= max(moments) - began <= 8
+    assert (turns.take(after=60) or 0) >= began + 60, "who has time does not come sooner"
+    assert began < (turns.take(after=0) or 0) <= began + 9, "nor do others wait for him"
+
+
+def test_who_would_speak_too_late_says_nothing_and_takes_no_turn() -> None:
+    turns = module._Turns(lines=1, together=0.1, longest=10)
+    taken = [turns.take(after=0) for _ in range(1_000)]
+    assert 10 <= len([at for at in taken if at is not None]) <= 13
+    assert taken[-1] is None
 
 
 async def test_a_brief_one_that_is_quick_says_nothing(api: ApiClient, hook: TCBatchHook, said: Said) -> None:
