@@ -170,9 +170,9 @@ def test_output_is_streamed_while_the_job_runs_each_line_once(
     monkeypatch.setattr(job_wait, "_STREAM_SECONDS", 0.5)
     seen: list[str] = []
     gate = tmp_path / "gate"
-    real = job_wait.JobWait.__post_init__
+    real = job_wait.JobWait.run
 
-    def watched(self: job_wait.JobWait) -> None:
+    async def watched(self: job_wait.JobWait, *arguments: Any) -> job_wait.WaitEnd:
         say = self.say
 
         def note(text: str, *values: object) -> None:
@@ -182,9 +182,9 @@ def test_output_is_streamed_while_the_job_runs_each_line_once(
                 gate.touch()  # the job goes on once its first line has been shown
 
         self.say = note
-        real(self)
+        return await real(self, *arguments)
 
-    monkeypatch.setattr(job_wait.JobWait, "__post_init__", watched)
+    monkeypatch.setattr(job_wait.JobWait, "run", watched)
     command = f"echo first part; until [ -e {gate} ]; do sleep 0.1; done; echo second part; echo a word >&2; exit 4"
     result = run(f"streamed_{deferrable}", command, deferrable=deferrable, stream_logs=True)
     assert result.state == "failed"
