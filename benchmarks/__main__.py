@@ -71,25 +71,36 @@ def main() -> int:
         "triggerer": sizes.triggerer_rounds,
     }
     result: dict[str, Any] = {"machine": machine(), "quick": arguments.quick, "rounds": rounds}
-    if arguments.only != "triggerer":
-        with_peer = importlib.util.find_spec("airflow.providers.amazon") is not None
-        if not (with_peer or arguments.quick):
-            raise SystemExit("The peer is missing: make bench installs it, or pip install '.[bench]'")
-        bare = BareLoop(sizes, say, peer=with_peer)
-        bare.measure()
-        show(console, "Table 1. A bare event loop", "amazon", bare.figures)
-        result |= {"bare_loop": as_json(bare.figures), "scaling": bare.scaling, "bare_loop_raw": bare.raw}
-    if arguments.only != "bare-loop":
-        under = UnderTriggerer(sizes, say)
-        under.measure()
-        show(console, "Table 2. A real triggerer", "idle trigger", under.figures)
-        result |= {"triggerer": as_json(under.figures), "triggerer_raw": under.raw}
+    with_peer = importlib.util.find_spec("airflow.providers.amazon") is not None
+    if arguments.only != "triggerer" and not (with_peer or arguments.quick):
+        raise SystemExit("The peer is missing: make bench installs it, or pip install '.[bench]'")
+    bare = BareLoop(sizes, say, peer=with_peer)
+    under = UnderTriggerer(sizes, say)
+    failed = False
+    for name, title, peer, table in (
+        ("bare_loop", "Table 1. A bare event loop", "amazon", bare),
+        ("triggerer", "Table 2. A real triggerer", "idle trigger", under),
+    ):
+        if arguments.only not in (None, name.replace("_", "-")):
+            continue
+        complete = True
+        try:
+            table.measure()
+        except Exception:
+            # The last line still holds what was measured, which may be most of an hour's.
+            told.print_exception()
+            complete = False
+        failed |= not complete
+        show(console, title if complete else f"{title} (incomplete)", peer, table.figures)
+        result |= {name: as_json(table.figures), f"{name}_raw": table.raw}
+    if bare.scaling:
+        result["scaling"] = bare.scaling
     if arguments.chart is not None and "scaling" in result:
         from benchmarks.chart import draw
 
         draw(result["scaling"], arguments.chart)
-    print(json.dumps(result))
-    return 0
+    print(json.dumps(result | {"failed": failed}))
+    return int(failed)
 
 
 if __name__ == "__main__":

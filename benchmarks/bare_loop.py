@@ -243,7 +243,9 @@ class BareLoop:
         first_end = time.time() + sizes.margin + sizes.poll_jobs / 100 + sizes.poll_age
         result = self._ends(sizes.poll_jobs, first_end, sizes.poll_spread, site, sizes.polled_interval)
         self.raw[f"by_polling_{site}"] = result
-        note = f"{result['throttled']} requests throttled; peer: {sizes.poll_jobs / rate:,.0f} s for a look at all"
+        throttled = result["throttled"]
+        requests = f"{throttled:,} {'request' if throttled == 1 else 'requests'}"
+        note = f"{requests} throttled; peer: {sizes.poll_jobs / rate:,.0f} s for a look at all"
         self.figures.append(
             Figure(
                 f"polling_{site}_p99_s",
@@ -313,12 +315,21 @@ class BareLoop:
             ["empty", "ours", *["peer"] * self._peer],
         )
         self.raw["dag_files"] = results
-        ours, empty = (_median(results[name], "build_ms_per_task") for name in ("ours", "empty"))
-        peer = _median(results["peer"], "build_ms_per_task") if self._peer else None
+
+        def of(name: str, member: str) -> float | None:
+            return _median(results[name], member) if results[name] else None
+
+        def figure(key: str, what: str, member: str, other: str, target: float | None = None) -> Figure:
+            ours = _median(results["ours"], member)
+            return Figure(key, what, "ms", ours, of(other, member), target, target_of_ratio=target is not None)
+
+        results.setdefault("peer", [])
         what = f"DAG file with {tasks:,} submit tasks, building one"
         self.figures += [
-            Figure("parse_ms_per_task", f"{what}, over EmptyOperator", "ms", ours, empty, 3, target_of_ratio=True),
-            Figure("parse_ms_per_task_peer", f"{what}, over the peer's BatchOperator", "ms", ours, peer),
+            figure("parse_ms_per_task", f"{what}, over EmptyOperator", "build_ms_per_task", "empty", 3),
+            figure("parse_ms_per_task_peer", f"{what}, over the peer's BatchOperator", "build_ms_per_task", "peer"),
+            figure("serialize_ms_per_task_peer", "the same, serializing one", "serialize_ms_per_task", "peer"),
+            figure("first_task_ms", "the same, building the first task of a process", "first_ms", "peer"),
         ]
 
     def _rounds(self, case: Callable[[str], Result], names: Sequence[str]) -> dict[str, list[Result]]:

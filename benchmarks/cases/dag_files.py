@@ -19,9 +19,12 @@ def main(parameters: dict[str, Any]) -> dict[str, Any]:
     """
     make = {"empty": _empty, "ours": _ours, "peer": _peer}[parameters["operator"]]()
     tasks = parameters["tasks"]
+    # What a process builds once, as the models of this provider, is paid by the first task of it.
+    first, _ = _once(make, 1)
     built, serialized = zip(*(_once(make, tasks) for _ in range(_ROUNDS)), strict=True)
     return {
         "tasks": tasks,
+        "first_ms": round(1000 * first, 2),
         "build_ms_per_task": round(1000 * percentile(built, 0.5) / tasks, 4),
         "serialize_ms_per_task": round(1000 * percentile(serialized, 0.5) / tasks, 4),
     }
