@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow_provider_tcbatch.client.env_watcher import EnvWatcher
@@ -14,6 +13,7 @@ from airflow_provider_tcbatch.client.poller import Poller
 from airflow_provider_tcbatch.client.registry import shared_watcher
 from airflow_provider_tcbatch.client.watcher import Watcher
 from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError, NotFound, ResourceBusy
+from airflow_provider_tcbatch.hooks.blocking import run_here
 from airflow_provider_tcbatch.hooks.deployment import deployment_id
 from airflow_provider_tcbatch.hooks.metrics import AirflowMetrics
 
@@ -88,9 +88,6 @@ def _wait_here(
     began: Callable[[Callable[[], None]], None] | None = None,
 ) -> EndT:
     async def run() -> EndT:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        if began is not None and task is not None:
-            began(partial(_cancel, loop, task))
         api = settings.api_client()
         watcher = make(api)
         watcher.start()
@@ -100,12 +97,7 @@ def _wait_here(
             await watcher.aclose()
             await api.aclose()
 
-    return asyncio.run(run())
-
-
-def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(task.cancel)
+    return run_here(run(), began)
 
 
 async def scale_to_zero(settings: ConnectionSettings, env_id: str, *, patience: float) -> None:

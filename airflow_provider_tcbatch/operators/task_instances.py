@@ -124,8 +124,7 @@ class TCBatchTerminateTaskInstanceOperator(Waits):
                 carried=carried,
             )
             self.defer(trigger=trigger, method_name="execute_complete")
-        import asyncio
-
+        from airflow_provider_tcbatch.hooks.blocking import run_here
         from airflow_provider_tcbatch.hooks.jobs_wait import InstancesWait
 
         wait = InstancesWait(
@@ -135,7 +134,7 @@ class TCBatchTerminateTaskInstanceOperator(Waits):
             poll_interval=self.poll_interval,
             deadlines=deadlines,
         )
-        return self._go_on(context, {**asyncio.run(wait.run(self.hook.settings)).to_event(), **carried})
+        return self._go_on(context, {**run_here(wait.run(self.hook.settings)).to_event(), **carried})
 
     def _go_on(self, context: Context, event: Mapping[str, Any]) -> list[int]:
         from airflow_provider_tcbatch.policies.deadline import Limit

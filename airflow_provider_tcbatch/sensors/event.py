@@ -177,6 +177,7 @@ class TCBatchEventSensor(SensesJobs):
 
     def see(self, context: Context) -> bool:
         """Look once, where there is something to look at."""
+        from airflow_provider_tcbatch.hooks.blocking import run_here
         from airflow_provider_tcbatch.hooks.event_looks import look_once
 
         awaited = self._awaited()
@@ -188,7 +189,7 @@ class TCBatchEventSensor(SensesJobs):
         if awaited.job_id is not None:
             self.show_link(context, awaited.job_id)
             self.find_job(awaited.job_id)  # which may just have been submitted
-        looks = asyncio.run(look_once(self.hook.settings, awaited))
+        looks = run_here(look_once(self.hook.settings, awaited))
         for seen in looks:
             self.log.info("%s", seen.words)
             if seen.event is not None and awaited.proven:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +89,7 @@ class TCBatchTaskInstanceSensor(SensesJobs):
 
     def see(self, context: Context) -> bool:
         """Look once."""
+        from airflow_provider_tcbatch.hooks.blocking import run_here
         from airflow_provider_tcbatch.hooks.parts_wait import QuorumWait, counts_to_json, look_once
 
         job_id, task_name = self.text("job_id"), self.text("task_name")
@@ -99,7 +99,7 @@ class TCBatchTaskInstanceSensor(SensesJobs):
             self.find_job(job_id)  # which may just have been submitted
         chosen = None if indexes is None else frozenset(indexes)
         wait = QuorumWait(job_id, task_name, frozenset(self._wanted), self._quorum(), chosen)
-        counts = asyncio.run(look_once(self.hook.settings, wait))
+        counts = run_here(look_once(self.hook.settings, wait))
         self.log.info("%s: %s", self.words(), counts)
         if counts.verdict is QuorumVerdict.HOPELESS:
             reasons, codes = why_instances_failed(self.hook, job_id, task_name, chosen)
