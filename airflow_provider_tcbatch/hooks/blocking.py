@@ -21,10 +21,10 @@ T = TypeVar("T")
 def run_here(work: Coroutine[Any, Any, T], began: Callable[[Callable[[], None]], None] | None = None) -> T:
     """Run a coroutine, and block until it has ended.
 
-    Airflow enforces ``execution_timeout`` by an exception that a handler of SIGALRM raises, wherever the process is just
-    then. Within an event loop that may be a callback of a transport, and asyncio logs what is raised there and goes on
-    (``selector_events.py``, "Fatal write error on socket transport"): the limit would be lost. So while the loop runs,
-    the handler is called between two of its steps; what it raises ends the coroutine first, and is raised here then.
+    Airflow enforces ``execution_timeout`` by an exception that a handler of SIGALRM raises, wherever the process is at
+    that moment. Within an event loop that may be a callback of a transport, and asyncio logs what is raised there and
+    goes on (``selector_events.py``, "Fatal write error on socket transport"): the limit would be lost. So while the
+    loop runs, the handler is called between two of its steps; what it raises ends the coroutine, and is raised here.
 
     :param work: it is cancelled if the handler raises something.
     :param began: told of what cancels it from elsewhere, such as another signal's handler.
