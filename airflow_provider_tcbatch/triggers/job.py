@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_tcbatch.policies.killing import state_of, terminates
+from airflow_provider_tcbatch.triggers.arguments import given
 from airflow_provider_tcbatch.triggers.saying import Says, Told
 
 if TYPE_CHECKING:
@@ -142,23 +143,21 @@ class TCBatchJobTrigger(Says, BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again in another process."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "job_id": self.job_id,
-                "tencentcloud_conn_id": self.tencentcloud_conn_id,
-                "region": self.region,
-                "poll_interval": self.poll_interval,
-                "deadlines": self.deadlines,
-                "submitted_at": self.submitted_at,
-                "errors": self.errors,
-                "min_success": self.min_success,
-                "fail_fast": self.fail_fast,
-                "progress": self.progress,
-                "stream": self.stream,
-                "cancel_on_kill": self.cancel_on_kill,
-            },
-        )
+        arguments = {
+            "job_id": self.job_id,
+            "tencentcloud_conn_id": self.tencentcloud_conn_id,
+            "region": self.region,
+            "poll_interval": self.poll_interval,
+            "deadlines": self.deadlines,
+            "submitted_at": self.submitted_at,
+            "errors": self.errors,
+            "min_success": self.min_success,
+            "fail_fast": self.fail_fast,
+            "progress": self.progress,
+            "stream": self.stream,
+            "cancel_on_kill": self.cancel_on_kill,
+        }
+        return f"{type(self).__module__}.{type(self).__qualname__}", given(TCBatchJobTrigger, arguments)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and say how it ended."""
