@@ -69,6 +69,7 @@ def main() -> int:
         "bare_loop": sizes.rounds,
         "imports_and_dag_files": sizes.short_rounds,
         "triggerer": sizes.triggerer_rounds,
+        "triggerer_stored": sizes.stored_rounds,
     }
     result: dict[str, Any] = {"machine": machine(), "quick": arguments.quick, "rounds": rounds}
     with_peer = importlib.util.find_spec("airflow.providers.amazon") is not None

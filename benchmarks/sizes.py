@@ -30,6 +30,7 @@ class Sizes:
     :param margin: seconds that the start of a process and of its waits may take, where jobs end at a given moment.
     :param triggerer_rounds: numbers of waits under a real triggerer, and how often each is measured with each kind of
         trigger: short starts differ most from one to the next.
+    :param stored_rounds: the same where the connection is in the database.
     """
 
     rounds: int
@@ -50,6 +51,7 @@ class Sizes:
     ceiling_seconds: float
     margin: float
     triggerer_rounds: dict[int, int]
+    stored_rounds: dict[int, int]
 
 
 FULL = Sizes(
@@ -70,7 +72,8 @@ FULL = Sizes(
     tasks=500,
     ceiling_seconds=5,
     margin=30,
-    triggerer_rounds={1_000: 4, 5_000: 2},
+    triggerer_rounds={1_000: 4, 5_000: 3},
+    stored_rounds={5_000: 2},
 )
 
 QUICK = Sizes(
@@ -92,4 +95,5 @@ QUICK = Sizes(
     ceiling_seconds=0.3,
     margin=20,
     triggerer_rounds={20: 1},
+    stored_rounds={20: 1},
 )

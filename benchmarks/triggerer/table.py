@@ -31,6 +31,8 @@ Result = dict[str, Any]
 
 _TRIGGERS = "benchmarks.triggerer.triggers"
 
+_CONNECTION = "tencentcloud_default"
+
 #: Seconds that held waits are left alone before their memory is read.
 _HOLD = 15.0
 
@@ -52,16 +54,18 @@ class UnderTriggerer:
 
     def measure(self) -> None:
         """Measure everything."""
-        for waits, rounds in self._sizes.triggerer_rounds.items():
-            results: dict[str, list[Result]] = {"floor": [], "ours": []}
-            for number in range(rounds):
-                for kind in sorted(results, reverse=number % 2 == 1):  # neither side is always the first
-                    self._say(f"round {number + 1}: a triggerer with {waits:,} waits, {kind}")
-                    results[kind].append(self._run(kind, waits))
-            self.raw[str(waits)] = results
-            self._tell(waits, results)
+        for stored, numbers in ((False, self._sizes.triggerer_rounds), (True, self._sizes.stored_rounds)):
+            for waits, rounds in numbers.items():
+                where = ", connection in the database" if stored else ""
+                results: dict[str, list[Result]] = {"floor": [], "ours": []}
+                for number in range(rounds):
+                    for kind in sorted(results, reverse=number % 2 == 1):  # neither side is always the first
+                        self._say(f"round {number + 1}: a triggerer with {waits:,} waits, {kind}{where}")
+                        results[kind].append(self._run(kind, waits, stored))
+                self.raw[f"{waits}{'_stored' if stored else ''}"] = results
+                self._tell(waits, results, stored)
 
-    def _tell(self, waits: int, results: dict[str, list[Result]]) -> None:
+    def _tell(self, waits: int, results: dict[str, list[Result]], stored: bool) -> None:
         for member, what, unit in (
             ("memory_kb_per_wait", "memory per wait, runner and supervisor", "KB"),
             ("start_seconds", "rows in the database → all started", "s"),
@@ -72,15 +76,16 @@ class UnderTriggerer:
             ("end_max_ms", "loop stall while they end, max", "ms"),
         ):
             floor, ours = (
-                statistics.median(float(result[member]) for result in results[kind]) for kind in ("floor", "ours")
+                round(statistics.median(float(result[member]) for result in results[kind]), 2)
+                for kind in ("floor", "ours")
             )
-            self.figures.append(
-                Figure(
-                    f"{member}_{waits}", f"{waits:,} waits: {what}", unit, round(ours, 2), round(floor, 2), 1.3, True
-                )
-            )
+            key, text = f"{member}_{waits}", f"{waits:,} waits: {what}"
+            if stored:  # told beside, without a target: the floor is what has read nothing
+                self.figures.append(Figure(f"{key}_stored", f"connection in the database, {text}", unit, ours, floor))
+            else:
+                self.figures.append(Figure(key, text, unit, ours, floor, 1.3, True))
 
-    def _run(self, kind: str, waits: int) -> Result:
+    def _run(self, kind: str, waits: int, stored: bool) -> Result:
         _allow_files(waits + 1_000)
         margin = self._sizes.margin
         while True:
@@ -89,7 +94,7 @@ class UnderTriggerer:
                 # as ours, and takes its part of the two cores.
                 end_at = time.time() + 2.5 * margin + waits / 100
                 ids = self._jobs(service, waits + 1, end_at) if kind == "ours" else [""] * (waits + 1)
-                run = _Run(Path(folder), service, waits, end_at)
+                run = _Run(Path(folder), service, waits, end_at, stored)
                 result = run.measure([_trigger(kind, job_id, end_at) for job_id in ids])
             if result is not None:
                 return result
@@ -108,19 +113,24 @@ class _Run:
     :param service: what it asks.
     :param waits: how many are measured.
     :param end_at: when all end (unix seconds).
+    :param stored: whether the connection is in Airflow's database, where both sides read it, and not in the
+        environment. The first trigger that reads one from there makes the triggerer's other process load Airflow's API,
+        for good; a floor that reads nothing would not have it.
     """
 
-    def __init__(self, folder: Path, service: Emulator, waits: int, end_at: float) -> None:
+    def __init__(self, folder: Path, service: Emulator, waits: int, end_at: float, stored: bool) -> None:
         self._service = service
         self._probe = folder / "probe.jsonl"
         self._waits = waits
         self._end_at = end_at
+        self._read = _CONNECTION if stored else None
         # The process has the account for itself.
-        connection = json.loads(service.connection(events=True, api_share=1))
+        connection = service.connection(events=True, api_share=1)
         self._stack = AirflowStack(
             folder / "stack",
             dags=folder / "dags",
-            connections={"tencentcloud_default": connection},
+            connections={_CONNECTION: json.loads(connection)} if stored else None,
+            variables=None if stored else {f"AIRFLOW_CONN_{_CONNECTION.upper()}": connection},
             config={
                 "triggerer": {
                     "capacity": str(waits + 100),
@@ -141,7 +151,8 @@ class _Run:
         """
         with self._stack as stack:
             first, *others = triggers
-            self._insert("warm_up", [[f"{_TRIGGERS}.ProbeTrigger", {"path": str(self._probe)}], first])
+            probe = {"path": str(self._probe), "connection": self._read}
+            self._insert("warm_up", [[f"{_TRIGGERS}.ProbeTrigger", probe], first])
             wait_for("the first trigger", lambda: self._started() >= 1, timeout=120, check=stack.check)
             if "job_id" in first[1]:
                 # Whatever it takes once: clients are imported, a queue is made.

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from airflow.sdk import BaseHook
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_tcbatch.triggers.job import TCBatchJobTrigger
@@ -62,18 +63,22 @@ class ProbeTrigger(BaseTrigger):
     in milliseconds.
 
     :param path: the file.
+    :param connection: one that it reads first, as any trigger does that talks to a service; ``None`` for none.
     """
 
-    def __init__(self, *, path: str) -> None:
+    def __init__(self, *, path: str, connection: str | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.path = path
+        self.connection = connection
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again in another process."""
-        return f"{__name__}.ProbeTrigger", {"path": self.path}
+        return f"{__name__}.ProbeTrigger", {"path": self.path, "connection": self.connection}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Measure."""
+        if self.connection is not None:
+            await BaseHook.aget_connection(self.connection)
         # A pass of the collector touches all objects, whose pages the process shares with its parent until then. It
         # comes sooner or later, and would be counted as memory of the waits.
         gc.collect()

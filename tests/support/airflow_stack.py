@@ -92,6 +92,7 @@ class AirflowStack:
     :param dags: folder with the DAG files.
     :param connections: ``{connection id: connection in Airflow's JSON form}``, stored in the database.
     :param config: ``{section: {option: value}}`` on top of :data:`QUICK`.
+    :param variables: added to every part's environment.
     :param database: SQLAlchemy address; an SQLite file in the folder if not given.
     :param triggerers: how many there are from the start: ``triggerer``, ``triggerer 2`` and so on.
     :param parts: those of :data:`PARTS` that are started.
@@ -104,6 +105,7 @@ class AirflowStack:
         dags: Path,
         connections: Mapping[str, Mapping[str, Any]] | None = None,
         config: Config | None = None,
+        variables: Mapping[str, str] | None = None,
         database: str | None = None,
         triggerers: int = 1,
         parts: Sequence[str] = tuple(PARTS),
@@ -115,6 +117,7 @@ class AirflowStack:
         self._dags = dags
         self._connections = connections or {}
         self._config = config or {}
+        self._variables = dict(variables or {})
         self._database = database or f"sqlite:///{self.home / 'airflow.db'}"
         self._triggerers = triggerers
         self._wanted = parts
@@ -245,7 +248,7 @@ class AirflowStack:
 
     def environment(self) -> dict[str, str]:
         """The environment of every part, and of any ``airflow …`` command that belongs to this stack."""
-        return clean_environment(self.folder / "home", AIRFLOW_HOME=str(self.home))
+        return clean_environment(self.folder / "home", AIRFLOW_HOME=str(self.home), **self._variables)
 
     def busy_workers(self) -> list[str]:
         """Titles of the worker processes that hold a task right now, from the process table.
