@@ -57,7 +57,7 @@ help:
 	@echo 'make test          everything: lint, types, import contracts, unit, conformance and end-to-end tests, Airflow 3.1'
 	@echo 'make lint          ruff, mypy --strict and the import contracts; make format rewrites the files'
 	@echo 'make unit          unit tests only; likewise make conformance, make e2e, make oldest (Airflow 3.1)'
-	@echo 'make bench         what waits cost, beside the AWS provider; an hour on a machine that does nothing else'
+	@echo 'make bench         what waits cost, beside the AWS provider; 70 minutes on a machine that does nothing else'
 	@echo 'make venv          the environment for development in $(VENV)'
 	@echo 'make constraints   resolve the pinned versions anew (PYTHONS="python3.10 python3.11 ...")'
 	@echo 'make clean         remove $(VENV) and every cache'
