@@ -67,13 +67,10 @@ demo: $(DEMO)
 
 # Both environments are made at once: much of it is waiting. Then one process compiles the tests while lint keeps
 # a core busy: else each process that runs them would do it. Unit and conformance tests run together for the same reason.
-# What starts an Airflow waits more than it computes: at last the end-to-end tests and the oldest Airflow run side by side.
 test: | check-python
 	@$(MAKE) --no-print-directory --jobs 2 $(TEST) $(OLDEST)
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint collect
-	@$(MAKE) --no-print-directory in-process
-	@echo 'End-to-end tests and Airflow 3.1 run side by side, for some minutes; what they print comes when they have ended.'
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync e2e oldest
+	@$(MAKE) --no-print-directory --jobs 1 in-process e2e oldest
 
 lint: $(TEST)
 	$(BIN)/ruff check .
