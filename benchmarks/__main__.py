@@ -49,14 +49,18 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small numbers: shows that it works, measures nothing")
     parser.add_argument("--only", choices=("bare-loop", "triggerer"), help="one of the two tables")
     parser.add_argument(
-        "--rounds", type=int, metavar="N", help="how often both sides are measured (3, and 2 or 4 triggerers)"
+        "--rounds", type=int, metavar="N", help="how often both sides are measured (3, and 2 to 4 triggerers)"
     )
     parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the chart into this PNG file")
     arguments = parser.parse_args()
     sizes = QUICK if arguments.quick else FULL
     if arguments.rounds is not None:
-        triggerers = dict.fromkeys(sizes.triggerer_rounds, arguments.rounds)
-        sizes = replace(sizes, rounds=arguments.rounds, triggerer_rounds=triggerers)
+        sizes = replace(
+            sizes,
+            rounds=arguments.rounds,
+            triggerer_rounds=dict.fromkeys(sizes.triggerer_rounds, arguments.rounds),
+            stored_rounds=dict.fromkeys(sizes.stored_rounds, arguments.rounds),
+        )
     # The last line of stdout is the JSON; what is going on is told elsewhere.
     told = Console(stderr=True, highlight=False)
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
@@ -88,7 +92,7 @@ def main() -> int:
         try:
             table.measure()
         except Exception:
-            # The last line still holds what was measured, which may be most of an hour's.
+            # The last line still holds what was measured, which may be an hour's.
             told.print_exception()
             complete = False
         failed |= not complete

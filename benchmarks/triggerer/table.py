@@ -49,7 +49,7 @@ class UnderTriggerer:
         self._say = say
         #: Figures of the table.
         self.figures: list[Figure] = []
-        #: What each run measured, by number of waits and kind.
+        #: What each run measured, by number of waits (``_stored``: connection in the database) and kind.
         self.raw: dict[str, dict[str, list[Result]]] = {}
 
     def measure(self) -> None:
@@ -80,7 +80,7 @@ class UnderTriggerer:
                 for kind in ("floor", "ours")
             )
             key, text = f"{member}_{waits}", f"{waits:,} waits: {what}"
-            if stored:  # told beside, without a target: the floor is what has read nothing
+            if stored:  # for comparison only: the target is judged against a floor that has read nothing
                 self.figures.append(Figure(f"{key}_stored", f"connection in the database, {text}", unit, ours, floor))
             else:
                 self.figures.append(Figure(key, text, unit, ours, floor, 1.3, True))
