@@ -15,6 +15,7 @@ and what to do::
     │   ├── QuotaExceeded
     │   ├── Throttled             request rate
     │   └── InfrastructureError   the service failed or could not be reached
+    │       └── ApiUnavailable    for longer than a wait puts up with
     ├── ComputeEnvError           a compute environment did not come to what was wanted
     │   ├── ComputeEnvFailed      nodes of it can't be made, or were lost
     │   └── ComputeEnvTimeout     a limit was reached
@@ -32,6 +33,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "ApiError",
+    "ApiUnavailable",
     "ComputeEnvError",
     "ComputeEnvFailed",
     "ComputeEnvTimeout",
@@ -130,6 +132,13 @@ class Throttled(ApiError):
 
 class InfrastructureError(ApiError):
     """The service failed, or could not be reached."""
+
+
+class ApiUnavailable(InfrastructureError):
+    """The service could not be asked for longer than a task puts up with (``[tcbatch] api_patience``).
+
+    It says nothing about a job, and none was ended for it.
+    """
 
 
 class ComputeEnvError(TCBatchError):

@@ -78,6 +78,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": _NAME,
                 "python-modules": [
+                    "airflow_provider_tcbatch.triggers.api",
                     "airflow_provider_tcbatch.triggers.compute_env",
                     "airflow_provider_tcbatch.triggers.event",
                     "airflow_provider_tcbatch.triggers.event_wait",
@@ -110,7 +111,17 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "string",
                         "example": "production",
                         "default": "",
-                    }
+                    },
+                    "api_patience": {
+                        "description": "For how many seconds a task goes on while the API of Batch can't be asked (it "
+                        "is down, can't be reached, does not answer, or throttles), where no ``timeout``, "
+                        "``execution_timeout`` or other limit of the task's own decides. Then the task fails, and its "
+                        "job is not ended for that.",
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": "7200",
+                        "default": "3600",
+                    },
                 },
             }
         },

@@ -15,6 +15,7 @@ import time
 from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
+from airflow_provider_tcbatch.client.probe import Probe
 from airflow_provider_tcbatch.client.waiting import Alarm, SnapshotT, Subscription, Watch, WatcherTimings, spawn
 from airflow_provider_tcbatch.exceptions import InfrastructureError, TCBatchError, Throttled
 from airflow_provider_tcbatch.policies.pacing import pace
@@ -59,6 +60,8 @@ class Poller(Generic[SnapshotT]):
         self._polls = asyncio.Semaphore(4)
         self._tasks: set[asyncio.Task[None]] = set()
         self._crash: TCBatchError | None = None
+        #: Tells those who wait for nothing but the end of an outage.
+        self.probe = Probe(api)
         self._succeeded_at = float("-inf")
 
     # -- what a kind of things says --------------------------------------------------------------------
@@ -132,6 +135,7 @@ class Poller(Generic[SnapshotT]):
 
     async def aclose(self) -> None:
         """End the background tasks."""
+        await self.probe.aclose()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

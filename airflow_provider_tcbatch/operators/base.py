@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_tcbatch.exceptions import InvalidRequest, PermissionDenied
+from airflow_provider_tcbatch.exceptions import ApiError, ApiUnavailable, InvalidRequest, PermissionDenied
 
 if TYPE_CHECKING:
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 
     from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+    from airflow_provider_tcbatch.policies.outage import Outage
 else:
     try:
         from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
@@ -26,6 +29,7 @@ __all__ = [
     "AirflowFailException",
     "AirflowSkipException",
     "AirflowTaskTimeout",
+    "Patient",
     "PermanentInvalidRequest",
     "PermanentPermissionDenied",
     "TCBatchOperator",
@@ -33,6 +37,9 @@ __all__ = [
     "duration",
     "permanent_errors",
 ]
+
+
+T = TypeVar("T")
 
 
 class PermanentInvalidRequest(InvalidRequest, AirflowFailException):
@@ -81,7 +88,123 @@ def duration(name: str, value: float | timedelta, task_id: str) -> float:
     return float(seconds)
 
 
-class TCBatchOperator(BaseOperator):
+class Patient:
+    """Mixin of operators and sensors: what a worker asks the API for is asked for again while the API is away.
+
+    That the API can't be asked says nothing about a job. So a step of a run that fails for it is done again: where the
+    task is deferrable it gives its worker back meanwhile.
+    """
+
+    deferrable: bool = False
+    tencentcloud_conn_id: str
+    region: str | None
+
+    def patiently(
+        self,
+        step: Callable[[], T],
+        resume: Mapping[str, Any] | None,
+        *,
+        limit: float | None = None,
+        subject: str = "",
+        job_ids: Sequence[str] = (),
+        env_id: str | None = None,
+    ) -> T:
+        """Do a step of a run. While the API can't be asked, do it again, deferred in between or with growing pauses.
+
+        :param step: what is to be done. It must do no harm to do it twice, as with another try of the task.
+        :param resume: the event with which ``execute_complete`` begins with this step again; ``None`` to stay on the
+            worker. If it comes from an outage that is not over, that one's beginning counts.
+        :param limit: unix seconds at which a limit of the task's own is reached: then it, and not ``[tcbatch]
+            api_patience``, says when to give up.
+        :param subject: what is known of the job, for the error: a sentence.
+        :param job_ids: jobs to terminate if the user puts an end to the deferred task.
+        :param env_id: a compute environment whose nodes are to go then.
+        :raises ApiUnavailable: when it is time to give up. Nothing has been ended for it.
+        """
+        outage: Outage | None = None
+        failures = 0
+        while True:
+            try:
+                result = step()
+            except ApiError as error:
+                from airflow_provider_tcbatch.policies.outage import can_not_be_asked
+
+                if not can_not_be_asked(error):
+                    raise
+                failures += 1
+                outage = self._endure(error, outage, resume, failures, limit, subject, job_ids, env_id)
+            else:
+                if outage is not None:
+                    self.tell_outage({**outage.to_json(), "until": time.time()})
+                return result
+
+    def tell_outage(self, outage: Mapping[str, Any] | None) -> None:
+        """Say in the task's log that the API can be asked again, if it was away.
+
+        :param outage: as the event of a trigger tells it.
+        """
+        if not outage or outage.get("until") is None:
+            return
+        from airflow_provider_tcbatch.policies.outage import Outage
+
+        self.log.info("%s", Outage(outage["since"], "", outage["until"]))  # type: ignore[attr-defined]
+
+    def _endure(
+        self,
+        error: ApiError,
+        outage: Outage | None,
+        resume: Mapping[str, Any] | None,
+        failures: int,
+        limit: float | None,
+        subject: str,
+        job_ids: Sequence[str],
+        env_id: str | None,
+    ) -> Outage:
+        """Wait until the step is to be done again; the outage as it is known then."""
+        from airflow_provider_tcbatch.hooks.deployment import api_patience
+        from airflow_provider_tcbatch.policies.outage import Outage, outage_pause, patient_until, utc
+
+        before = (resume or {}).get("outage") or {}
+        first = outage is None
+        if outage is None:
+            lasts = bool(before) and before.get("until") is None
+            outage = Outage(before["since"] if lasts else time.time(), str(error))
+            first = not lasts
+        until = patient_until(outage.since, limit, patience := api_patience())
+        if time.time() >= until:
+            why = (
+                "a limit of the task is over"
+                if limit is not None and until == limit
+                else (f"longer than [tcbatch] api_patience, which is {patience:.0f} s")
+            )
+            raise ApiUnavailable(
+                f"The API of Batch can't be asked since {utc(outage.since)} ({time.time() - outage.since:.0f} s; "
+                f"{why}): {error}. {subject}".rstrip(),
+                code=error.code,
+                action=error.action,
+                request_id=error.request_id,
+                retryable=True,
+            ) from error
+        if first:
+            self.log.warning("%s", outage)  # type: ignore[attr-defined]
+        if self.deferrable and resume is not None:
+            from airflow_provider_tcbatch.triggers.api import TCBatchApiTrigger
+
+            trigger = TCBatchApiTrigger(
+                event={name: value for name, value in resume.items() if name != "outage"},
+                since=outage.since,
+                until=until,
+                tencentcloud_conn_id=self.tencentcloud_conn_id,
+                region=self.region,
+                job_ids=job_ids,
+                env_id=env_id,
+            )
+            self.defer(trigger=trigger, method_name="execute_complete")  # type: ignore[attr-defined]
+        time.sleep(max(0.0, min(outage_pause(failures, random.random()), until - time.time())))
+        return outage
+
+
+class TCBatchOperator(Patient, BaseOperator):
     """Base of the operators.
 
     :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``. (templated)

@@ -15,8 +15,9 @@ from airflow_provider_tcbatch.client.api import ApiClient, ApiSettings
 from airflow_provider_tcbatch.client.credentials import StaticKeys
 from airflow_provider_tcbatch.emulator import Emulator
 from tests.support.in_process import empty_emulator, emulator, own_emulator, running_emulator
+from tests.support.outages import api_outage, quick_pauses
 
-__all__ = ["empty_emulator", "emulator", "own_emulator", "running_emulator"]
+__all__ = ["api_outage", "empty_emulator", "emulator", "own_emulator", "quick_pauses", "running_emulator"]
 
 
 @pytest.fixture

@@ -75,10 +75,11 @@ def test_the_connection_form_has_every_field_and_hides_the_token() -> None:
     assert connection["conn-fields"]["token"]["schema"]["format"] == "password"
 
 
-def test_airflow_knows_the_options() -> None:
-    words = [sys.executable, "-m", "airflow", "config", "get-value", "tcbatch", "deployment_id"]
+@pytest.mark.parametrize(("option", "default"), [("deployment_id", ""), ("api_patience", "3600")])
+def test_airflow_knows_the_options(option: str, default: str) -> None:
+    words = [sys.executable, "-m", "airflow", "config", "get-value", "tcbatch", option]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True, env=os.environ)
-    assert done.stdout.splitlines()[-1:] == [""], "the default is known"
+    assert done.stdout.splitlines()[-1:] == [default], "the default is known"
 
 
 def airflow_cli(*words: str) -> str:

@@ -1,0 +1,106 @@
+"""Waiting, without holding a worker, until the API can be asked again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_tcbatch.triggers.arguments import given
+from airflow_provider_tcbatch.triggers.job import KILL_SECONDS, end_job, put_to_an_end, settled
+from airflow_provider_tcbatch.triggers.saying import Says, Told
+
+__all__ = ["TCBatchApiTrigger"]
+
+#: Seconds until a worker tries again where the trigger itself can't.
+_BLIND_SECONDS = 60.0
+
+
+class TCBatchApiTrigger(Says, BaseTrigger):
+    """Wait until the API can be asked again; all triggers of a triggerer that use one account ask it together.
+
+    It yields exactly one event: the one that it was given, with ``outage``: ``since`` and ``until``, unix seconds;
+    the second is ``None`` if the API is still away.
+
+    :param event: the event, which says to a worker where to go on.
+    :param since: unix seconds since when the API can't be asked.
+    :param until: unix seconds at which to give up.
+    :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``.
+    :param region: region; default is the connection's.
+    :param job_ids: jobs to terminate when the user marks the waiting task as failed, succeeded or skipped (Airflow 3.3
+        and later tell the trigger).
+    :param env_id: a compute environment whose nodes are to go when the task is marked as failed or skipped.
+    """
+
+    def __init__(
+        self,
+        *,
+        event: Mapping[str, Any],
+        since: float,
+        until: float,
+        tencentcloud_conn_id: str = "tencentcloud_default",
+        region: str | None = None,
+        job_ids: Sequence[str] = (),
+        env_id: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.event = dict(event)
+        self.since = since
+        self.until = until
+        self.tencentcloud_conn_id = tencentcloud_conn_id
+        self.region = region
+        self.job_ids = list(job_ids)
+        self.env_id = env_id
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what makes this trigger again in another process."""
+        names = ("event", "since", "until", "tencentcloud_conn_id", "region", "job_ids", "env_id")
+        arguments = {name: getattr(self, name) for name in names if name != "job_ids" or self.job_ids}
+        return f"{type(self).__module__}.{type(self).__qualname__}", given(TCBatchApiTrigger, arguments)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and hand on the event."""
+        started = time.monotonic()
+        back = False
+        try:
+            back = await self._wait()
+        except Exception as error:
+            # The connection can't be read, say. A worker tries again, and fails if that does not help in time.
+            self.log.warning(
+                "Whether the API can be asked again can't be told here: %s: %s", type(error).__name__, error
+            )
+            await asyncio.sleep(max(0.0, min(_BLIND_SECONDS, self.until - time.time())))
+        await settled(self, started)
+        outage = {"since": self.since, "until": time.time() if back else None}
+        yield TriggerEvent(Told({**self.event, "outage": outage}))  # type: ignore[no-untyped-call]
+
+    async def _wait(self) -> bool:
+        # Imported here: a DAG file that names this trigger should not pay for its clients.
+        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
+        from airflow_provider_tcbatch.hooks.watching import job_watcher
+
+        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
+        async with job_watcher(settings) as watcher:
+            return await watcher.probe.answered(max(0.0, self.until - time.time()))
+
+    async def on_kill(self) -> None:
+        """End what the user does not want any more. Airflow gives this 30 seconds."""
+        what = ", ".join(self.job_ids) or f"compute environment {self.env_id}"
+        if not self.job_ids and self.env_id is None:
+            return
+        if not await put_to_an_end(self, what, spared=("success",) if self.env_id is not None else ()):
+            return
+        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
+        from airflow_provider_tcbatch.hooks.watching import scale_to_zero
+
+        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
+        endings = [end_job(self, settings, job_id) for job_id in self.job_ids]
+        if self.env_id is not None:
+            endings.append(scale_to_zero(settings, self.env_id, patience=KILL_SECONDS))
+        names = [*self.job_ids, self.env_id]
+        for name, result in zip(names, await asyncio.gather(*endings, return_exceptions=True), strict=False):
+            if result is not None:
+                self.log.warning("%s could not be ended: %s", name, result)
