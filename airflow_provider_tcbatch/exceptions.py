@@ -15,7 +15,8 @@ and what to do::
     │   ├── QuotaExceeded
     │   ├── Throttled             request rate
     │   └── InfrastructureError   the service failed or could not be reached
-    │       └── ApiUnavailable    for longer than a wait puts up with
+    │       ├── ApiUnavailable    for longer than a wait puts up with
+    │       └── KeysRefused       keys that are renewed by themselves were refused; also a ConfigurationError
     ├── ComputeEnvError           a compute environment did not come to what was wanted
     │   ├── ComputeEnvFailed      nodes of it can't be made, or were lost
     │   └── ComputeEnvTimeout     a limit was reached
@@ -45,6 +46,7 @@ __all__ = [
     "JobFailed",
     "JobMachinesFailed",
     "JobTimeout",
+    "KeysRefused",
     "NotFound",
     "PermissionDenied",
     "QueueTimeout",
@@ -138,6 +140,14 @@ class ApiUnavailable(InfrastructureError):
     """The service could not be asked for longer than a task puts up with (``[tcbatch] api_patience``).
 
     It says nothing about a job, and none was ended for it.
+    """
+
+
+class KeysRefused(InfrastructureError, ConfigurationError):
+    """Keys that are renewed by themselves (of a role, of a pod) were refused, and new ones too, or can't be had.
+
+    That passes, or somebody sets it right: it is no verdict about a job, and another try may do. Keys that nobody
+    renews, and rights that are missing, are :class:`PermissionDenied`.
     """
 
 

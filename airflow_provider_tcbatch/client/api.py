@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from airflow_provider_tcbatch.client.errors import api_error
 from airflow_provider_tcbatch.client.http import async_http
+from airflow_provider_tcbatch.client.keys import asend_signed, send_signed
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, RateLimiter
 from airflow_provider_tcbatch.client.retry import ATTEMPTS, retrying, retrying_async
 from airflow_provider_tcbatch.client.waiting import spawn
@@ -27,7 +28,6 @@ from airflow_provider_tcbatch.exceptions import (
     ApiError,
     ConfigurationError,
     InfrastructureError,
-    PermissionDenied,
     Throttled,
 )
 
@@ -116,13 +116,7 @@ class ApiClient:
     def _call_once(self, action: Action[ResultT]) -> ResultT:
         self._sync_client(action)  # made late, the first call would leave together with the next ones
         time.sleep(self.limiter.reserve(action.name()))
-        credential = self.credentials.get()
-        try:
-            return self._send(action, credential)
-        except PermissionDenied as error:
-            if not self._renews(error, credential):
-                raise
-        return self._send(action, self.credentials.get())
+        return send_signed(self.credentials, partial(self._send, action))
 
     def _send(self, action: Action[ResultT], credential: Any) -> ResultT:
         name = action.name()
@@ -182,13 +176,7 @@ class ApiClient:
         await self._async_client(action)  # made late, the first call would leave together with the next ones
         if delay := self.limiter.reserve(action.name()):
             await asyncio.sleep(delay)
-        credential = await self.credentials.aget()
-        try:
-            return await self._asend(action, credential)
-        except PermissionDenied as error:
-            if not self._renews(error, credential):
-                raise
-        return await self._asend(action, await self.credentials.aget())
+        return await asend_signed(self.credentials, partial(self._asend, action))
 
     async def _asend(self, action: Action[ResultT], credential: Any) -> ResultT:
         name = action.name()
@@ -273,10 +261,6 @@ class ApiClient:
         )
         return ClientProfile(httpProfile=http, language="en-US", request_client="airflow-provider-tcbatch")
 
-    def _renews(self, error: PermissionDenied, credential: Any) -> bool:
-        """Whether the keys were refused for their age, and others can be had. Nothing was carried out then."""
-        return error.code == "AuthFailure.TokenFailure" and self.credentials.discard(credential)
-
     def _translate(self, error: Exception, action: Action[Any]) -> ApiError | None:
         """The error in our own words; ``None`` for one that is not about this call."""
         import httpx
@@ -303,6 +287,7 @@ class ApiClient:
             request_id=request_id,
             connection=self.settings.connection,
             field=_field(action.service) + (" (or proxy)" if self.settings.proxy else ""),
+            renewed_by=self.credentials.description if self.credentials.renews() else None,
         )
         if isinstance(error, Throttled):
             self.limiter.throttled(action.name())

@@ -18,12 +18,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_provider_tcbatch.client.errors import refused_hint
 from airflow_provider_tcbatch.client.http import async_http, trust
+from airflow_provider_tcbatch.client.keys import asend_signed, send_signed
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
     ConfigurationError,
     InfrastructureError,
     InvalidRequest,
+    KeysRefused,
     NotFound,
     PermissionDenied,
     QuotaExceeded,
@@ -187,23 +190,31 @@ class CmqClient:
         if self._http is None:
             # Making the client reads the CA bundle: not on the event loop.
             self._http = await asyncio.to_thread(async_http, self._proxy, self._ca_file)
-        form = self._form(action, params, await self._credentials.aget())
-        try:
-            response = await self._http.post(self._url, data=form, timeout=10 + wait)
-        except httpx.HTTPError as error:
-            raise self._unreachable(action, error) from error
-        return self._read(action, response)
+        http = self._http
+
+        async def send(credential: Any) -> dict[str, Any]:
+            form = self._form(action, params, credential)
+            try:
+                response = await http.post(self._url, data=form, timeout=10 + wait)
+            except httpx.HTTPError as error:
+                raise self._unreachable(action, error) from error
+            return self._read(action, response)
+
+        return await asend_signed(self._credentials, send)
 
     def _send(self, action: str, params: dict[str, Any], wait: int = 0) -> dict[str, Any]:
         import httpx
 
-        form = self._form(action, params, self._credentials.get())
-        try:
-            with httpx.Client(proxy=self._proxy, verify=trust(self._ca_file)) as http:
-                response = http.post(self._url, data=form, timeout=10 + wait)
-        except httpx.HTTPError as error:
-            raise self._unreachable(action, error) from error
-        return self._read(action, response)
+        def send(credential: Any) -> dict[str, Any]:
+            form = self._form(action, params, credential)
+            try:
+                with httpx.Client(proxy=self._proxy, verify=trust(self._ca_file)) as http:
+                    response = http.post(self._url, data=form, timeout=10 + wait)
+            except httpx.HTTPError as error:
+                raise self._unreachable(action, error) from error
+            return self._read(action, response)
+
+        return send_signed(self._credentials, send)
 
     def _form(self, action: str, params: dict[str, Any], credential: Any) -> dict[str, str]:
         form = {
@@ -247,7 +258,10 @@ class CmqClient:
             return dict(answer)
         kind, retryable = _CLASSES.get(code, (ApiError, False))
         hint = ""
-        if kind is PermissionDenied:
+        if kind is PermissionDenied and self._credentials.renews():
+            kind, retryable = KeysRefused, True
+            hint = f". What to do: {refused_hint(self._credentials.description)}"
+        elif kind is PermissionDenied:
             hint = f". What to do: check the keys of {self._connection} and their CMQ permissions"
         elif kind is NotFound:
             hint = f". What to do: check fields event_topic and event_queue of {self._connection}"

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_provider_tcbatch.client.errors import refused_hint, refuses_keys
+from airflow_provider_tcbatch.client.keys import send_signed
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
     ConfigurationError,
     InfrastructureError,
+    KeysRefused,
     NotFound,
     PermissionDenied,
 )
@@ -43,23 +49,63 @@ class CosSettings:
 
 
 class _CurrentKeys:
-    """What the COS SDK reads before each request: keys that expire are replaced in the meantime."""
+    """What the COS SDK reads before each request: keys that expire are replaced in the meantime.
+
+    It reads id, key and token one after the other, and they must belong together.
+    """
 
     def __init__(self, source: CredentialSource) -> None:
         self._source = source
+        self._used = threading.local()
+
+    @contextmanager
+    def using(self, credential: Any) -> Iterator[None]:
+        """Sign what this thread sends meanwhile with these keys."""
+        self._used.credential = credential
+        try:
+            yield
+        finally:
+            self._used.credential = None
+
+    @property
+    def _credential(self) -> Any:
+        return getattr(self._used, "credential", None) or self._source.get()
 
     @property
     def secret_id(self) -> str:
-        return str(self._source.get().secret_id)
+        return str(self._credential.secret_id)
 
     @property
     def secret_key(self) -> str:
-        return str(self._source.get().secret_key)
+        return str(self._credential.secret_key)
 
     @property
     def token(self) -> str | None:
-        token: str | None = self._source.get().token
+        token: str | None = self._credential.token
         return token
+
+
+@functools.cache
+def _config_type() -> Any:
+    """The SDK's configuration with the token of the keys' source.
+
+    Version 1.9.44 of the SDK takes id and key from a ``CredentialInstance`` and never sends its token, so that all
+    temporary keys are refused.
+    """
+    from qcloud_cos import CosConfig
+
+    class Config(CosConfig):  # type: ignore[misc,unused-ignore]
+        @property
+        def _token(self) -> str | None:
+            keys = getattr(self, "_credential_inst", None)
+            token: str | None = None if keys is None else keys.token
+            return token
+
+        @_token.setter
+        def _token(self, value: Any) -> None:
+            """What the SDK sets is always ``None`` here."""
+
+    return Config
 
 
 class CosClient:
@@ -71,8 +117,11 @@ class CosClient:
 
     def __init__(self, credentials: CredentialSource, settings: CosSettings) -> None:
         self._credentials = credentials
+        self._keys = _CurrentKeys(credentials)
         self._settings = settings
         self._sdk: Any = None
+        #: Whether it is known that access is denied for a right that is missing, and not for the keys.
+        self._lacks_right = False
 
     @property
     def sdk(self) -> Any:
@@ -82,7 +131,7 @@ class CosClient:
         return self._sdk
 
     def _make(self, **instead: Any) -> Any:
-        from qcloud_cos import CosConfig, CosS3Client
+        from qcloud_cos import CosS3Client
 
         logger = logging.getLogger("qcloud_cos")
         if logger.level == logging.NOTSET:
@@ -95,9 +144,9 @@ class CosClient:
             options["Proxies"] = {"http": settings.proxy, "https": settings.proxy}
         if settings.ca_file:
             options["VerifySSL"] = settings.ca_file
-        config = CosConfig(
+        config = _config_type()(
             Region=settings.region,
-            CredentialInstance=_CurrentKeys(self._credentials),
+            CredentialInstance=self._keys,
             Timeout=30,
             **options,
         )
@@ -197,7 +246,14 @@ class CosClient:
 
         :param expires: seconds that it is valid.
         """
-        signed: str = self._run(self._signer(bucket).get_presigned_url, **self._get(bucket, key), Expired=expires)
+        signer = self._signer(bucket)
+
+        def sign(**arguments: Any) -> Any:
+            token = self._keys.token
+            parameters = {"x-cos-security-token": token} if token else {}
+            return signer.get_presigned_url(**arguments, Params=parameters)
+
+        signed: str = self._run(sign, **self._get(bucket, key), Expired=expires)
         return signed
 
     @staticmethod
@@ -217,11 +273,28 @@ class CosClient:
             self._run(self.sdk.create_bucket, Bucket=bucket)
 
     def _run(self, method: Any, **arguments: Any) -> Any:
+        try:
+            answer = send_signed(
+                self._credentials, lambda credential: self._send(credential, method, arguments), self._may_be_keys
+            )
+        except PermissionDenied:
+            self._lacks_right = True  # new keys are denied it, too
+            raise
+        self._lacks_right = False
+        return answer
+
+    def _may_be_keys(self, error: ApiError) -> bool:
+        """Whether other keys may help: of a token that has expired COS says AccessDenied, as of a missing right."""
+        denied = isinstance(error, PermissionDenied) and self._credentials.renews() and not self._lacks_right
+        return denied or refuses_keys(error.code)
+
+    def _send(self, credential: Any, method: Any, arguments: Mapping[str, Any]) -> Any:
         from qcloud_cos import CosClientError, CosServiceError
 
         where = f"cos://{arguments['Bucket']}/{arguments.get('Key', '')}"
         try:
-            return method(**arguments)
+            with self._keys.using(credential):
+                return method(**arguments)
         except CosServiceError as error:
             raise self._translate(error, method.__name__, where) from error
         except CosClientError as error:
@@ -243,13 +316,17 @@ class CosClient:
         if status == 404:
             kind = NotFound
             text += f". What to do: check the bucket, the key and field region of {self._settings.connection}"
+        elif status in (401, 403) and refuses_keys(code) and self._credentials.renews():
+            kind = KeysRefused
+            text += f". What to do: {refused_hint(self._credentials.description)}"
         elif status in (401, 403):
             kind = PermissionDenied
             text += f". What to do: check the keys of {self._settings.connection} and their COS permissions"
         elif status >= 500:
             kind = InfrastructureError
         request_id = error.get_request_id() if hasattr(error, "get_request_id") else None
-        return kind(text, code=code, action=action, request_id=request_id, retryable=status >= 500)
+        retryable = status >= 500 or kind is KeysRefused
+        return kind(text, code=code, action=action, request_id=request_id, retryable=retryable)
 
 
 def _is_address(host: str) -> bool:

@@ -173,6 +173,9 @@ class DefaultChain(CredentialSource):
     def discard(self, credential: Any) -> bool:
         return self._chosen.discard(credential) if self._chosen else False
 
+    def renews(self) -> bool:
+        return self._chosen.renews() if self._chosen else False
+
     def _choose(self) -> CredentialSource:
         environment = self._masked(EnvironmentKeys())
         if environment.found():

@@ -8,6 +8,7 @@ from airflow_provider_tcbatch.exceptions import (
     ApiError,
     InfrastructureError,
     InvalidRequest,
+    KeysRefused,
     NotFound,
     PermissionDenied,
     QuotaExceeded,
@@ -15,7 +16,7 @@ from airflow_provider_tcbatch.exceptions import (
     Throttled,
 )
 
-__all__ = ["api_error"]
+__all__ = ["api_error", "refused_hint", "refuses_keys"]
 
 _T = TypeVar("_T")
 
@@ -89,6 +90,27 @@ _HINTS = {
 }
 
 
+#: What says that the keys themselves are refused: API 3.0, CMQ's data plane (authentication failed), COS.
+#: https://cloud.tencent.com/document/product/436/7730
+_REFUSALS = ("AuthFailure", "4100", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
+
+
+def refused_hint(renewed_by: str) -> str:
+    """What to look at where keys that are renewed by themselves are refused.
+
+    :param renewed_by: where they come from.
+    """
+    return f"check {renewed_by}: keys that were asked for anew are refused, too"
+
+
+def refuses_keys(code: str) -> bool:
+    """Whether an error code says that the keys are refused: expired, revoked, unknown; not that they lack a right.
+
+    :param code: code as the service spells it.
+    """
+    return code.partition(".")[0] in _REFUSALS and not code.endswith(".UnauthorizedOperation")
+
+
 def api_error(
     code: str,
     message: str,
@@ -97,6 +119,7 @@ def api_error(
     request_id: str | None = None,
     connection: str = "the connection",
     field: str = "endpoint",
+    renewed_by: str | None = None,
 ) -> ApiError:
     """Make the exception for an error code.
 
@@ -106,9 +129,14 @@ def api_error(
     :param request_id: id of the request, if an answer came.
     :param connection: how to name the Airflow connection in the advice.
     :param field: its field that says where this request goes.
+    :param renewed_by: where the keys come from, if they are renewed by themselves: that they are refused passes.
     """
     kind, retryable = _longest(_CLASSES, code) or (ApiError, False)
     hint = _longest(_HINTS, code)
+    if renewed_by is not None and refuses_keys(code):
+        kind, retryable = KeysRefused, True
+        if code != "AuthFailure.SignatureExpire":
+            hint = refused_hint(renewed_by).replace("{", "{{").replace("}", "}}")
     text = f"{action}: {code}: {message.strip().rstrip('.')}"
     if hint:
         text += f". What to do: {hint.format(connection=connection, field=field)}"

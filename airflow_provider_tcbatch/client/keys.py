@@ -8,19 +8,23 @@ import logging
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
-from airflow_provider_tcbatch.exceptions import ConfigurationError, TCBatchError
+from airflow_provider_tcbatch.client.errors import refuses_keys
+from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError, KeysRefused, TCBatchError
 
-__all__ = ["CredentialSource", "EnvironmentKeys", "Keys", "Renewing", "StaticKeys"]
+__all__ = ["CredentialSource", "EnvironmentKeys", "Keys", "Renewing", "StaticKeys", "asend_signed", "send_signed"]
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 #: Keys are renewed this many seconds before they expire, or a quarter of their life before if that is less.
 _MARGIN = 300.0
-#: After a renewal that failed, the old keys are used on for this long before the next try.
+#: After a renewal that failed, the old keys are used on for this long before the next try. Likewise, keys that replaced
+#: refused ones are not asked for anew before, if they are refused themselves.
 _PAUSE = 30.0
 
 #: Identities of the sources that were logged already.
@@ -70,11 +74,18 @@ class CredentialSource(ABC):
         return None
 
     def discard(self, credential: Any) -> bool:
-        """Forget keys that the service refused (AuthFailure.TokenFailure), if they are still the current ones.
+        """Forget keys that a service refused, if they are still the current ones; never blocks.
+
+        Whoever asks next asks for new ones, once for all who do. What has just been asked for because of a refusal is
+        not asked for again: then the keys are not to blame.
 
         :param credential: what :meth:`get` returned.
-        :return: whether asking again can give others.
+        :return: whether :meth:`get` can give others.
         """
+        return False
+
+    def renews(self) -> bool:
+        """Whether the keys are renewed by themselves, so that it passes if they are refused."""
         return False
 
     async def aget(self) -> Any:
@@ -151,6 +162,10 @@ class _Held:
     credential: Any
     expires_at: float
     renew_at: float
+    #: Whether somebody renews them.
+    temporary: bool
+    #: Unix seconds before which these are not replaced for a refusal: they have just replaced refused ones.
+    firm_until: float = float("-inf")
 
 
 class Renewing(CredentialSource):
@@ -160,6 +175,8 @@ class Renewing(CredentialSource):
         self._clock = clock
         self._lock = threading.Lock()
         self._held: _Held | None = None
+        #: The credential that was refused last. Set without the lock, which is held while keys are fetched.
+        self._refused: Any = None
 
     @abstractmethod
     def fetch(self) -> Keys:
@@ -180,27 +197,52 @@ class Renewing(CredentialSource):
 
     def ready(self) -> Any:
         held = self._held
-        return held.credential if held is not None and self._clock() < held.renew_at else None
+        usable = held is not None and held.credential is not self._refused and self._clock() < held.renew_at
+        return held.credential if held is not None and usable else None
 
     def discard(self, credential: Any) -> bool:
-        with self._lock:
-            if self._held is not None and self._held.credential is credential:
-                self._held = None
+        held = self._held
+        if held is None or held.credential is not credential or credential is self._refused:
+            return True  # others have replaced them, or are about to be asked for
+        if self._clock() < held.firm_until:
+            return False
+        log.info("Keys of %s were refused: they are asked for anew", self.description)
+        self._refused = credential
         return True
 
+    def renews(self) -> bool:
+        held = self._held
+        return held is not None and held.temporary
+
     def _renewed(self, held: _Held | None) -> _Held:
+        refused = held is not None and held.credential is self._refused
         try:
             keys = self.fetch()
             credential = self._credential(keys)
         except TCBatchError as error:
-            now = self._clock()
-            if held is None or held.expires_at <= now:
+            if held is None:
                 raise
-            log.warning("Keys of %s could not be renewed, the old ones are used for now: %s", self.description, error)
-            return replace(held, renew_at=min(now + _PAUSE, held.expires_at))
+            now = self._clock()
+            if not refused and held.expires_at > now:
+                log.warning(
+                    "Keys of %s could not be renewed, the old ones are used for now: %s", self.description, error
+                )
+                return replace(held, renew_at=min(now + _PAUSE, held.expires_at))
+            if isinstance(error, ApiError) and error.retryable:
+                raise
+            # There have been keys, so it is no mistake of the set-up.
+            raise KeysRefused(
+                f"The keys of {self.description} {'were refused' if refused else 'have expired'} and can't be renewed: "
+                f"{error}",
+                code="AuthFailure",
+                retryable=True,
+            ) from error
         expires_at = float("inf") if keys.expires_at is None else keys.expires_at
         early = expires_at - min(_MARGIN, (expires_at - self._clock()) / 4)
-        return _Held(credential, expires_at, early if keys.reread_at is None else min(early, keys.reread_at))
+        renew_at = early if keys.reread_at is None else min(early, keys.reread_at)
+        temporary = keys.token is not None or keys.expires_at is not None
+        firm_until = self._clock() + _PAUSE if refused else float("-inf")
+        return _Held(credential, expires_at, renew_at, temporary, firm_until)
 
 
 class EnvironmentKeys(CredentialSource):
@@ -232,3 +274,38 @@ class EnvironmentKeys(CredentialSource):
 
     def ready(self) -> Any:
         return self._made
+
+
+def _refused(error: ApiError) -> bool:
+    return refuses_keys(error.code)
+
+
+def send_signed(
+    source: CredentialSource, send: Callable[[Any], T], refused: Callable[[ApiError], bool] = _refused
+) -> T:
+    """Send a request with the keys of a source, and once more if they are refused and others can be had.
+
+    What was refused for its keys was not carried out, so this holds for writes, too.
+
+    :param source: whose keys to sign with.
+    :param send: sends the request, given a credential.
+    :param refused: whether an error may be about the keys.
+    """
+    credential = source.get()
+    try:
+        return send(credential)
+    except ApiError as error:
+        if not (refused(error) and source.discard(credential)):
+            raise
+    return send(source.get())
+
+
+async def asend_signed(source: CredentialSource, send: Callable[[Any], Awaitable[T]]) -> T:
+    """Send a request without blocking the event loop; see :func:`send_signed`."""
+    credential = await source.aget()
+    try:
+        return await send(credential)
+    except ApiError as error:
+        if not (_refused(error) and source.discard(credential)):
+            raise
+    return await send(await source.aget())

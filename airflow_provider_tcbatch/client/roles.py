@@ -17,8 +17,8 @@ from urllib.parse import quote, urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 from airflow_provider_tcbatch.client.errors import api_error
-from airflow_provider_tcbatch.client.keys import CredentialSource, Keys, Renewing
-from airflow_provider_tcbatch.exceptions import ConfigurationError
+from airflow_provider_tcbatch.client.keys import CredentialSource, Keys, Renewing, send_signed
+from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError
 
 __all__ = ["METADATA", "STS", "AssumeRole", "CvmRole", "TkeOidc"]
 
@@ -121,7 +121,23 @@ class _StsRole(Renewing):
         self._proxy = proxy
         self._endpoint = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
 
-    def _ask(self, action: str, credential: Any, params: Mapping[str, Any], advice: str, sign: bool = True) -> Keys:
+    def _keys(self, action: str, base: CredentialSource | None, params: Mapping[str, Any], advice: str) -> Keys:
+        """Ask for keys.
+
+        :param base: whose keys to ask with; ``None`` for an action that is not signed.
+        """
+        try:
+            if base is None:
+                return self._ask(action, None, params)
+            return send_signed(base, lambda credential: self._ask(action, credential, params, base))
+        except ApiError as error:
+            if error.retryable:
+                raise
+            raise ConfigurationError(f"Role {self._role_arn} can't be used: {error}. What to do: {advice}") from None
+
+    def _ask(
+        self, action: str, credential: Any, params: Mapping[str, Any], base: CredentialSource | None = None
+    ) -> Keys:
         from tencentcloud.common.common_client import CommonClient
         from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
         from tencentcloud.common.profile.client_profile import ClientProfile
@@ -135,7 +151,7 @@ class _StsRole(Renewing):
         )
         try:
             with _quiet_sdk():
-                body = client.call_json(action, {**self._params, **params}, options={"SkipSign": not sign})
+                body = client.call_json(action, {**self._params, **params}, options={"SkipSign": base is None})
             answer = body["Response"]
             if "Error" in answer:  # the SDK overlooks an error whose Content-Type carries a charset
                 raise TencentCloudSDKException(
@@ -144,13 +160,15 @@ class _StsRole(Renewing):
             keys = answer["Credentials"]
             return Keys(keys["TmpSecretId"], keys["TmpSecretKey"], keys["Token"], float(answer["ExpiredTime"]))
         except TencentCloudSDKException as error:
-            problem = api_error(str(error.code), str(error.message), action=action, request_id=error.requestId)
+            renewed_by = base.description if base is not None and base.renews() else None
+            problem = api_error(
+                str(error.code), str(error.message), action=action, request_id=error.requestId, renewed_by=renewed_by
+            )
             if problem.retryable:
                 raise problem from None
-            raise ConfigurationError(
-                f"Role {self._role_arn} can't be used: {action}: {error.code}: {error.message} "
-                f"(RequestId {error.requestId}). What to do: {advice}"
-            ) from None
+            # Whoever asked knows better what to look at.
+            text = f"{action}: {error.code}: {error.message} (RequestId {error.requestId})"
+            raise ApiError(text, code=str(error.code), action=action, request_id=error.requestId) from None
         except (ValueError, KeyError, TypeError) as error:
             # Not what it holds: that may be keys.
             raise api_error("InternalError", f"no API answer ({type(error).__name__})", action=action) from None
@@ -184,9 +202,9 @@ class AssumeRole(_StsRole):
     def fetch(self) -> Keys:
         if self.mask is not None and self._base.mask is None:
             self._base.mask = self.mask
-        return self._ask(
+        return self._keys(
             "AssumeRole",
-            self._base.get(),
+            self._base,
             {},
             "check role_arn, that the role's trust policy names the account of the base keys, and that these may call "
             "sts:AssumeRole",
@@ -232,12 +250,11 @@ class TkeOidc(_StsRole):
             token = Path(self._file).read_text(encoding="utf-8").strip()
         except OSError as error:
             raise ConfigurationError(f"TKE_WEB_IDENTITY_TOKEN_FILE can't be read: {error}") from None
-        return self._ask(
+        return self._keys(
             "AssumeRoleWithWebIdentity",
             None,
             {"ProviderId": self._provider, "WebIdentityToken": token},
             "check the CAM role of the pod's service account and its identity provider",
-            sign=False,
         )
 
 
