@@ -50,13 +50,14 @@ BENCHED := $(BENCH)/.made-$(VERSION)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint collect format in-process unit conformance e2e oldest bench venv constraints clean check-python
+.PHONY: help demo test lint collect format in-process unit conformance e2e chaos chaos-brief oldest bench venv constraints clean check-python
 
 help:
 	@echo 'make demo          a Batch job from a DAG, end to end, on this machine (KEEP=1 leaves it running)'
 	@echo 'make test          everything: lint, types, import contracts, unit, conformance and end-to-end tests, Airflow 3.1'
 	@echo 'make lint          ruff, mypy --strict and the import contracts; make format rewrites the files'
 	@echo 'make unit          unit tests only; likewise make conformance, make e2e, make oldest (Airflow 3.1)'
+	@echo 'make chaos SEEDS=20   storms over real processes (docs/reliability.md); make chaos-brief, the short one of make test'
 	@echo 'make bench         what waits cost, beside the AWS provider; 70 minutes on a machine that does nothing else'
 	@echo 'make venv          the environment for development in $(VENV)'
 	@echo 'make constraints   resolve the pinned versions anew (PYTHONS="python3.10 python3.11 ...")'
@@ -79,7 +80,7 @@ lint: $(TEST)
 	$(BIN)/lint-imports
 
 collect: $(TEST)
-	@$(BIN)/python -m pytest --collect-only --quiet tests/unit tests/conformance tests/e2e >$(VENV)/collected || \
+	@$(BIN)/python -m pytest --collect-only --quiet tests/unit tests/conformance tests/e2e tests/chaos >$(VENV)/collected || \
 	  { cat $(VENV)/collected; exit 1; }
 
 format: $(TEST)
@@ -95,6 +96,18 @@ in-process: $(TEST)
 
 e2e: $(TEST)
 	$(BIN)/python -m pytest --numprocesses $(E2E_WORKERS) --dist loadfile --no-loadscope-reorder tests/$@
+
+# Bad weather (docs/reliability.md): a short storm with the tests of its parts, and whole ones, seeds FIRST to
+# FIRST + SEEDS - 1. Each takes some 5 minutes; what each counted is a line of .chaos/results.
+SEEDS ?= 20
+FIRST ?= 1
+chaos-brief: $(TEST)
+	$(BIN)/python -m pytest -p no:cacheprovider tests/chaos
+
+chaos: $(TEST)
+	@mkdir -p .chaos
+	CHAOS_SEEDS=$(SEEDS) CHAOS_FIRST=$(FIRST) CHAOS_RESULTS=.chaos/results $(BIN)/python -m pytest -p no:cacheprovider \
+	  --basetemp .chaos/storms -s tests/chaos/test_chaos.py -k seed
 
 # The oldest Airflow that is supported, in an environment of its own: real processes, and whole DAGs by dag.test().
 oldest: $(OLDEST)
@@ -156,4 +169,4 @@ constraints: check-python
 	$(PYTHON) constraints/resolve.py $(PYTHONS)
 
 clean:
-	rm -rf $(VENV) $(OLD) $(BENCH) .demo .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) $(OLD) $(BENCH) .demo .chaos .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist

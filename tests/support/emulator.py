@@ -6,7 +6,7 @@ import json
 import select
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,16 +19,22 @@ from tests.support.processes import ServiceError, ServiceProcess, clean_environm
 #: Seconds the emulator may take to print its line.
 START_TIMEOUT = 60.0
 
+ANY_PORTS = ("--port", "0", "--cos-port", "0")
+
 
 class EmulatorProcess:
     """``tcbatch-emulator serve`` on free ports.
 
     :param folder: takes the emulator's data and its log.
     :param settings: how it behaves, for instance ``{"mode": "simulate"}``.
+    :param command: the command line that starts it, without options; another program may play the emulator.
     """
 
-    def __init__(self, folder: Path, *, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, settings: Mapping[str, str] | None = None, command: Sequence[str] | None = None
+    ) -> None:
         self.folder = folder
+        self._command = command or (str(Path(sys.executable).parent / "tcbatch-emulator"), "serve", *ANY_PORTS)
         self._settings = settings or {}
         #: The line the emulator prints when it is ready.
         self.info: dict[str, Any] = {}
@@ -48,13 +54,13 @@ class EmulatorProcess:
         """Start it and wait for its line."""
         home = self.folder / "home"
         home.mkdir(parents=True, exist_ok=True)
-        command = [str(Path(sys.executable).parent / "tcbatch-emulator"), "serve", "--port", "0", "--cos-port", "0"]
+        command = list(self._command)
         for name, value in self._settings.items():
             command += ["--set", f"{name}={value}"]
         self._process = ServiceProcess(
             "emulator",
             [*command, "--data-dir", str(self.folder / "data")],
-            env=clean_environment(home),
+            env=self.environment(home),
             log=self.folder / "emulator.log",
             cwd=self.folder,
             capture_stdout=True,
@@ -64,6 +70,10 @@ class EmulatorProcess:
         except BaseException:
             self.stop()
             raise
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """What the process finds around it."""
+        return clean_environment(home)
 
     @staticmethod
     def _first_line(process: ServiceProcess) -> bytes:

@@ -1,0 +1,163 @@
+"""The auditor sees what is wrong, and nothing else: histories that are made up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.chaos.auditor import COUNTS, audit, counts
+from tests.chaos.facts import Done, Facts, Job, Key, Line, Said, Task, Try
+
+KEY = Key("deferred", "w01", "job")
+SUCCEED = Job("job-1", KEY, "g1", "SUCCEED", created_at=10, ended_at=40)
+RAN = (Line(12, "job-1", 0, None), Line(39, "job-1", 0, 0))
+GOOD = Task(KEY, "success", (Try(1, "success", 5, 45),), "job-1")
+
+#: A task that did its work in bad weather.
+WELL = Facts(
+    asked={KEY: "success"},
+    tasks={KEY: GOOD},
+    jobs=(SUCCEED,),
+    lines=RAN,
+    done=(Done("outage", "batch", 11, 100), Done("killed", "triggerer", 11, 15)),
+)
+
+
+def found(facts: Facts) -> dict[str, int]:
+    """What is counted, without zeros."""
+    return {name: number for name, number in counts(audit(facts)).items() if number}
+
+
+def retried(*tries: Try, state: str = "success") -> Task:
+    return Task(KEY, state, tries, "job-1")
+
+
+TWICE = retried(Try(1, "failed", 5, 20), Try(2, "success", 25, 45))
+
+
+def test_good_histories_have_no_findings() -> None:
+    assert found(WELL) == {}
+    assert counts([]) == dict.fromkeys(COUNTS, 0)
+
+
+@pytest.mark.parametrize(
+    ("facts", "count"),
+    [
+        pytest.param(replace(WELL, jobs=()), "lost", id="success without a job"),
+        pytest.param(replace(WELL, lines=RAN[:1]), "lost", id="nothing ran to its end"),
+        pytest.param(replace(WELL, jobs=(replace(SUCCEED, state="FAILED"),)), "lost", id="success of a failed job"),
+        pytest.param(replace(WELL, asked={KEY: "failed"}), "lost", id="nobody was told of a failure"),
+        pytest.param(
+            replace(WELL, done=(Done("clear", str(KEY), 42, 43),)), "lost", id="a clear that led to no other job"
+        ),
+        pytest.param(
+            replace(
+                WELL,
+                jobs=(SUCCEED, replace(SUCCEED, job_id="job-2", created_at=41, ended_at=60)),
+                lines=(*RAN, Line(59, "job-2", 0, 0)),
+            ),
+            "doubled",
+            id="another job after one that succeeded",
+        ),
+        pytest.param(
+            replace(
+                WELL,
+                jobs=(replace(SUCCEED, job_id="job-0", state="FAILED", created_at=9, ended_at=20), SUCCEED),
+            ),
+            "doubled",
+            id="two jobs at the same time",
+        ),
+        pytest.param(
+            replace(WELL, lines=(*RAN, Line(41, "job-1", 0, None), Line(43, "job-1", 0, 0))),
+            "doubled",
+            id="an instance that succeeded ran again",
+        ),
+        pytest.param(
+            replace(
+                WELL,
+                jobs=(SUCCEED, Job("job-2", Key("deferred", "w02", "job"), "g", "RUNNING", 50)),
+            ),
+            "orphaned",
+            id="a job that goes on and is nobody's",
+        ),
+        pytest.param(replace(WELL, leftovers=("environment env-1 is left",)), "orphaned", id="an environment is left"),
+        pytest.param(
+            replace(
+                WELL,
+                tasks={KEY: TWICE},
+                jobs=(
+                    replace(SUCCEED, job_id="job-0", state="FAILED", created_at=6, ended_at=9, terminated=True),
+                    SUCCEED,
+                ),
+                done=(Done("killed", "task", 15, 16),),
+            ),
+            "wrongly_ended",
+            id="the end of a job was asked for without a reason",
+        ),
+        pytest.param(replace(WELL, tasks={KEY: replace(GOOD, state="failed")}), "wrongly_failed", id="task failed"),
+        pytest.param(replace(WELL, tasks={KEY: TWICE}), "wrongly_failed", id="an outage takes a try"),
+        pytest.param(
+            replace(WELL, tasks={KEY: TWICE}, done=(Done("killed", "scheduler", 200, 205),)),
+            "wrongly_failed",
+            id="a scheduler was killed, but later",
+        ),
+        pytest.param(
+            replace(WELL, tasks={KEY: TWICE}, done=(Done("clear", "deferred/w02/job", 15, 16),)),
+            "wrongly_failed",
+            id="another task was cleared",
+        ),
+        pytest.param(
+            replace(WELL, tasks={KEY: replace(GOOD, state="deferred")}, jobs=(replace(SUCCEED, state="RUNNING"),)),
+            "stuck",
+            id="a task that never ended",
+        ),
+        pytest.param(replace(WELL, tasks={}), "stuck", id="a task that never was"),
+    ],
+)
+def test_what_is_wrong_is_found(facts: Facts, count: str) -> None:
+    assert found(facts) == {count: 1}
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        Done("killed", "task", 18, 19),
+        Done("killed", "scheduler", 4, 8),
+        Done("stopped", "api-server", 10, 16),
+        Done("clear", str(KEY), 6, 7),
+    ],
+    ids=lambda done: f"{done.kind}-{done.target}",
+)
+def test_a_try_may_fail_for_what_was_done_to_airflow(done: Done) -> None:
+    assert found(replace(WELL, tasks={KEY: TWICE}, done=(done,))) == {}
+
+
+def test_a_worker_may_be_given_up_by_airflow() -> None:
+    facts = replace(WELL, tasks={KEY: TWICE})
+    assert found(replace(facts, said=(Said(19, KEY, "heartbeat timeout"),))) == {}
+    assert found(replace(facts, said=(Said(19, KEY, "state mismatch"),))) == {"wrongly_failed": 1}
+    assert found(replace(facts, said=(Said(44, KEY, "heartbeat timeout"),))) == {"wrongly_failed": 1}
+
+
+def test_a_job_may_fail_by_itself() -> None:
+    first = replace(SUCCEED, job_id="job-0", state="FAILED", created_at=6, ended_at=9)
+    facts = replace(WELL, tasks={KEY: TWICE}, jobs=(first, SUCCEED))
+    assert found(facts) == {"wrongly_failed": 1}
+    assert found(replace(facts, fails_itself={KEY: 1})) == {}
+    doomed = replace(WELL, asked={KEY: "failed"}, tasks={KEY: retried(Try(1, "failed", 5, 45), state="failed")})
+    assert found(replace(doomed, jobs=(replace(SUCCEED, state="FAILED"),), lines=())) == {}
+
+
+def test_a_user_may_clear_a_task() -> None:
+    first = replace(SUCCEED, job_id="job-0", generation="g0", state="FAILED", created_at=6, ended_at=9, terminated=True)
+    facts = replace(WELL, tasks={KEY: TWICE}, jobs=(first, SUCCEED), done=(Done("clear", str(KEY), 7, 8),))
+    assert found(facts) == {}
+    # A job of the new generation is nobody's to end.
+    assert found(replace(facts, jobs=(first, replace(SUCCEED, terminated=True)))) == {"wrongly_ended": 1}
+
+
+def test_a_clear_beside_a_lost_worker_is_a_retry() -> None:
+    clear = Done("clear", str(KEY), 42, 43)
+    assert found(replace(WELL, done=(clear,))) == {"lost": 1}
+    assert found(replace(WELL, done=(clear, Done("killed", "worker", 41, 42)))) == {}

@@ -1,0 +1,118 @@
+"""Storms over real processes: whatever the weather does, nothing is lost, doubled, orphaned, wrongly ended or stuck.
+
+One short storm by default. ``CHAOS_SEEDS=20 CHAOS_FIRST=1`` plays the whole storms of the seeds 1 to 20 instead, each
+with processes of its own; that is what ``make chaos SEEDS=20`` does. ``docs/reliability.md`` tells what is done and
+what is promised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+
+from tests.chaos.auditor import Finding, audit, counts
+from tests.chaos.collect import ASKED, collect, going_on
+from tests.chaos.facts import JOB_ENDED, Facts, Key
+from tests.chaos.plan import Plan, brief, whole
+from tests.chaos.stack import Storm
+from tests.chaos.timeline import merged
+from tests.chaos.weather import Users, Weather
+from tests.support.processes import wait_for
+
+#: The storm of every day.
+DAILY = 17
+
+#: Seconds that the service has for what was asked of it last, after all tasks have ended.
+LAST = 20.0
+
+#: States of a job that has not begun to run.
+NOT_BEGUN = frozenset({"SUBMITTED", "PENDING", "RUNNABLE", "STARTING"})
+
+SEEDS = int(os.environ.get("CHAOS_SEEDS", "0"))
+FIRST = int(os.environ.get("CHAOS_FIRST", "1"))
+
+PLANS = [whole(seed) for seed in range(FIRST, FIRST + SEEDS)] or [brief(DAILY)]
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"seed-{plan.seed}")
+def test_nothing_healthy_is_failed_ended_or_lost(plan: Plan, tmp_path: Path) -> None:
+    print(plan)
+    with Storm(tmp_path, workers_die=plan.fatal) as storm:
+        for dag_id in {work.dag_id for work in plan.work}:
+            storm.airflow.api.wait_for_dag(dag_id)
+        facts, seconds = weather(storm, plan)
+        findings = audit(facts)
+        logs = storm.airflow.home / "logs"
+        verdict = counts(findings)
+        line = {"seed": plan.seed, **verdict, "tasks": len(facts.asked), "jobs": len(facts.jobs), "seconds": seconds}
+        print(json.dumps(line))
+        if results := os.environ.get("CHAOS_RESULTS"):
+            with Path(results).open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        assert not any(verdict.values()), report(plan, facts, findings, logs, verdict)
+
+
+def weather(storm: Storm, plan: Plan) -> tuple[Facts, float]:
+    """Play a storm and wait until everything has come to its end, or should have; the facts, and how long it took."""
+    acts, users = Weather(storm, plan), Users(storm, plan)
+    users.before()
+    wait_for("the first jobs run", lambda: under_way(storm, plan), timeout=120, check=storm.airflow.check)
+    began = time.monotonic()
+    users.go_on(began)
+    try:
+        acts.blow(began)
+        calm = time.monotonic()
+
+        def ended() -> bool:
+            acts.keep_up()
+            return not users.is_alive() and not going_on(storm, plan)
+
+        def quiet() -> bool:
+            books = storm.sts("books")
+            return not books["envs"] and all(job["state"] in JOB_ENDED for job in books["jobs"])
+
+        # What is missing when the time is up, the auditor says.
+        with contextlib.suppress(TimeoutError):
+            wait_for("all tasks ended", ended, timeout=plan.settle)
+        with contextlib.suppress(TimeoutError):
+            wait_for("the service is quiet", quiet, timeout=LAST)
+        print(f"settled {time.monotonic() - calm:.0f} s after the storm")
+    finally:
+        users.stop()
+    return collect(storm, plan, [*acts.done, *users.done]), round(time.monotonic() - began, 1)
+
+
+def under_way(storm: Storm, plan: Plan) -> bool:
+    """Whether the jobs of the early work have begun to run; but where machines are made first."""
+    begun = {job["owner"]["run_id"] for job in storm.sts("books")["jobs"] if job["state"] not in NOT_BEGUN}
+    return begun >= {work.run_id for work in plan.early if work.dag_id != "machines"}
+
+
+def report(plan: Plan, facts: Facts, findings: list[Finding], logs: Path, verdict: dict[str, int]) -> str:
+    """All that is needed to understand the findings and to play the storm again."""
+    again = f"make chaos SEEDS=1 FIRST={plan.seed}" if SEEDS else "make chaos-brief"
+    parts = [f"{verdict}; again: {again}; logs: {logs}", str(plan)]
+    by_task: dict[Key | None, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        by_task[finding.key].append(finding)
+    for found in by_task.values():
+        parts += [f"--- {finding}" for finding in found]
+        parts.append(merged(facts, found[0], logs))
+    return "\n".join(parts)
+
+
+def test_the_tasks_of_all_dags_are_known() -> None:
+    """What the auditor is asked to look for is what the DAGs have."""
+    bag = DagBag(str(Path(__file__).parent / "dags"))
+    assert bag.import_errors == {}
+    assert {dag_id: set(dag.task_ids) for dag_id, dag in bag.dags.items()} == {
+        dag_id: set(tasks) for dag_id, tasks in ASKED.items()
+    }
