@@ -1,7 +1,7 @@
 """One place for signing, rates, retries and errors of API 3.0 calls.
 
-The SDK's ``CommonClient`` signs and sends; pydantic types what goes in and comes out. The SDK is imported
-at the first call, never by importing this module.
+The SDK signs, httpx sends, pydantic types what goes in and comes out. The SDK and httpx are imported at the first call,
+never by importing this module.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from airflow_provider_tcbatch.client.errors import api_error
-from airflow_provider_tcbatch.client.http import async_http
+from airflow_provider_tcbatch.client.http import async_http, blocking_http
 from airflow_provider_tcbatch.client.keys import asend_signed, send_signed
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, RateLimiter
 from airflow_provider_tcbatch.client.retry import ATTEMPTS, retrying, retrying_async
+from airflow_provider_tcbatch.client.signing import signed
 from airflow_provider_tcbatch.client.waiting import spawn
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
@@ -32,6 +33,8 @@ from airflow_provider_tcbatch.exceptions import (
 )
 
 if TYPE_CHECKING:
+    import httpx
+
     from airflow_provider_tcbatch.client.credentials import CredentialSource
     from airflow_provider_tcbatch.models.actions import Action, Result
 
@@ -97,8 +100,8 @@ class ApiClient:
         self.limiter = RateLimiter(settings.limits, settings.share)
         #: How often each action was really sent, retries included.
         self.sent: dict[str, int] = {}
-        self._sync: dict[str, Any] = {}
-        self._async: dict[str, Any] = {}
+        self._blocking: dict[str, httpx.Client] = {}
+        self._async: httpx.AsyncClient | None = None
         self._lock = threading.Lock()
         self._asked: dict[tuple[str, str], asyncio.Task[Any]] = {}
 
@@ -114,36 +117,31 @@ class ApiClient:
         return result
 
     def _call_once(self, action: Action[ResultT]) -> ResultT:
-        self._sync_client(action)  # made late, the first call would leave together with the next ones
+        self._http(action)  # made late, the first call would leave together with the next ones
         time.sleep(self.limiter.reserve(action.name()))
         return send_signed(self.credentials, partial(self._send, action))
 
     def _send(self, action: Action[ResultT], credential: Any) -> ResultT:
         name = action.name()
-        client = self._sync_client(action)
-        client.credential = credential
+        http = self._http(action)
+        request = self._request(action, credential)
         self.sent[name] = self.sent.get(name, 0) + 1
         try:
-            answer = client.call_json(name, action.to_wire())
+            response = http.send(request)
         except Exception as error:
             if (translated := self._translate(error, action)) is None:
                 raise
             raise translated from error
-        return self._result(action, answer)
+        return self._result(action, response)
 
-    def _sync_client(self, action: Action[Any]) -> Any:
+    def _http(self, action: Action[Any]) -> httpx.Client:
+        """The connections to an action's server. They are kept, so that all calls of a try share one."""
         with self._lock:
-            if action.service not in self._sync:
-                from tencentcloud.common.common_client import CommonClient
-
-                self._sync[action.service] = CommonClient(
-                    action.service,
-                    action.version,
-                    None,
-                    self.settings.region,
-                    self._profile(action.service, blocking=True),
-                )
-            return self._sync[action.service]
+            url = self._url(action)
+            if url not in self._blocking:
+                settings = self.settings
+                self._blocking[url] = blocking_http(settings.proxy, settings.ca_file, url=url, timeout=settings.timeout)
+            return self._blocking[url]
 
     # -- asynchronous --------------------------------------------------------------------------------
 
@@ -173,53 +171,47 @@ class ApiClient:
             asked.exception()  # else asyncio complains of an error where nobody waits for it any more
 
     async def _acall_once(self, action: Action[ResultT]) -> ResultT:
-        await self._async_client(action)  # made late, the first call would leave together with the next ones
+        await self._ahttp()  # made late, the first call would leave together with the next ones
         if delay := self.limiter.reserve(action.name()):
             await asyncio.sleep(delay)
         return await asend_signed(self.credentials, partial(self._asend, action))
 
     async def _asend(self, action: Action[ResultT], credential: Any) -> ResultT:
         name = action.name()
-        client = await self._async_client(action)
-        client.credential = credential
+        http = await self._ahttp()
+        request = self._request(action, credential)
         self.sent[name] = self.sent.get(name, 0) + 1
         try:
-            answer = await client.call_and_deserialize(name, action.to_wire())
+            response = await http.send(request)
         except Exception as error:
             if (translated := self._translate(error, action)) is None:
                 raise
             raise translated from error
-        return self._result(action, answer)
+        return self._result(action, response)
 
-    async def _async_client(self, action: Action[Any]) -> Any:
-        if action.service not in self._async:
+    async def _ahttp(self) -> httpx.AsyncClient:
+        if self._async is None:
             # Importing the SDK and reading the CA bundle take long enough to be felt: not on the loop.
-            client = await asyncio.to_thread(self._make_async_client, action)
-            known = self._async.setdefault(action.service, client)
-            if known is not client:  # another task was faster
-                await client.close()
-        return self._async[action.service]
+            made = await asyncio.to_thread(self._make_ahttp)
+            if self._async is None:
+                self._async = made
+            else:  # another task was faster
+                await made.aclose()
+        return self._async
 
-    def _make_async_client(self, action: Action[Any]) -> Any:
+    def _make_ahttp(self) -> httpx.AsyncClient:
         import httpx
-        from tencentcloud.common.common_client_async import CommonClient
+        from tencentcloud.common import sign  # noqa: F401
 
-        client = CommonClient(action.service, action.version, None, self.settings.region, self._profile(action.service))
-        # The SDK passes the proxy to httpx under a name that httpx 0.28 removed, takes a CA file for a client's
-        # certificate and opens a connection per call. The client that it has not used yet can be dropped.
-        client.http_client = async_http(
-            self.settings.proxy,
-            self.settings.ca_file,
-            timeout=self.settings.timeout,
-            limits=httpx.Limits(max_connections=16, max_keepalive_connections=8),
-        )
-        return client
+        settings = self.settings
+        limits = httpx.Limits(max_connections=16, max_keepalive_connections=8)
+        return async_http(settings.proxy, settings.ca_file, timeout=settings.timeout, limits=limits)
 
     async def aclose(self) -> None:
         """Close the connections of :meth:`acall`."""
-        clients, self._async = self._async, {}
-        for client in clients.values():
-            await client.close()
+        http, self._async = self._async, None
+        if http is not None:
+            await http.aclose()
 
     # -- pages ---------------------------------------------------------------------------------------
 
@@ -245,38 +237,38 @@ class ApiClient:
 
     # -- shared --------------------------------------------------------------------------------------
 
-    def _profile(self, service: str, *, blocking: bool = False) -> Any:
-        from tencentcloud.common.profile.client_profile import ClientProfile
-        from tencentcloud.common.profile.http_profile import HttpProfile
+    def _url(self, action: Action[Any]) -> str:
+        return "{}://{}/".format(*self.settings.endpoint(action.service))
 
-        protocol, host = self.settings.endpoint(service)
-        http = HttpProfile(
-            protocol=protocol,
-            endpoint=host,
-            reqTimeout=self.settings.timeout,
-            keepAlive=True,
-            # The asynchronous client gets both otherwise; see _make_async_client.
-            proxy=self.settings.proxy if blocking else None,
-            certification=self.settings.ca_file if blocking else None,
+    def _request(self, action: Action[Any], credential: Any) -> httpx.Request:
+        import httpx
+
+        settings, name = self.settings, action.name()
+        headers, body = signed(
+            name,
+            action.to_wire(),
+            service=action.service,
+            version=action.version,
+            host=settings.endpoint(action.service)[1],
+            region=settings.region,
+            keys=credential,
         )
-        return ClientProfile(httpProfile=http, language="en-US", request_client="airflow-provider-tcbatch")
+        # Not the client's own way of making one: it would add headers that nobody looks at, for each request anew.
+        timeout = {"timeout": httpx.Timeout(settings.timeout).as_dict()}
+        try:
+            return httpx.Request("POST", self._url(action), headers=headers, content=body, extensions=timeout)
+        except (UnicodeError, httpx.InvalidURL) as error:
+            raise ConfigurationError(
+                f"{name}: no request can be made of region {settings.region!r}, the keys and field "
+                f"{_field(action.service)} of {settings.connection} ({type(error).__name__}: {error})"
+            ) from None
 
     def _translate(self, error: Exception, action: Action[Any]) -> ApiError | None:
         """The error in our own words; ``None`` for one that is not about this call."""
         import httpx
-        from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
 
-        if isinstance(error, TencentCloudSDKException):
-            message = error.message
-            text = message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
-            return self._api_error(action, str(error.code), text, error.requestId)
         if isinstance(error, (httpx.HTTPError, OSError)):
-            # The asynchronous client lets the transport's own errors through.
             return self._api_error(action, "ClientNetworkError", f"{type(error).__name__}: {error}")
-        if isinstance(error, (ValueError, KeyError, TypeError)):
-            # What the SDK runs into when an answer is no JSON object of the expected form.
-            text = f"the answer is not an API answer ({type(error).__name__}: {error})"
-            return self._api_error(action, "ServerNetworkError", text)
         return None
 
     def _api_error(self, action: Action[Any], code: str, message: str, request_id: str | None = None) -> ApiError:
@@ -293,15 +285,25 @@ class ApiClient:
             self.limiter.throttled(action.name())
         return error
 
-    def _result(self, action: Action[ResultT], answer: Any) -> ResultT:
+    def _result(self, action: Action[ResultT], answered: httpx.Response) -> ResultT:
         name = action.name()
+        if answered.status_code != 200:
+            raise self._api_error(action, "ServerNetworkError", answered.content.decode("utf-8", "replace"))
+        try:
+            answer = json.loads(answered.content)
+        except ValueError as error:
+            text = f"the answer is not an API answer ({type(error).__name__}: {error})"
+            raise self._api_error(action, "ServerNetworkError", text) from error
         response = answer.get("Response") if isinstance(answer, dict) else None
         if not isinstance(response, dict):
             raise InfrastructureError(f"{name}: the answer has no Response member", action=name, retryable=True)
         request_id = response.get("RequestId")
-        if error := response.get("Error"):
-            # The SDK overlooks an error whose Content-Type carries a charset.
-            raise self._api_error(action, str(error.get("Code")), str(error.get("Message")), request_id)
+        if refusal := response.get("Error"):
+            if not isinstance(refusal, dict):
+                raise self._api_error(
+                    action, "ServerNetworkError", "the answer is not an API answer (Error)", request_id
+                )
+            raise self._api_error(action, str(refusal.get("Code")), str(refusal.get("Message")), request_id)
         try:
             return action.result_type().parse_response(response)
         except ValidationError as error:

@@ -1,6 +1,6 @@
 """Keys to sign with, and where they come from.
 
-A source hands out SDK credential objects: the same object until its keys are renewed. Keys that expire are renewed some
+A source hands out :class:`Keys`: the same object until they are renewed. Keys that expire are renewed some
 minutes before, by one thread while the others wait; if that fails while the old ones still hold, they are used on.
 Coroutines never do any of this on the event loop, and share what one of them has begun.
 

@@ -33,7 +33,7 @@ _announced: set[str] = set()
 
 @dataclass(frozen=True)
 class Keys:
-    """A key pair.
+    """A key pair. The SDK's clients take it for a credential object of their own.
 
     :param token: session token of temporary keys.
     :param expires_at: unix seconds; ``None`` for keys that last.
@@ -45,6 +45,10 @@ class Keys:
     token: str | None = field(default=None, repr=False)
     expires_at: float | None = None
     reread_at: float | None = None
+
+    def get_credential_info(self) -> tuple[str, str, str | None]:
+        """What the SDK's clients ask of a credential object: SecretId, SecretKey and token."""
+        return self.secret_id, self.secret_key, self.token
 
 
 class CredentialSource(ABC):
@@ -63,7 +67,7 @@ class CredentialSource(ABC):
 
     @abstractmethod
     def get(self) -> Any:
-        """Return a credential object of the SDK (``secret_id``, ``secret_key``, ``token``).
+        """Return keys (``secret_id``, ``secret_key``, ``token``): the same object until they are renewed.
 
         :raises ConfigurationError: if there are no keys to be had, naming what to set.
         :raises ApiError: if the service that gives them can't be reached or is too busy.
@@ -102,24 +106,22 @@ class CredentialSource(ABC):
         # Shielded: one caller that is cancelled must not take the keys away from the others.
         return await asyncio.shield(shared[1])
 
-    def _credential(self, keys: Keys) -> Any:
-        from tencentcloud.common import credential
-        from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
+    def _credential(self, keys: Keys) -> Keys:
+        """Keys that are about to be used; a new object, by which it is told later which ones were refused.
 
+        :raises ConfigurationError: if they can't be right.
+        """
         for secret in (keys.secret_key, keys.token):
             if secret and self.mask is not None:
                 self.mask(secret)
-        try:
-            made = credential.Credential(keys.secret_id, keys.secret_key, keys.token)
-        except TencentCloudSDKException as error:
-            # The SDK refuses keys with blanks around them.
-            raise ConfigurationError(
-                f"The SecretId or the SecretKey of {self.description} can't be used: {error.get_message()}"
-            ) from None
+        for name, value in (("SecretId", keys.secret_id), ("SecretKey", keys.secret_key)):
+            if not value or value.strip() != value:
+                problem = "has blanks around it" if value.strip() else "is empty"
+                raise ConfigurationError(f"The {name} of {self.description} can't be used: it {problem}")
         if self.identity not in _announced:
             _announced.add(self.identity)
             log.info("Tencent Cloud keys come from %s", self.description)
-        return made
+        return replace(keys)
 
 
 class StaticKeys(CredentialSource):
@@ -151,7 +153,7 @@ class StaticKeys(CredentialSource):
         return self._made
 
     def ready(self) -> Any:
-        # The first import of the SDK takes long enough to be felt on an event loop.
+        # The masker, which is told of them first, talks to Airflow: not on an event loop.
         return self._made
 
 

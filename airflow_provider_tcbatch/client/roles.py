@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -17,7 +14,9 @@ from urllib.parse import quote, urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 from airflow_provider_tcbatch.client.errors import api_error
+from airflow_provider_tcbatch.client.http import blocking_http
 from airflow_provider_tcbatch.client.keys import CredentialSource, Keys, Renewing, send_signed
+from airflow_provider_tcbatch.client.signing import signed
 from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError
 
 __all__ = ["METADATA", "STS", "AssumeRole", "CvmRole", "TkeOidc"]
@@ -138,40 +137,39 @@ class _StsRole(Renewing):
     def _ask(
         self, action: str, credential: Any, params: Mapping[str, Any], base: CredentialSource | None = None
     ) -> Keys:
-        from tencentcloud.common.common_client import CommonClient
-        from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
-        from tencentcloud.common.profile.client_profile import ClientProfile
-        from tencentcloud.common.profile.http_profile import HttpProfile
-
-        http = HttpProfile(
-            protocol=self._endpoint.scheme, endpoint=self._endpoint.netloc, reqTimeout=30, proxy=self._proxy
-        )
-        client = CommonClient(
-            "sts", "2018-08-13", credential, self._region, ClientProfile(httpProfile=http, language="en-US")
-        )
         try:
-            with _quiet_sdk():
-                body = client.call_json(action, {**self._params, **params}, options={"SkipSign": base is None})
-            answer = body["Response"]
-            if "Error" in answer:  # the SDK overlooks an error whose Content-Type carries a charset
-                raise TencentCloudSDKException(
-                    answer["Error"]["Code"], answer["Error"]["Message"], answer.get("RequestId")
-                )
-            keys = answer["Credentials"]
-            return Keys(keys["TmpSecretId"], keys["TmpSecretKey"], keys["Token"], float(answer["ExpiredTime"]))
-        except TencentCloudSDKException as error:
-            renewed_by = base.description if base is not None and base.renews() else None
-            problem = api_error(
-                str(error.code), str(error.message), action=action, request_id=error.requestId, renewed_by=renewed_by
-            )
-            if problem.retryable:
-                raise problem from None
-            # Whoever asked knows better what to look at.
-            text = f"{action}: {error.code}: {error.message} (RequestId {error.requestId})"
-            raise ApiError(text, code=str(error.code), action=action, request_id=error.requestId) from None
-        except (ValueError, KeyError, TypeError) as error:
+            answer = self._post(action, credential, {**self._params, **params})
+            if (error := answer.get("Error")) is None:
+                keys = answer["Credentials"]
+                return Keys(keys["TmpSecretId"], keys["TmpSecretKey"], keys["Token"], float(answer["ExpiredTime"]))
+            code, message, request_id = str(error["Code"]), str(error["Message"]), answer.get("RequestId")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             # Not what it holds: that may be keys.
             raise api_error("InternalError", f"no API answer ({type(error).__name__})", action=action) from None
+        renewed_by = base.description if base is not None and base.renews() else None
+        problem = api_error(code, message, action=action, request_id=request_id, renewed_by=renewed_by)
+        if problem.retryable:
+            raise problem
+        # Whoever asked knows better what to look at.
+        text = f"{action}: {code}: {message} (RequestId {request_id})"
+        raise ApiError(text, code=code, action=action, request_id=request_id)
+
+    def _post(self, action: str, keys: Keys | None, params: Mapping[str, Any]) -> Any:
+        import httpx
+
+        host = self._endpoint.netloc
+        headers, body = signed(
+            action, params, service="sts", version="2018-08-13", host=host, region=self._region, keys=keys
+        )
+        url = f"{self._endpoint.scheme}://{host}/"
+        try:
+            with blocking_http(self._proxy, None, url=url, timeout=30.0) as http:
+                response = http.post(url, content=body, headers=headers)
+        except (httpx.HTTPError, OSError) as error:
+            raise api_error("ClientNetworkError", f"{type(error).__name__}: {error}", action=action) from None
+        if response.status_code != 200:
+            raise api_error("ServerNetworkError", f"HTTP {response.status_code}", action=action)
+        return response.json()["Response"]
 
 
 class AssumeRole(_StsRole):
@@ -256,23 +254,3 @@ class TkeOidc(_StsRole):
             {"ProviderId": self._provider, "WebIdentityToken": token},
             "check the CAM role of the pod's service account and its identity provider",
         )
-
-
-class _OtherThreads(logging.Filter):
-    def __init__(self) -> None:
-        super().__init__()
-        self._thread = threading.get_ident()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.thread != self._thread
-
-
-@contextmanager
-def _quiet_sdk() -> Iterator[None]:
-    """Keep the SDK from writing what STS answers, keys in clear, into the debug log."""
-    logger, others = logging.getLogger("tencentcloud_sdk_common"), _OtherThreads()
-    logger.addFilter(others)
-    try:
-        yield
-    finally:
-        logger.removeFilter(others)

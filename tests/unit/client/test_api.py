@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -15,17 +16,26 @@ from airflow_provider_tcbatch.client.api import ApiClient, ApiSettings
 from airflow_provider_tcbatch.client.credentials import StaticKeys
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.models.actions import DescribeJob, DescribeJobs, SubmitJob
+from tests.support.in_process import QUICK
 from tests.unit.conftest import job
 
 Answer = tuple[int, str, bytes]
 
 
 @contextmanager
-def server(answer: Callable[[str, dict[str, Any]], Answer | None]) -> Iterator[str]:
-    """A server whose answers a test makes up; ``None`` drops the connection."""
+def server(
+    answer: Callable[[str, dict[str, Any]], Answer | None], seen_from: Callable[[int], Any] = lambda port: None
+) -> Iterator[str]:
+    """A server whose answers a test makes up; ``None`` drops the connection.
+
+    :param seen_from: told of the client's port for each request.
+    """
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_POST(self) -> None:
+            seen_from(self.client_address[1])
             body = self.rfile.read(int(self.headers["Content-Length"]))
             made = answer(self.headers["X-TC-Action"], json.loads(body))
             if made is None:
@@ -109,7 +119,30 @@ async def test_an_answer_without_its_mandatory_member_is_no_success(call: Any) -
         await call(client_of(url), SubmitJob.parse(SUBMIT))
 
 
-@pytest.mark.parametrize("broken", [b"<html>proxy</html>", b"[]", b'{"x": 1}', b""])
+async def test_keys_that_no_request_can_hold_name_the_connection(call: Any) -> None:
+    client = client_of("http://127.0.0.1:9")
+    client.credentials = StaticKeys("schlüssel", "secret")
+    with pytest.raises(e.ConfigurationError, match=r"DescribeJob: no request can be made of .*the keys.*conn 'x'"):
+        await call(client, DescribeJob(job_id="job-1"))
+
+
+async def test_calls_share_a_connection() -> None:
+    ports: set[int] = set()
+    good = (200, "application/json", response(JobSet=[]))
+    with server(lambda *_: good, seen_from=ports.add) as url:
+        client = client_of(url)
+        for _ in range(3):
+            client.call(DescribeJobs())
+        assert len(ports) == 1
+        for _ in range(3):
+            await client.acall(DescribeJobs())
+        assert len(ports) == 2, "the asynchronous calls have one of their own"
+        await client.aclose()
+
+
+@pytest.mark.parametrize(
+    "broken", [b"<html>proxy</html>", b"[]", b'{"x": 1}', b"", b'{"Response": {"Error": "busy"}}', b'{"Response": []}']
+)
 async def test_an_answer_that_is_none_names_the_endpoint(call: Any, broken: bytes) -> None:
     with server(lambda *_: (200, "application/json", broken)) as url, pytest.raises(e.InfrastructureError):
         await call(client_of(url), DescribeJob(job_id="job-1"), attempts=1)
@@ -214,6 +247,16 @@ async def test_keys_that_have_aged_are_renewed_once(call: Any) -> None:
         # Even for a write: what was refused for its keys was not carried out.
         assert (await call(client, SubmitJob.parse(SUBMIT))).job_id == "job-1"
     assert keys.discarded == 1
+
+
+async def test_a_server_is_verified_by_the_ca_file(call: Any) -> None:
+    with Emulator(QUICK, tls=True) as emulator:
+        info = emulator.info
+        keys = StaticKeys(info.secret_id, info.secret_key)
+        settings = ApiSettings(region=info.region, endpoints={"batch": info.endpoint}, ca_file=info.ca_file)
+        assert (await call(ApiClient(keys, settings), DescribeJobs())).total_count == 0
+        with pytest.raises(e.InfrastructureError, match="CERTIFICATE_VERIFY_FAILED"):
+            await call(ApiClient(keys, replace(settings, ca_file=None)), DescribeJobs(), attempts=1)
 
 
 async def test_a_proxy_is_used(call: Any) -> None:
