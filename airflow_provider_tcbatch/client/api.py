@@ -13,13 +13,14 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
+import anyio
 from pydantic import ValidationError
 
-from airflow_provider_tcbatch.client.errors import api_error
-from airflow_provider_tcbatch.client.http import async_http, blocking_http
+from airflow_provider_tcbatch.client.errors import TOO_MUCH, api_error
+from airflow_provider_tcbatch.client.http import ALTOGETHER, async_http, blocking_http
 from airflow_provider_tcbatch.client.keys import asend_signed, send_signed
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, RateLimiter
 from airflow_provider_tcbatch.client.retry import ATTEMPTS, retrying, retrying_async
@@ -31,6 +32,7 @@ from airflow_provider_tcbatch.exceptions import (
     InfrastructureError,
     Throttled,
 )
+from airflow_provider_tcbatch.models.bounds import TooMuch, shortened
 
 if TYPE_CHECKING:
     import httpx
@@ -41,6 +43,14 @@ if TYPE_CHECKING:
 __all__ = ["ApiClient", "ApiSettings"]
 
 ResultT = TypeVar("ResultT", bound="Result")
+
+#: Faults of an answer that a message lists.
+_MOST_FAULTS = 20
+
+#: Where a list is given up that has no end: a thousand pages are 100,000 jobs, a hundred times the default quota, and
+#: take 17 minutes at the international site's rate for one process.
+_MOST_PAGES = 1_000
+_PAGES_SECONDS = 1_800.0
 
 
 @dataclass(frozen=True)
@@ -182,7 +192,9 @@ class ApiClient:
         request = self._request(action, credential)
         self.sent[name] = self.sent.get(name, 0) + 1
         try:
-            response = await http.send(request)
+            # httpx's own timeout is one for each piece of an answer that comes.
+            with anyio.fail_after(ALTOGETHER * self.settings.timeout):
+                response = await http.send(request)
         except Exception as error:
             if (translated := self._translate(error, action)) is None:
                 raise
@@ -216,24 +228,23 @@ class ApiClient:
     # -- pages ---------------------------------------------------------------------------------------
 
     def pages(self, action: Action[ResultT], page_size: int) -> Iterator[ResultT]:
-        """Iterate over the pages of a list action (one with ``offset`` and ``limit``)."""
-        offset = 0
-        while True:
-            page = self.call(action.model_copy(update={"offset": offset, "limit": page_size}))
+        """Iterate over the pages of a list action (one with ``offset`` and ``limit``).
+
+        :raises InfrastructureError: if they have no end: after a thousand pages, or half an hour.
+        """
+        pages = _Pages(action, page_size)
+        while not pages.done:
+            page = self.call(pages.next())
             yield page
-            offset += page_size
-            if offset >= _total(page):
-                return
+            pages.read(page)
 
     async def apages(self, action: Action[ResultT], page_size: int) -> AsyncIterator[ResultT]:
-        """Iterate over the pages of a list action without blocking the event loop."""
-        offset = 0
-        while True:
-            page = await self.acall(action.model_copy(update={"offset": offset, "limit": page_size}))
+        """Iterate over the pages of a list action without blocking the event loop; see :meth:`pages`."""
+        pages = _Pages(action, page_size)
+        while not pages.done:
+            page = await self.acall(pages.next())
             yield page
-            offset += page_size
-            if offset >= _total(page):
-                return
+            pages.read(page)
 
     # -- shared --------------------------------------------------------------------------------------
 
@@ -269,6 +280,10 @@ class ApiClient:
 
         if isinstance(error, (httpx.HTTPError, OSError)):
             return self._api_error(action, "ClientNetworkError", f"{type(error).__name__}: {error}")
+        if isinstance(error, TooMuch):
+            return self._api_error(action, TOO_MUCH, f"the answer is not looked at: {error}")
+        if isinstance(error, ValueError):
+            return self._api_error(action, "ServerNetworkError", f"the answer is not an API answer ({error})")
         return None
 
     def _api_error(self, action: Action[Any], code: str, message: str, request_id: str | None = None) -> ApiError:
@@ -307,18 +322,67 @@ class ApiClient:
         try:
             return action.result_type().parse_response(response)
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise InfrastructureError(
-                f"{name}: the answer can't be read: {faults} (RequestId {request_id})",
+                f"{name}: the answer can't be read: {_faults(error)} (RequestId {request_id})",
                 action=name,
                 request_id=request_id,
                 retryable=True,
             ) from None
 
 
+def _faults(error: ValidationError) -> str:
+    """What is wrong with an answer. To list thousands of faults would take longer than to find them."""
+    if error.error_count() > _MOST_FAULTS:
+        return f"it has {error.error_count():,} faults"
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    return shortened("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in faults))
+
+
 def _field(service: str) -> str:
     """Field of the connection that says where a service is."""
     return "endpoint" if service == "batch" else f"{service}_endpoint"
+
+
+class _Pages(Generic[ResultT]):
+    """How far a list has been read.
+
+    :param action: asks for a page.
+    :param size: entries of a page.
+    """
+
+    def __init__(self, action: Action[ResultT], size: int) -> None:
+        self._action = action
+        self._size = size
+        self._count = 0
+        self._until = time.monotonic() + _PAGES_SECONDS
+        self.done = False
+
+    def next(self) -> Action[ResultT]:
+        """What asks for the next page."""
+        return self._action.model_copy(update={"offset": self._count * self._size, "limit": self._size})
+
+    def read(self, page: ResultT) -> None:
+        """Note that a page has been read.
+
+        :raises InfrastructureError: if more are to come than there can be.
+        """
+        self._count += 1
+        total = _total(page)
+        # A page without entries is the last one, whatever the total says.
+        if self._count * self._size >= total or _is_empty(page):
+            self.done = True
+        elif self._count >= _MOST_PAGES or time.monotonic() > self._until:
+            name = self._action.name()
+            raise InfrastructureError(
+                f"{name}: given up after {self._count:,} pages of {self._size}, of {total:,} entries that the service "
+                "speaks of. What to do: ask for less, by a filter; if there can't be so many, the endpoint is wrong",
+                action=name,
+            )
+
+
+def _is_empty(page: Any) -> bool:
+    lists = [value for _, value in page if isinstance(value, list)]
+    return bool(lists) and not any(lists)
 
 
 def _total(page: Any) -> int:

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_provider_tcbatch.client.errors import refused_hint
-from airflow_provider_tcbatch.client.http import async_http, trust
+from airflow_provider_tcbatch.client.errors import TOO_MUCH, refused_hint
+from airflow_provider_tcbatch.client.http import ALTOGETHER, BOUNDS, async_http, blocking_http
 from airflow_provider_tcbatch.client.keys import asend_signed, send_signed
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
@@ -32,6 +33,7 @@ from airflow_provider_tcbatch.exceptions import (
     QuotaExceeded,
     Throttled,
 )
+from airflow_provider_tcbatch.models.bounds import ONE_MESSAGE, PORTION, Bounds, TooMuch, shortened
 
 if TYPE_CHECKING:
     import httpx
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BATCH_SIZE", "CmqClient", "Message", "default_endpoint", "sign"]
 
+log = logging.getLogger(__name__)
+
 #: Most messages that one call may receive or delete.
 BATCH_SIZE = 16
 
@@ -47,6 +51,13 @@ BATCH_SIZE = 16
 _NO_MESSAGE = 7000
 #: Return codes of a delete whose handle has expired: the message will come again.
 _HANDLE_EXPIRED = (4430, 6010, 6020)
+
+#: Longest id of a message that is kept, in characters; documented ones have 33.
+_LONGEST_ID = 256
+
+#: Seconds that a piece of an answer may take to come, besides those that the service is asked to wait for. All of it
+#: may take twice as long.
+_TIMEOUT = 10.0
 
 _PATH = "/v2/index.php"
 
@@ -149,6 +160,8 @@ class CmqClient:
         self._proxy = proxy
         self._ca_file = ca_file
         self._http: httpx.AsyncClient | None = None
+        #: How many messages are received together, of queues where all that may be are too much.
+        self._most: dict[str, int] = {}
 
     # -- actions -------------------------------------------------------------------------------------
 
@@ -160,12 +173,27 @@ class CmqClient:
         :param wait: seconds to wait for the first one. The service recommends at most 3: longer polls raise
             the share of duplicates.
         """
-        answer = await self._asend(*_receive(queue, count, wait))
-        return _messages(answer)
+        while True:
+            asked = min(count, self._most.get(queue, BATCH_SIZE))
+            try:
+                answer = await self._asend(*_receive(queue, asked, wait), _bounds(asked))
+            except InfrastructureError as error:
+                if not self._asks_for_less(queue, asked, error):
+                    raise
+            else:
+                return self._taken(queue, answer)
 
     def receive(self, queue: str, *, count: int = BATCH_SIZE, wait: int = 3) -> list[Message]:
         """Receive messages, blocking; see :meth:`areceive`."""
-        return _messages(self._send(*_receive(queue, count, wait)))
+        while True:
+            asked = min(count, self._most.get(queue, BATCH_SIZE))
+            try:
+                answer = self._send(*_receive(queue, asked, wait), _bounds(asked))
+            except InfrastructureError as error:
+                if not self._asks_for_less(queue, asked, error):
+                    raise
+            else:
+                return self._taken(queue, answer)
 
     async def adelete(self, queue: str, handles: Sequence[str]) -> None:
         """Delete received messages; handles that have expired are passed over (their message comes again)."""
@@ -182,36 +210,62 @@ class CmqClient:
         answer = self._send("PublishMessage", {"topicName": topic, "msgBody": body})
         return str(answer.get("msgId", ""))
 
+    def _asks_for_less(self, queue: str, asked: int, error: InfrastructureError) -> bool:
+        """Ask for one message at a time if several were too much together. They come again when they are visible."""
+        if error.code != TOO_MUCH or asked == 1:
+            return False
+        if queue not in self._most:
+            log.warning("Messages of queue %s are received one by one: together they are too much (%s)", queue, error)
+        self._most[queue] = 1
+        return True
+
+    def _taken(self, queue: str, answer: Mapping[str, Any]) -> list[Message]:
+        if queue in self._most:
+            self._most[queue] *= 2
+            if self._most[queue] >= BATCH_SIZE:
+                del self._most[queue]
+        return _messages(answer)
+
     # -- transport -----------------------------------------------------------------------------------
 
-    async def _asend(self, action: str, params: dict[str, Any], wait: int = 0) -> dict[str, Any]:
+    async def _asend(
+        self, action: str, params: dict[str, Any], wait: int = 0, bounds: Bounds = ONE_MESSAGE
+    ) -> dict[str, Any]:
+        import anyio
         import httpx
 
         if self._http is None:
             # Making the client reads the CA bundle: not on the event loop.
             self._http = await asyncio.to_thread(async_http, self._proxy, self._ca_file)
-        http = self._http
+        http, timeout = self._http, _TIMEOUT + wait
 
         async def send(credential: Any) -> dict[str, Any]:
             form = self._form(action, params, credential)
             try:
-                response = await http.post(self._url, data=form, timeout=10 + wait)
-            except httpx.HTTPError as error:
+                # httpx's own timeout is one for each piece that comes.
+                with anyio.fail_after(ALTOGETHER * timeout):
+                    response = await http.post(self._url, data=form, timeout=timeout, extensions={BOUNDS: bounds})
+            except (httpx.HTTPError, OSError) as error:
                 raise self._unreachable(action, error) from error
+            except ValueError as error:
+                raise self._strange(action, error) from None
             return self._read(action, response)
 
         return await asend_signed(self._credentials, send)
 
-    def _send(self, action: str, params: dict[str, Any], wait: int = 0) -> dict[str, Any]:
+    def _send(self, action: str, params: dict[str, Any], wait: int = 0, bounds: Bounds = ONE_MESSAGE) -> dict[str, Any]:
         import httpx
 
         def send(credential: Any) -> dict[str, Any]:
             form = self._form(action, params, credential)
+            timeout = _TIMEOUT + wait
             try:
-                with httpx.Client(proxy=self._proxy, verify=trust(self._ca_file)) as http:
-                    response = http.post(self._url, data=form, timeout=10 + wait)
-            except httpx.HTTPError as error:
+                with blocking_http(self._proxy, self._ca_file, bounds, url=self._url, timeout=timeout) as http:
+                    response = http.post(self._url, data=form)
+            except (httpx.HTTPError, OSError) as error:
                 raise self._unreachable(action, error) from error
+            except ValueError as error:
+                raise self._strange(action, error) from None
             return self._read(action, response)
 
         return send_signed(self._credentials, send)
@@ -239,6 +293,17 @@ class CmqClient:
             retryable=True,
         )
 
+    def _strange(self, action: str, error: Exception) -> InfrastructureError:
+        if isinstance(error, TooMuch):
+            text = f"{action}: the answer of {self._url} is not looked at: {error}"
+            return InfrastructureError(text, code=TOO_MUCH, action=action, retryable=True)
+        return InfrastructureError(
+            f"{action}: {self._url} did not answer as CMQ does ({shortened(str(error))}). What to do: check field "
+            f"cmq_endpoint of {self._connection}",
+            action=action,
+            retryable=True,
+        )
+
     def _read(self, action: str, response: httpx.Response) -> dict[str, Any]:
         if response.status_code != 200:
             raise InfrastructureError(
@@ -248,12 +313,7 @@ class CmqClient:
             answer = response.json()
             code = int(answer["code"])
         except (ValueError, KeyError, TypeError) as error:
-            raise InfrastructureError(
-                f"{action}: {self._url} did not answer as CMQ does ({error}). What to do: check field cmq_endpoint of "
-                f"{self._connection}",
-                action=action,
-                retryable=True,
-            ) from None
+            raise self._strange(action, error) from None
         if code in (0, _NO_MESSAGE) or (action == "BatchDeleteMessage" and code in _HANDLE_EXPIRED):
             return dict(answer)
         kind, retryable = _CLASSES.get(code, (ApiError, False))
@@ -266,7 +326,8 @@ class CmqClient:
         elif kind is NotFound:
             hint = f". What to do: check fields event_topic and event_queue of {self._connection}"
         raise kind(
-            f"{action}: {code}: {answer.get('message', '')}{hint} (requestId {answer.get('requestId')})",
+            f"{action}: {code}: {shortened(str(answer.get('message', '')))}{hint} "
+            f"(requestId {answer.get('requestId')})",
             code=str(code),
             action=action,
             request_id=answer.get("requestId"),
@@ -285,6 +346,10 @@ def _receive(queue: str, count: int, wait: int) -> tuple[str, dict[str, Any], in
     return "BatchReceiveMessage", params, wait
 
 
+def _bounds(count: int) -> Bounds:
+    return ONE_MESSAGE if count == 1 else PORTION
+
+
 def _delete(queue: str, handles: Sequence[str]) -> dict[str, Any]:
     return {"queueName": queue, **{f"receiptHandle.{n}": handle for n, handle in enumerate(handles)}}
 
@@ -294,7 +359,7 @@ def _messages(answer: Mapping[str, Any]) -> list[Message]:
         Message(
             body=str(entry.get("msgBody", "")),
             handle=str(entry.get("receiptHandle", "")),
-            message_id=str(entry.get("msgId", "")),
+            message_id=str(entry.get("msgId", ""))[:_LONGEST_ID],
             enqueued_at=_seconds(entry.get("enqueueTime")),
             dequeue_count=int(_seconds(entry.get("dequeueCount"))),
         )

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import functools
+import io
 import ipaddress
 import logging
+import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_provider_tcbatch.client.errors import refused_hint, refuses_keys
+from airflow_provider_tcbatch.client.errors import TOO_MUCH, refused_hint, refuses_keys
 from airflow_provider_tcbatch.client.keys import send_signed
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
@@ -22,11 +27,91 @@ from airflow_provider_tcbatch.exceptions import (
     NotFound,
     PermissionDenied,
 )
+from airflow_provider_tcbatch.models.bounds import shortened
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.credentials import CredentialSource
 
 __all__ = ["CosClient", "CosSettings"]
+
+#: Bytes that :meth:`CosClient.get` reads unless it is told otherwise.
+_LARGEST = 256 * 1024 * 1024
+
+#: An object may take so many seconds, and one more for each so many bytes. requests' own timeout is one for each piece
+#: that comes.
+_SECONDS = 30.0
+_SLOWEST = 64 * 1024
+
+#: Bytes that are read at a time.
+_PIECE = 64 * 1024
+
+#: Bytes of an answer other than an object: a list of 1,000 keys, or an error.
+_ANSWER = 4 * 1024 * 1024
+
+
+def _at_most(stream: Any, most: int) -> Iterator[bytes]:
+    """What a server sends, until it is so much.
+
+    :param stream: urllib3's response.
+    :raises TimeoutError: if it comes too slowly.
+    """
+    began = time.monotonic()
+    size = 0
+    # It returns what is there: read would wait until there is as much as was asked for.
+    read = getattr(stream, "read1", stream.read)
+    while size < most:
+        piece = read(min(_PIECE, most - size))
+        if not piece:
+            return
+        size += len(piece)
+        if time.monotonic() - began > _SECONDS + size / _SLOWEST:
+            raise TimeoutError(f"only {size:,} bytes came within {time.monotonic() - began:.0f} s")
+        yield piece
+
+
+def _release(stream: Any) -> None:
+    """Let the connection be used again, unless something is left that would be taken for the next answer."""
+    if stream.length_remaining or not stream.isclosed():
+        stream.close()
+    stream.release_conn()
+
+
+def _bounded(response: Any, *_: Any, **options: Any) -> None:
+    """Hook of a session: take in what the SDK reads as a whole, which is all but objects, as far as its bounds go."""
+    if options.get("stream") and response.status_code < HTTPStatus.BAD_REQUEST:
+        return
+    stream = response.raw
+    data = bytearray()
+    try:
+        for piece in _at_most(stream, _ANSWER + 1):
+            data += piece
+    finally:
+        _release(stream)
+    if len(data) > _ANSWER:
+        raise ValueError(f"an answer of more than {_ANSWER:,} bytes")
+    response.raw = io.BytesIO(data)
+
+
+@functools.cache
+def _session() -> Any:
+    """The connections of all clients of this process."""
+    import requests
+
+    session = requests.Session()
+    session.hooks["response"].append(_bounded)
+    # Objects are handed out as they are stored, and the rest must not be larger than it looks.
+    session.headers["Accept-Encoding"] = "identity"
+    return session
+
+
+# A forked process must not send through its parent's connections.
+os.register_at_fork(after_in_child=_session.cache_clear)
+
+
+def _http_error() -> type[Exception]:
+    from urllib3.exceptions import HTTPError
+
+    return HTTPError
 
 
 @dataclass(frozen=True)
@@ -150,7 +235,7 @@ class CosClient:
             Timeout=30,
             **options,
         )
-        return CosS3Client(config)
+        return CosS3Client(config, session=_session())
 
     def _options(self) -> dict[str, Any]:
         """Where COS is, as the SDK wants to hear it."""
@@ -168,19 +253,29 @@ class CosClient:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         return {"Scheme": parts.scheme, "IP": parts.hostname, "Port": port, "ServiceDomain": parts.netloc}
 
-    def get(self, bucket: str, key: str) -> bytes:
+    def get(self, bucket: str, key: str, most: int = _LARGEST) -> bytes:
         """Read a whole object.
 
+        :param most: bytes that it may have.
         :raises NotFound: if it, or the bucket, does not exist.
+        :raises InfrastructureError: if it is larger, or comes more slowly than 64 KB a second.
         """
-        return self._read(bucket, key)
+        where = f"cos://{bucket}/{key}"
+        data = self._read(bucket, key, most + 1)
+        if len(data) > most:
+            raise InfrastructureError(
+                f"get_object {where}: it has more than {most:,} bytes. What to do: read it in parts (range), let more "
+                "of it be read (most), or write it to a file (cos.sdk.download_file)",
+                code=TOO_MUCH,
+                action="get_object",
+            )
+        return data
 
     def tail(self, bucket: str, key: str, size: int) -> tuple[bytes, bool]:
         """Read the last ``size`` bytes of an object; the second value says whether that is all of it."""
         total = self._length(bucket, key)
-        if total <= size:
-            return (self._read(bucket, key) if total else b""), True
-        return self._read(bucket, key, Range=f"bytes={total - size}-{total - 1}"), False
+        start = max(0, total - size)
+        return self._part(bucket, key, start, total - start) if total else b"", total <= size
 
     def size(self, bucket: str, key: str) -> int | None:
         """Size of an object in bytes; ``None`` if there is none."""
@@ -197,7 +292,7 @@ class CosClient:
         :return: less than ``size`` bytes at the object's end, nothing behind it, ``None`` if there is no object.
         """
         try:
-            return self._read(bucket, key, Range=f"bytes={start}-{start + size - 1}")
+            return self._part(bucket, key, start, size)
         except NotFound:
             return None
         except ApiError as error:
@@ -209,13 +304,33 @@ class CosClient:
         headers = self._run(self.sdk.head_object, Bucket=bucket, Key=key)
         return next((int(value) for name, value in headers.items() if name.lower() == "content-length"), 0)
 
-    def _read(self, bucket: str, key: str, **options: Any) -> bytes:
+    def _part(self, bucket: str, key: str, start: int, size: int) -> bytes:
+        return self._read(bucket, key, size, start, Range=f"bytes={start}-{start + size - 1}")
+
+    def _read(self, bucket: str, key: str, most: int, start: int = 0, **options: Any) -> bytes:
+        """Read no more than so many bytes, whatever the server sends."""
+        data = bytearray()
+        for piece in self._pieces(bucket, key, most, start, **options):
+            data += piece
+        return bytes(data)
+
+    def _pieces(self, bucket: str, key: str, most: int, start: int = 0, **options: Any) -> Iterator[bytes]:
+        action, where = "get_object", f"cos://{bucket}/{key}"
         answer = self._run(self.sdk.get_object, Bucket=bucket, Key=key, **options)
+        stream = answer["Body"].get_raw_stream()
         try:
-            data: bytes = answer["Body"].get_raw_stream().read()
-        except Exception as error:  # urllib3's own errors: the SDK lets them through
-            raise self._unreachable("get_object", f"cos://{bucket}/{key}", error) from error
-        return data
+            if start and stream.status != HTTPStatus.PARTIAL_CONTENT:
+                raise InfrastructureError(
+                    f"{action} {where}: the server sends the whole object instead of the part from byte {start:,} on. "
+                    f"What to do: check field cos_endpoint of {self._settings.connection}",
+                    code="RangeIgnored",
+                    action=action,
+                )
+            yield from _at_most(stream, most)
+        except (OSError, ValueError, HTTPException, _http_error()) as error:  # the SDK lets urllib3's own through
+            raise self._unreachable(action, where, error) from error
+        finally:
+            _release(stream)
 
     def put(self, bucket: str, key: str, data: bytes | str) -> None:
         """Write an object."""
@@ -311,7 +426,7 @@ class CosClient:
 
     def _translate(self, error: Any, action: str, where: str) -> ApiError:
         code, status = str(error.get_error_code()), error.get_status_code()
-        text = f"{action} {where}: {code}: {error.get_error_msg()}"
+        text = f"{action} {where}: {code}: {shortened(str(error.get_error_msg()))}"
         kind: type[ApiError] = ApiError
         if status == 404:
             kind = NotFound

@@ -29,9 +29,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from airflow_provider_tcbatch.client.keys import CredentialSource, EnvironmentKeys, Keys, Renewing, StaticKeys
+from airflow_provider_tcbatch.client.keys import (
+    CredentialSource,
+    EnvironmentKeys,
+    Keys,
+    Renewing,
+    StaticKeys,
+    text_of,
+)
 from airflow_provider_tcbatch.client.roles import METADATA, STS, AssumeRole, CvmRole, TkeOidc
 from airflow_provider_tcbatch.exceptions import ConfigurationError, TCBatchError
+from airflow_provider_tcbatch.models.bounds import CREDENTIALS
 
 __all__ = [
     "AssumeRole",
@@ -118,8 +126,10 @@ class ProfileFile(Renewing):
             # Without interpolation: a "%" may stand in a key. What stands under [DEFAULT] is no profile.
             parser = configparser.ConfigParser(interpolation=None)
             try:
-                parser.read(file, encoding="utf-8")
-            except (configparser.Error, ValueError, OSError) as error:
+                parser.read_string(text_of(file))
+            except OSError:
+                continue  # it is not there, or not for us
+            except (configparser.Error, ValueError) as error:
                 raise ConfigurationError(f"{file} can't be read as INI: {type(error).__name__}") from None
             if parser.has_section(self._profile):
                 section = {name: value.strip().strip('"') for name, value in parser.items(self._profile)}
@@ -128,7 +138,9 @@ class ProfileFile(Renewing):
         if not self._tccli.is_file():
             return None
         try:
-            values = json.loads(self._tccli.read_text(encoding="utf-8"))
+            text = text_of(self._tccli)
+            CREDENTIALS.check(text)
+            values = json.loads(text)
         except (ValueError, OSError) as error:
             raise ConfigurationError(f"{self._tccli} can't be read as JSON: {type(error).__name__}") from None
         if not isinstance(values, dict):

@@ -15,8 +15,12 @@ from airflow_provider_tcbatch.exceptions import (
     ResourceBusy,
     Throttled,
 )
+from airflow_provider_tcbatch.models.bounds import shortened
 
-__all__ = ["api_error", "refused_hint", "refuses_keys"]
+__all__ = ["TOO_MUCH", "api_error", "refused_hint", "refuses_keys"]
+
+#: Our own code for an answer that is over its bounds, see :mod:`~airflow_provider_tcbatch.models.bounds`.
+TOO_MUCH = "ClientAnswerTooLarge"
 
 _T = TypeVar("_T")
 
@@ -28,6 +32,7 @@ _CLASSES: dict[str, tuple[type[ApiError], bool]] = {
     "ResourceUnavailable": (InfrastructureError, True),
     "ClientNetworkError": (InfrastructureError, True),
     "ServerNetworkError": (InfrastructureError, True),
+    TOO_MUCH: (InfrastructureError, True),
     # Said of what can't be done, too: sending it again is no general remedy.
     "FailedOperation.CmqBackendError": (InfrastructureError, False),
     "AuthFailure": (PermissionDenied, False),
@@ -137,7 +142,7 @@ def api_error(
         kind, retryable = KeysRefused, True
         if code != "AuthFailure.SignatureExpire":
             hint = refused_hint(renewed_by).replace("{", "{{").replace("}", "}}")
-    text = f"{action}: {code}: {message.strip().rstrip('.')}"
+    text = f"{action}: {code}: {shortened(message.strip()).rstrip('.')}"
     if hint:
         text += f". What to do: {hint.format(connection=connection, field=field)}"
     if request_id:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 from airflow_provider_tcbatch.client.cmq import BATCH_SIZE
 from airflow_provider_tcbatch.client.event_facts import look_up
 from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError, NotFound, PermissionDenied, TCBatchError
+from airflow_provider_tcbatch.models.bounds import MESSAGE, TooMuch
 from airflow_provider_tcbatch.models.cmq import DescribeCmqQueueDetail
-from airflow_provider_tcbatch.models.events import parse_message
+from airflow_provider_tcbatch.models.events import events_of
 from airflow_provider_tcbatch.policies.event_check import completed, confirms, doubt
 
 if TYPE_CHECKING:
@@ -40,9 +41,10 @@ _MOST = 500
 #: that waits for it, and the scheduler then forgets what has come since: that waits for yet another event
 #: (apache/airflow#70972). So what comes together is stored together, and the rest when the run should have been made.
 _PACE = 5.0
-#: A batch holds so many messages at most, and so many bytes.
+#: A batch holds so many messages at most, so many bytes, and so many values of JSON: all of it is handed on at once.
 _PORTION = 250
 _PORTION_SIZE = 262_144
+_PORTION_VALUES = 20_000
 #: Ids that are remembered of each queue: about 1 MB.
 _REMEMBERED = 10_000
 #: Seconds that the API is given to bear out an event: it may know of a change later than the queue does.
@@ -91,6 +93,8 @@ class Arrival:
     message: Message
     events: list[BatchEvent]
     sightings: list[Sighting] = field(default_factory=list)
+    #: Why its events were not looked for, if they were not.
+    problem: str | None = None
     #: Whether somebody has already said that it can't be used.
     reported: bool = False
     #: When the API is asked about it next, and until when; 0 before the first time.
@@ -175,6 +179,8 @@ class EventReader:
         self._visibility = visibility
         self._source: QueueSource | None = None
         self._flights: dict[str, _Flight] = {}
+        #: Messages that are too large to be handed on.
+        self._left: dict[str, None] = {}
         self._held: list[Arrival] = []
         self._ready: list[Arrival] = []
         self._next_batch = 0.0
@@ -237,6 +243,7 @@ class EventReader:
             if len(self._flights) < _MOST and wait >= 1:
                 for message in await source.cmq.areceive(self.queue_name, wait=int(wait)):
                     self._take(message)
+                    await asyncio.sleep(0)  # each may take some milliseconds to read
             elif self._held or self._ready:
                 await asyncio.sleep(wait)
             else:
@@ -258,10 +265,12 @@ class EventReader:
             unasked = [arrival for arrival in self._ready if arrival.sightings and not arrival.last_look]
             self._held += unasked
             self._ready = [arrival for arrival in self._ready if arrival not in unasked]
-        size = count = 0
+        size = count = values = 0
         for arrival in self._ready[:_PORTION]:
-            size += len(arrival.message.body)
-            if count and size > _PORTION_SIZE:
+            body = arrival.message.body
+            size += len(body)
+            values += body.count(",") + body.count("[") + body.count("{")
+            if count and (size > _PORTION_SIZE or values > _PORTION_VALUES):
                 break
             count += 1
         portion, self._ready = self._ready[:count], self._ready[count:]
@@ -277,7 +286,15 @@ class EventReader:
             log.info("Message %s on queue %s came again, and is deleted", arrival.key, self.queue_name)
             self._doom([message.handle])
             return
-        arrival.events = parse_message(message.body)
+        try:
+            MESSAGE.check_size(len(message.body.encode("utf-8", "replace")))
+        except TooMuch as error:
+            self._leave(arrival.key, error)
+            return
+        try:
+            arrival.events = events_of(message.body)
+        except TooMuch as error:
+            arrival.problem = str(error)
         under_way = {event_id for flight in self._flights.values() for event_id in flight.event_ids}
         ids = {}
         for event in arrival.events:
@@ -291,6 +308,20 @@ class EventReader:
         arrival.sightings = [Sighting(event, event_id) for event_id, event in ids.items()]
         self._flights[arrival.key] = _Flight([message.handle], set(ids))
         self._held.append(arrival)
+
+    def _leave(self, key: str, error: TooMuch) -> None:
+        """Leave a message where it is: it comes again and again, until whoever owns the queue does something."""
+        if key not in self._left:
+            log.warning(
+                "Message %s on queue %s is left there: %s. What to do: take it from the queue by hand, or give the "
+                "queue a dead-letter queue; it is dropped when the queue's retention is over",
+                key,
+                self.queue_name,
+                error,
+            )
+        self._left[key] = None
+        if len(self._left) > _REMEMBERED:
+            del self._left[next(iter(self._left))]
 
     # -- asking the API ------------------------------------------------------------------------------
 

@@ -1,15 +1,71 @@
-"""The connections that clients send with."""
+"""The connections that clients send with, and how much of an answer they take."""
 
 from __future__ import annotations
 
 import ssl
+import time
+import zlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from airflow_provider_tcbatch.models.bounds import ANSWER, LARGE_ANSWER, Bounds, TooMuch
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["async_http", "blocking_http", "trust"]
+__all__ = ["ALTOGETHER", "BOUNDS", "Body", "async_http", "blocking_http", "trust"]
+
+#: An answer may take so many times as long altogether as a piece of it may.
+ALTOGETHER = 2.0
+
+#: Extension of a request that says how much its answer may hold, if not as much as the client's others.
+BOUNDS = "tcbatch_bounds"
+
+#: Encodings that servers are told of: one that can't be taken apart step by step is none of them.
+_ENCODINGS = "gzip, deflate"
+
+
+class Body:
+    """Takes an answer in, as it comes and no further than its bounds.
+
+    :param encoding: its Content-Encoding.
+    :param bounds: how much it may hold.
+    """
+
+    def __init__(self, encoding: str, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._chunks: list[bytes] = []
+        self._size = 0
+        encoding = encoding.strip().lower()
+        if encoding not in ("", "identity", "gzip", "deflate"):
+            raise TooMuch(f"it is encoded as {encoding!r}, which was not asked for")
+        # Both forms: with zlib's header and with gzip's.
+        self._unpacker = zlib.decompressobj(wbits=47) if encoding in ("gzip", "deflate") else None
+
+    def feed(self, chunk: bytes) -> None:
+        """Take in what has come.
+
+        :raises TooMuch: if that is more than it may hold.
+        :raises ValueError: if it can't be unpacked.
+        """
+        if self._unpacker is not None:
+            try:
+                # A few bytes may stand for many: no more of them are made than may be.
+                chunk = self._unpacker.decompress(chunk, self._bounds.size - self._size + 1)
+            except zlib.error as error:
+                raise ValueError(f"it can't be unpacked: {error}") from None
+        self._size += len(chunk)
+        self._bounds.check_size(self._size)
+        self._chunks.append(chunk)
+
+    def end(self) -> bytes:
+        """All of it, which may be parsed as JSON.
+
+        :raises TooMuch: if it may not.
+        """
+        data = b"".join(self._chunks)
+        self._bounds.check(data)
+        return data
 
 
 def trust(ca_file: str | None) -> ssl.SSLContext | bool:
@@ -17,39 +73,80 @@ def trust(ca_file: str | None) -> ssl.SSLContext | bool:
     return True if ca_file is None else ssl.create_default_context(cafile=ca_file)
 
 
-def blocking_http(proxy: str | None, ca_file: str | None, *, url: str, timeout: float) -> httpx.Client:
-    """Make a client for any thread, that keeps its connections.
+def blocking_http(
+    proxy: str | None, ca_file: str | None, bounds: Bounds = LARGE_ANSWER, *, url: str, timeout: float
+) -> httpx.Client:
+    """Make a client for any thread, that keeps its connections; see :func:`async_http`.
 
     :param proxy: proxy URL; without one the usual environment variables hold.
     :param ca_file: certificates of the authorities to trust, as a PEM file; default is the usual ones.
+    :param bounds: how much an answer may hold.
     :param url: where it sends to. Without TLS it trusts nobody: to read the authorities takes as long as ten requests.
-    :param timeout: seconds for a request.
+    :param timeout: seconds for each piece of an answer; once it has begun, it may take twice as long altogether.
     """
     import httpx
 
+    def take(response: httpx.Response) -> None:
+        body = _body(response, bounds)
+        stream = response.stream
+        assert isinstance(stream, httpx.SyncByteStream)
+        seconds = ALTOGETHER * timeout
+        until = time.monotonic() + seconds
+        for chunk in stream:
+            body.feed(chunk)
+            if time.monotonic() > until:
+                raise httpx.ReadTimeout(f"not all of the answer came within {seconds:g} s", request=response.request)
+        stream.close()
+        response.stream = httpx.ByteStream(body.end())
+        response.read()
+
     secure = urlsplit(url).scheme != "http"
-    verify = trust(ca_file) if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return httpx.Client(proxy=_proxy(proxy, ca_file), verify=verify, timeout=timeout)
+    return httpx.Client(
+        proxy=_proxy(proxy, ca_file),
+        verify=trust(ca_file) if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+        headers={"Accept-Encoding": _ENCODINGS},
+        event_hooks={"response": [take]},
+        timeout=timeout,
+    )
 
 
-def async_http(proxy: str | None, ca_file: str | None, **options: Any) -> httpx.AsyncClient:
+def async_http(proxy: str | None, ca_file: str | None, bounds: Bounds = ANSWER, **options: Any) -> httpx.AsyncClient:
     """Make a client for one event loop. It reads the CA bundle, which takes long: not on the loop.
+
+    What a request raises for an answer that is over its bounds is :class:`~.models.bounds.TooMuch`.
 
     :param proxy: proxy URL; without one the usual environment variables hold.
     :param ca_file: certificates of the authorities to trust, as a PEM file; default is the usual ones.
+    :param bounds: how much an answer may hold, unless its request says otherwise.
     :param options: further arguments of ``httpx.AsyncClient``.
     """
     import httpx
 
-    async def release(response: httpx.Response) -> None:
+    async def take(response: httpx.Response) -> None:
+        body = _body(response, bounds)
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
+        async for chunk in stream:
+            body.feed(chunk)
+        await stream.aclose()
         # A response and the stream that it is read from refer to each other. As long as they do, each answer stays in
         # memory until the garbage collector passes: in a process with ten thousands of waits that is seldom.
+        response.stream = httpx.ByteStream(body.end())
         await response.aread()
-        response.stream = httpx.ByteStream(response.content)
 
     return httpx.AsyncClient(
-        proxy=_proxy(proxy, ca_file), verify=trust(ca_file), event_hooks={"response": [release]}, **options
+        proxy=_proxy(proxy, ca_file),
+        verify=trust(ca_file),
+        headers={"Accept-Encoding": _ENCODINGS},
+        event_hooks={"response": [take]},
+        **options,
     )
+
+
+def _body(response: httpx.Response, bounds: Bounds) -> Body:
+    # What is read from now on is unpacked.
+    encoding = response.headers.pop("Content-Encoding", "")
+    return Body(encoding, response.request.extensions.get(BOUNDS, bounds))
 
 
 def _proxy(proxy: str | None, ca_file: str | None) -> httpx.Proxy | None:

@@ -10,12 +10,23 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from airflow_provider_tcbatch.client.errors import refuses_keys
 from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError, KeysRefused, TCBatchError
+from airflow_provider_tcbatch.models.bounds import CREDENTIALS
 
-__all__ = ["CredentialSource", "EnvironmentKeys", "Keys", "Renewing", "StaticKeys", "asend_signed", "send_signed"]
+__all__ = [
+    "CredentialSource",
+    "EnvironmentKeys",
+    "Keys",
+    "Renewing",
+    "StaticKeys",
+    "asend_signed",
+    "send_signed",
+    "text_of",
+]
 
 T = TypeVar("T")
 
@@ -49,6 +60,18 @@ class Keys:
     def get_credential_info(self) -> tuple[str, str, str | None]:
         """What the SDK's clients ask of a credential object: SecretId, SecretKey and token."""
         return self.secret_id, self.secret_key, self.token
+
+
+def text_of(file: Path) -> str:
+    """What a file of keys holds.
+
+    :raises OSError: if it can't be read.
+    :raises ValueError: if it is no text, or too much of it.
+    """
+    with file.open("rb") as opened:
+        data = opened.read(CREDENTIALS.size + 1)
+    CREDENTIALS.check_size(len(data))
+    return data.decode("utf-8")
 
 
 class CredentialSource(ABC):

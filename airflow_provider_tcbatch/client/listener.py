@@ -19,8 +19,9 @@ from airflow_provider_tcbatch.client.health import Health
 from airflow_provider_tcbatch.client.own_queue import OwnQueue
 from airflow_provider_tcbatch.client.waiting import spawn
 from airflow_provider_tcbatch.exceptions import NotFound, PermissionDenied, TCBatchError
+from airflow_provider_tcbatch.models.bounds import TooMuch
 from airflow_provider_tcbatch.models.check_message import check_of
-from airflow_provider_tcbatch.models.events import parse_message
+from airflow_provider_tcbatch.models.events import events_of
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
@@ -49,6 +50,9 @@ _REMEMBERED = 2000
 
 #: Messages that follow one another within the first are gathered for the second, in seconds.
 _FLOW, _GATHER = 0.5, 0.1
+
+#: Seconds between two lines about messages that hold no events; all are counted, see the summary.
+_TELL_SECONDS = 60.0
 
 #: Longest pause after failures, in seconds.
 _LONGEST_PAUSE = 30.0
@@ -92,7 +96,7 @@ class EventListener:
         self._own = OwnQueue(api, topic, deployment, timings) if queue is None else None
         self._denied_pause = denied
         self._health = Health(topic, metrics)
-        self._came_at = 0.0
+        self._came_at = self._told_at = 0.0
         self._claimed: dict[str, None] = {}
         #: Set while events are being heard.
         self.hearing = asyncio.Event()
@@ -176,7 +180,12 @@ class EventListener:
         now = time.time()
         flow = bool(messages) and now - self._came_at < _FLOW
         self._came_at = now if messages else self._came_at
-        left = [message for message in messages if not self._handle(message, hear, now)]
+        left = []
+        for number, message in enumerate(messages):
+            if number:
+                await asyncio.sleep(0)  # each may take some milliseconds to read
+            if not self._handle(message, hear, now):
+                left.append(message)
         handled = [message.handle for message in messages if message not in left]
         self._health.polled(queue, now)
         if handled:
@@ -191,13 +200,13 @@ class EventListener:
     def _handle(self, message: Message, hear: Hear, now: float) -> bool:
         """Pass a message on; says whether it may be deleted."""
         self.received += 1
-        try:
-            events = parse_message(message.body)
-        except Exception as error:  # anybody may write to a queue; what can't be read is only a lost hint
-            log.warning("Message %s on queue %s: %s: %s", message.message_id, self.queue, type(error).__name__, error)
-            events = []
-        if not events and check_of(message.body) is None:
-            log.warning("Message %s on queue %s holds no Batch event", message.message_id, self.queue)
+        events, problem = self._read(message)
+        if problem:
+            # Thousands of lines would keep all who wait for the log.
+            level = logging.WARNING if now - self._told_at > _TELL_SECONDS else logging.DEBUG
+            if level == logging.WARNING:
+                self._told_at = now
+            log.log(level, "Message %s on queue %s %s", message.message_id, self.queue, problem)
         # Everybody is told before the message is deleted: what is lost in between is only found by polling.
         wanted = [hear(event, now) for event in events]
         claimed = any(wanted) or message.message_id in self._claimed
@@ -207,6 +216,18 @@ class EventListener:
         deleted = self._own is not None or claimed or old
         self._health.message(message, events, now, claimed=claimed, left=not deleted)
         return deleted
+
+    @staticmethod
+    def _read(message: Message) -> tuple[list[BatchEvent], str | None]:
+        """The events of a message; if it is none of Batch's nor of the check's, why."""
+        try:
+            if events := events_of(message.body):
+                return events, None
+        except TooMuch as error:
+            return [], f"is not looked at: {error}. It is taken for one without events"
+        except Exception as error:  # anybody may write to a queue; what can't be read is only a lost hint
+            return [], f"can't be read: {type(error).__name__}: {error}"
+        return [], None if check_of(message.body) is not None else "holds no Batch event"
 
     def _remember(self, message_id: str) -> None:
         self._claimed[message_id] = None

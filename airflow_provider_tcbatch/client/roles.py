@@ -15,9 +15,10 @@ from urllib.request import ProxyHandler, build_opener
 
 from airflow_provider_tcbatch.client.errors import api_error
 from airflow_provider_tcbatch.client.http import blocking_http
-from airflow_provider_tcbatch.client.keys import CredentialSource, Keys, Renewing, send_signed
+from airflow_provider_tcbatch.client.keys import CredentialSource, Keys, Renewing, send_signed, text_of
 from airflow_provider_tcbatch.client.signing import signed
 from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError
+from airflow_provider_tcbatch.models.bounds import CREDENTIALS
 
 __all__ = ["METADATA", "STS", "AssumeRole", "CvmRole", "TkeOidc"]
 
@@ -78,8 +79,16 @@ class CvmRole(Renewing):
     def _get(self, path: str) -> str:
         # Never through a proxy: the address means something on this machine only.
         with build_opener(ProxyHandler({})).open(self._url + path, timeout=self._timeout) as answer:
-            text: str = answer.read().decode("utf-8")
-        return text
+            until = time.monotonic() + 2 * self._timeout
+            data = bytearray()
+            # Each piece that comes may take the timeout.
+            while piece := answer.read1(CREDENTIALS.size):
+                data += piece
+                CREDENTIALS.check_size(len(data))
+                if time.monotonic() > until:
+                    raise TimeoutError(f"not all of the answer came within {2 * self._timeout:g} s")
+        CREDENTIALS.check(bytes(data))
+        return data.decode("utf-8")
 
 
 class _StsRole(Renewing):
@@ -163,7 +172,7 @@ class _StsRole(Renewing):
         )
         url = f"{self._endpoint.scheme}://{host}/"
         try:
-            with blocking_http(self._proxy, None, url=url, timeout=30.0) as http:
+            with blocking_http(self._proxy, None, CREDENTIALS, url=url, timeout=30.0) as http:
                 response = http.post(url, content=body, headers=headers)
         except (httpx.HTTPError, OSError) as error:
             raise api_error("ClientNetworkError", f"{type(error).__name__}: {error}", action=action) from None
@@ -245,8 +254,8 @@ class TkeOidc(_StsRole):
 
     def fetch(self) -> Keys:
         try:
-            token = Path(self._file).read_text(encoding="utf-8").strip()
-        except OSError as error:
+            token = text_of(Path(self._file)).strip()
+        except (OSError, ValueError) as error:
             raise ConfigurationError(f"TKE_WEB_IDENTITY_TOKEN_FILE can't be read: {error}") from None
         return self._keys(
             "AssumeRoleWithWebIdentity",

@@ -26,12 +26,14 @@ class CosHook(TencentCloudHook):
         """The client; ``cos.sdk`` is the SDK's own."""
         return self.settings.cos_client()
 
-    def get(self, bucket: str, key: str) -> bytes:
+    def get(self, bucket: str, key: str, most: int = 256 * 1024 * 1024) -> bytes:
         """Read a whole object.
 
+        :param most: bytes that it may have.
         :raises NotFound: if it, or the bucket, does not exist.
+        :raises InfrastructureError: if it is larger, or comes more slowly than 64 KB a second.
         """
-        return self.cos.get(bucket, key)
+        return self.cos.get(bucket, key, most)
 
     def tail(self, bucket: str, key: str, size: int = 16 * 1024) -> bytes:
         """Read the last ``size`` bytes of an object."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from airflow_provider_tcbatch.models.bounds import EVENT
+
 __all__ = ["check_message", "check_of"]
 
 _MEMBER = "AirflowProviderTCBatchCheck"
@@ -22,6 +24,7 @@ def check_of(body: str) -> str | None:
     if _MEMBER not in body:
         return None
     try:
+        EVENT.check(body)
         return str(json.loads(body)[_MEMBER])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return None

@@ -13,13 +13,14 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_tcbatch.models.bounds import EVENT, TooMuch
 from airflow_provider_tcbatch.models.payloads import EventJson, plain
 
-__all__ = ["BatchEvent", "EventJson", "parse_message"]
+__all__ = ["BatchEvent", "EventJson", "events_of", "parse_message"]
 
 _JOB_ID = re.compile(r"\bjob-[0-9a-z]{4,}\b")
 _ENV_ID = re.compile(r"\benv-[0-9a-z]{4,}\b")
@@ -31,6 +32,9 @@ _EVENT_NAME = re.compile(
 
 #: What events are about: the longer of two names that begin alike comes first.
 _FAMILIES = ("COMPUTE_NODE", "COMPUTE_ENV", "TASK_INSTANCE", "TASK", "JOB")
+
+#: Most events of one message: each is looked up, and handed to all who wait.
+_MOST = 100
 
 #: How often a body is unwrapped: a push inside of which is base64 inside of which is JSON.
 _LAYERS = 4
@@ -115,21 +119,42 @@ class BatchEvent:
 def parse_message(body: str) -> list[BatchEvent]:
     """Read the events of one message; an empty list if it holds none. Never raises, whatever the message is.
 
+    :param body: message body as the queue delivered it.
+    """
+    try:
+        return events_of(body)
+    except TooMuch:
+        return []
+
+
+def events_of(body: str) -> list[BatchEvent]:
+    """Read the events of one message; an empty list if it holds none.
+
     Anybody may write to a queue: what can't be handed on or stored (halves of surrogate pairs, NUL characters, numbers
     beyond all measure) is left out.
 
     :param body: message body as the queue delivered it.
+    :raises TooMuch: if it is larger than a message of events can be, see :data:`~.models.bounds.EVENT`; the message
+        says by what.
     """
+    EVENT.check_size(len(body))
     document = _unwrap(body)
     if isinstance(document, str):
-        return list(_from_text(document))
+        return list(_at_most(_from_text(document)))
     events = _find(document, "events") if isinstance(document, Mapping) else document
     if isinstance(events, str):
         events = _unwrap(events)
     if isinstance(events, Mapping):
         events = [events]
     items = events if isinstance(events, list) and events else [document]
-    return [event for item in items if (event := _event(item)) is not None]
+    return list(_at_most(event for item in items if (event := _event(item)) is not None))
+
+
+def _at_most(events: Iterable[BatchEvent]) -> Iterator[BatchEvent]:
+    for number, event in enumerate(events):
+        if number == _MOST:
+            raise TooMuch(f"it holds more than {_MOST} events")
+        yield event
 
 
 def _unwrap(body: str) -> Any:
@@ -156,9 +181,10 @@ def _decode(body: str) -> Any:
     for text in (body, _from_base64(body)):
         if text is None:
             continue
+        EVENT.check(text)
         try:
             return json.loads(text)
-        except (ValueError, RecursionError):  # RecursionError: thousands of brackets
+        except ValueError:
             continue
     return body
 

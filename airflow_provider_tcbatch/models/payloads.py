@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from airflow_provider_tcbatch.models.bounds import MESSAGE
+
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.models.events import BatchEvent
 
@@ -19,8 +21,6 @@ __all__ = [
     "plain",
 ]
 
-#: How deeply JSON may be nested to be handed on: Airflow's own encoders recurse.
-_DEPTH = 40
 #: Longest text of an event that is handed on as it came.
 _LONGEST = 16_384
 
@@ -69,8 +69,9 @@ class QueueMessagePayload(TypedDict):
     - ``queue_name``, ``message_id``: where it came from; the id is the same for all deliveries of one message
     - ``enqueued_at``: unix seconds; 0 if the service does not say
     - ``body``: its text
-    - ``json``: what the text says if it is JSON, else ``None``
-    - ``events``: the events of Batch that it holds, if any; nobody has asked the API about them
+    - ``json``: what the text says if it is JSON of at most 10,000 values, nested at most 40 deep, else ``None``
+    - ``events``: the events of Batch that it holds, if any; nobody has asked the API about them. A message of more than
+      64 KiB, 2,000 values or 100 events holds none.
     """
 
     queue_name: str
@@ -122,15 +123,19 @@ def json_of(text: str) -> Any:
     """What a text says if it is JSON that Airflow can store, else ``None``.
 
     Anybody may write to a queue, and a payload that can't be stored stops a triggerer: no NaN, no number beyond 64
-    bits, no half of a surrogate pair, nothing nested too deeply.
+    bits, no half of a surrogate pair, nothing nested too deeply. Nor more of it than :data:`~.models.bounds.MESSAGE`
+    allows.
     """
+    text = plain(text)
     try:
-        value = json.loads(plain(text))
+        MESSAGE.check(text)
+        value = json.loads(text)
         json.dumps(value, allow_nan=False)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     level = [value]
-    for _ in range(_DEPTH):
+    # One level more than there may be: that of the innermost values.
+    for _ in range(MESSAGE.depth + 1):
         if not level:
             return value
         below: list[Any] = []

@@ -94,7 +94,14 @@ class TCBatchEventTrigger(CmqTrigger):
 
         if not arrival.events and not arrival.reported:
             arrival.reported = True
-            if check_of(arrival.message.body) is None:
+            if arrival.problem is not None:
+                self.log.warning(
+                    "Message %s on queue %s is taken for one without events, and is deleted: %s",
+                    arrival.key,
+                    self.queue_name,
+                    arrival.problem,
+                )
+            elif check_of(arrival.message.body) is None:
                 self.log.warning(
                     "Message %s on queue %s holds no event of Batch, and is deleted", arrival.key, self.queue_name
                 )

@@ -198,6 +198,37 @@ async def test_what_holds_no_event_is_reported_once_and_deleted(post: Post, capf
     assert capfd.readouterr().out.count("holds no event of Batch, and is deleted") == 1
 
 
+async def test_what_is_too_much_for_events_is_reported_once_and_deleted(
+    post: Post, capfd: pytest.CaptureFixture[str]
+) -> None:
+    queue, events, messages = post.queue(), Store(), Store()
+    body = json.dumps({**event("JOB_FAILED", "job-1111"), "more": [{}] * 5_000})
+    async with streaming((unconfirmed(queue), events), (CmqMessageTrigger(queue_name=queue), messages)):
+        post.publish(body=body)
+        post.publish(event("JOB_FAILED", "job-2222"))
+        await messages.wait_for(2)
+        await events.wait_for(1)
+        await post.empty(queue)
+    assert [payload["job_id"] for payload in events.stored] == ["job-2222"]
+    # Whoever asked for any message gets it as text: it is not known what it is to them.
+    [large] = [payload for payload in messages.stored if len(payload["body"]) > 10_000]
+    assert (large["body"], large["json"], large["events"]) == (body, None, [])
+    assert capfd.readouterr().out.count("is deleted: it holds more than 2,000 values") == 1
+
+
+async def test_what_is_too_large_to_be_handed_on_is_left(post: Post, caplog: pytest.LogCaptureFixture) -> None:
+    queue, events, messages = post.queue(visibility=1), Store(), Store()
+    async with streaming((unconfirmed(queue), events), (CmqMessageTrigger(queue_name=queue), messages)):
+        post.publish(body="x" * 262_145)
+        await asyncio.to_thread(post.wait_for_receptions, queue, 3)
+        post.publish(event("JOB_FAILED", "job-1111"))
+        await messages.wait_for(1)
+        await events.wait_for(1)
+    assert await asyncio.to_thread(post.left, queue) == 1
+    assert len(messages.stored) == 1
+    assert caplog.text.count("is left there: it has more than 262,144 bytes") == 1
+
+
 async def test_many_messages_are_all_told_once(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_reader, "_MOST", 100)
     queue, store = post.queue(), Store()
