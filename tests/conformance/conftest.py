@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +21,7 @@ from tencentcloud.tdmq.v20200217 import tdmq_client
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.emulator.signing import cmq as cmq_signing
 from tests.support.in_process import QUICK, emulator, running_emulator
+from tests.support.warnings import warnings_are_errors
 
 __all__ = ["QUICK", "emulator", "running_emulator"]
 
@@ -40,8 +40,7 @@ def credential(emulator: Emulator) -> Credential:
 def request_of(models: Any, action: str, params: dict[str, Any]) -> Any:
     """A typed request; a member that the SDK's model does not know is an error."""
     request = getattr(models, f"{action}Request")()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings_are_errors():
         request.from_json_string(json.dumps(params))
     return request
 

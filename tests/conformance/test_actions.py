@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl
@@ -18,6 +17,7 @@ from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentClo
 from airflow_provider_tcbatch.emulator import Emulator, Settings
 from airflow_provider_tcbatch.emulator.schema import Schema, schema
 from tests.conformance.conftest import Call, credential, profile, request_of, submission, task
+from tests.support.warnings import warnings_are_errors
 
 PACE = Settings(
     submitted_seconds=0.02,
@@ -151,8 +151,7 @@ async def test_all_actions_asynchronous(emulator: Emulator) -> None:
         async def call(action: str, **params: Any) -> Any:
             called.add(action)
             request = request_of(batch_models, action, params)
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
+            with warnings_are_errors():
                 return await getattr(client, action)(request)
 
         await every_action(call)
@@ -166,8 +165,7 @@ async def test_all_actions_synchronous(emulator: Emulator) -> None:
     async def call(action: str, **params: Any) -> Any:
         called.add(action)
         request = request_of(batch_models, action, params)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with warnings_are_errors():
             answer = await asyncio.to_thread(getattr(client, action), request)
         raw = json.loads(await asyncio.to_thread(client.call, action, params)) if action.startswith("Describe") else {}
         if raw:

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.emulator.http.api3 import SERVICES
 from airflow_provider_tcbatch.emulator.schema import schema
 from tests.conformance.conftest import QUICK, submission, task
+from tests.support.warnings import warnings_are_errors
 
 MODELS = {"batch": batch_models, "tdmq": tdmq_models}
 DRIVER = Path(__file__).with_name("tccli_driver.py")
@@ -262,8 +262,7 @@ def test_action(tool: Tool, things: Things, service: str, action: str) -> None:
     answer = tool.call(service, action, **REQUESTS[action](things))
     # The tool prints an answer as the official models deserialised it, members that are null included.
     assert answer.keys() == schema(service).fields(f"{action}Response").keys()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings_are_errors():
         getattr(MODELS[service], f"{action}Response")()._deserialize(answer)
 
 

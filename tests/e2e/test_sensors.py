@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from tests.e2e.conftest import Run
 from tests.e2e.dags.waits import job
 from tests.support.airflow_stack import AirflowStack
 from tests.support.emulator import EmulatorProcess
+from tests.support.event_first import end_by_event_elsewhere
 from tests.support.processes import wait_for
 
 #: Seconds for one test, the start of emulator and Airflow included. A free machine needs a third of it.
@@ -42,9 +42,7 @@ def test_a_plain_wait_takes_no_worker(
     run.wait_for_task("late", "failed")  # a worker looks once more when its time is over
     wait_for("nothing is left to do for workers", lambda: not airflow.busy_workers(), timeout=60)
     wait_for("the triggerer listens", lambda: "cmq.BatchReceiveMessage" in emulator.counts(), timeout=60)
-    # The looks at a young job come one after the other; the end is to come when they no longer do.
-    time.sleep(6)
-    gate.touch()
+    end_by_event_elsewhere(emulator, gate.touch)
 
     for task_id in ("no_worker", "one_worker", "pulled", "begun_by_worker"):
         run.wait_for_task(task_id, "success")

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +23,9 @@ from airflow_provider_tcbatch.client.watcher import Watcher
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.models.cmq import CreateCmqQueue, CreateCmqSubscribe
 from airflow_provider_tcbatch.models.events import BatchEvent
+from tests.support.event_first import end_by_event
 from tests.unit.client.test_own_queue import until
-from tests.unit.client.test_watcher import emulator_queue_size, end_of, running, submit
+from tests.unit.client.test_watcher import emulator_queue_size, end_of, held, running, submit
 
 DENIED = "UnauthorizedOperation"
 
@@ -94,7 +96,12 @@ async def hears(heard: asyncio.Queue[BatchEvent], job_id: str) -> None:
 
 @pytest.mark.parametrize("action", ["CreateCmqQueue", "CreateCmqSubscribe"])
 async def test_rights_that_are_granted_later_are_used(
-    own_emulator: Emulator, api: ApiClient, cmq: CmqClient, action: str, caplog: pytest.LogCaptureFixture
+    own_emulator: Emulator,
+    api: ApiClient,
+    cmq: CmqClient,
+    action: str,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
 ) -> None:
     emulator = own_emulator
     fault = emulator.faults.add("error", service="tdmq", action=action, code=DENIED)
@@ -112,8 +119,10 @@ async def test_rights_that_are_granted_later_are_used(
             assert advice in told
         emulator.faults.remove(fault)
         await asyncio.wait_for(ear.hearing.wait(), 10)
-        job_id = await asyncio.to_thread(submit, api, emulator, "true")
+        gate = tmp_path / "gate"
+        job_id = await asyncio.to_thread(submit, api, emulator, held(gate))
         with watcher.subscribe(job_id, 60) as subscription:
+            await asyncio.to_thread(end_by_event, emulator, ear.queue, job_id, gate.touch)
             assert (await end_of(subscription, 15)).source == "event"
     await api.aclose()
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from airflow_provider_tcbatch.exceptions import ApiError, InfrastructureError, I
 from airflow_provider_tcbatch.models.actions import DescribeJob, DescribeJobs, SubmitJob
 from airflow_provider_tcbatch.models.cmq import CreateCmqQueue, CreateCmqSubscribe
 from airflow_provider_tcbatch.models.events import BatchEvent
+from tests.support.event_first import end_by_event
 from tests.unit.conftest import job
 
 FAST = WatcherTimings(first=0.01, coalesce=0.01, announce=0.2, missing=0.1, backoff=0.01)
@@ -664,6 +666,17 @@ def listener(emulator: Emulator, api: ApiClient, queue: str | None = None) -> Ev
     return EventListener(cmq, api, info.topic, queue)
 
 
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """A job that is held runs until there is this file."""
+    return tmp_path / "gate"
+
+
+def held(gate: Path) -> str:
+    """The command of a job that ends when the gate opens."""
+    return f"until [ -e {gate} ]; do sleep 0.05; done"
+
+
 def submit(api: ApiClient, emulator: Emulator, command: str, *, notify: bool = True) -> str:
     from airflow_provider_tcbatch.policies.notifying import with_notification
 
@@ -673,7 +686,7 @@ def submit(api: ApiClient, emulator: Emulator, command: str, *, notify: bool = T
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["own queue", "shared queue"])
-async def test_an_end_is_heard_and_confirmed(emulator: Emulator, api: ApiClient, shared: bool) -> None:
+async def test_an_end_is_heard_and_confirmed(emulator: Emulator, api: ApiClient, gate: Path, shared: bool) -> None:
     name = f"shared-{uuid.uuid4().hex}" if shared else None
     if name is not None:
         await api.acall(CreateCmqQueue(queue_name=name))
@@ -682,8 +695,9 @@ async def test_an_end_is_heard_and_confirmed(emulator: Emulator, api: ApiClient,
     ear = listener(emulator, api, name)
     async with running(Watcher(api, ear)) as watcher:
         await asyncio.wait_for(ear.hearing.wait(), 10)
-        job_id = await asyncio.to_thread(submit, api, emulator, "true")
+        job_id = await asyncio.to_thread(submit, api, emulator, held(gate))
         with watcher.subscribe(job_id, 60) as subscription:
+            await asyncio.to_thread(end_by_event, emulator, ear.queue, job_id, gate.touch)
             snapshot = await end_of(subscription, 15)
     await api.aclose()
     assert (snapshot.state, snapshot.source) == ("SUCCEED", "event")
@@ -760,15 +774,18 @@ async def test_without_events_polling_finds_the_end(emulator: Emulator, api: Api
     assert (snapshot.state, snapshot.source, snapshot.event_received_at) == ("SUCCEED", "poll", None)
 
 
-async def test_a_message_that_can_not_be_read_is_only_a_lost_hint(emulator: Emulator, api: ApiClient) -> None:
+async def test_a_message_that_can_not_be_read_is_only_a_lost_hint(
+    emulator: Emulator, api: ApiClient, gate: Path
+) -> None:
     ear = listener(emulator, api)
     cmq = CmqClient(StaticKeys(emulator.info.secret_id, emulator.info.secret_key), emulator.info.cmq_endpoint)
     async with running(Watcher(api, ear)) as watcher:
         await asyncio.wait_for(ear.hearing.wait(), 10)
         for body in ("[" * 60000, "{", "\x00", '{"Events": 7}'):
             await asyncio.to_thread(cmq.publish, emulator.info.topic, body)
-        job_id = await asyncio.to_thread(submit, api, emulator, "true")
+        job_id = await asyncio.to_thread(submit, api, emulator, held(gate))
         with watcher.subscribe(job_id, 60) as subscription:
+            await asyncio.to_thread(end_by_event, emulator, ear.queue, job_id, gate.touch)
             snapshot = await end_of(subscription, 15)
         assert not watcher.crashed
     await api.aclose()

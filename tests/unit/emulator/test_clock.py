@@ -35,7 +35,7 @@ def test_runs_at_its_speed_and_never_jumps(wall: list[float]) -> None:
 async def test_sleep_is_shorter_on_a_fast_clock() -> None:
     start = time.monotonic()
     await Clock(speed=100_000).sleep(1000)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 100
 
 
 async def test_latch() -> None:

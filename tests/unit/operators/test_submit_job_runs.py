@@ -14,6 +14,7 @@ import pytest
 
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+from tests.support.event_first import end_by_event
 
 DAG_FILE = """
 import datetime
@@ -87,15 +88,16 @@ def test_a_deferred_wait_ends_by_event(
 ) -> None:
     gate = tmp_path / "gate"
 
-    def listeners() -> int:
-        return emulator.on_loop(lambda core: sum(len(topic.subscriptions) for topic in core.broker.topics.values()))
+    def queues() -> set[str]:
+        return emulator.on_loop(lambda core: set(core.broker.topics[core.identity.topic].subscriptions))
 
-    before = listeners()
+    before = queues()
 
     def open_gate() -> None:
-        while listeners() == before:
+        while not (listening := queues() - before):
             time.sleep(0.05)
-        gate.touch()
+        job_id = emulator.on_loop(lambda core: list(core.jobs)[-1])
+        end_by_event(emulator, listening.pop(), job_id, gate.touch)
 
     # The job ends when somebody listens, however long that took to begin.
     threading.Thread(target=open_gate, daemon=True).start()

@@ -273,10 +273,11 @@ def test_a_heard_event_does_not_wait_for_the_next_look(world: World) -> None:
         task_instance_index=[0],
         deferrable=True,
         poke_interval=600,
+        timeout=300,
     )
     found, _ = run(waiting)
     assert found["task_instance_index"] == 0
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 250
 
 
 # -- what does not come ----------------------------------------------------------------------------------

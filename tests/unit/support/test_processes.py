@@ -108,4 +108,4 @@ def test_waiting_has_an_end() -> None:
     begun = time.monotonic()
     with pytest.raises(TimeoutError, match=r"the moon: not after 0\.3 s"):
         wait_for("the moon", lambda: False, timeout=0.3)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60

@@ -1,0 +1,51 @@
+"""What ends is heard by its event, and not seen by a look that happened to come before it, however busy the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.emulator.core import Core
+from tests.support.emulator import EmulatorProcess
+from tests.support.processes import wait_for
+
+#: A refused look costs a wait time and nothing else.
+_REFUSED = {"kind": "throttle", "service": "batch", "action": "DescribeJobs"}
+
+
+def end_by_event(emulator: Emulator, queue: str, job_id: str, end: Callable[[], None]) -> None:
+    """Let a job end; no look at it is answered before whoever reads ``queue`` has taken its event.
+
+    :param emulator: an emulator in this process.
+    :param queue: the queue that is listened to.
+    :param job_id: the job.
+    :param end: makes it end, which publishes an event.
+    """
+
+    def is_taken(core: Core) -> bool:
+        # A reader deletes a message once everybody has been told of it.
+        events = core.jobs[job_id].timeline.as_json(job_id)["events"]
+        messages = [*core.broker.queues[queue].ready, *core.broker.queues[queue].inflight.values()]
+        return bool(events) and not any(job_id in message.body for message in messages)
+
+    refusal = emulator.faults.add(**_REFUSED)
+    try:
+        end()
+        wait_for("the event is taken", lambda: emulator.on_loop(is_taken), timeout=60)
+    finally:
+        emulator.faults.remove(refusal)
+
+
+def end_by_event_elsewhere(emulator: EmulatorProcess, end: Callable[[], None]) -> None:
+    """The same for an emulator in a process of its own, whose queues one triggerer reads."""
+
+    def deleted() -> int:
+        return emulator.counts().get("cmq.BatchDeleteMessage", 0)
+
+    before = deleted()
+    refusal = emulator.control("faults", method="POST", body=_REFUSED)
+    try:
+        end()
+        wait_for("the event is taken", lambda: deleted() > before, timeout=60)
+    finally:
+        emulator.control(f"faults/{refusal['id']}", method="DELETE")
