@@ -112,7 +112,7 @@ class World:
             return running.result(timeout=60)
 
 
-def soon(found: Callable[[], Any], seconds: float = 20.0) -> Any:
+def soon(found: Callable[[], Any], seconds: float = 60.0) -> Any:
     """What is found, once there is something."""
     until = time.monotonic() + seconds
     while not (result := found()):

@@ -8,7 +8,7 @@ import pytest
 from tests.support import interpreters
 
 SHIM = "#!/bin/sh\necho 'pyenv: this command exists in other versions only' >&2; exit 127\n"
-HERE = "%d.%d" % sys.version_info[:2]
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @pytest.fixture
