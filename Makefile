@@ -33,6 +33,13 @@ OLD_CONSTRAINTS := $(firstword $(wildcard constraints/oldest-$(VERSION).txt) \
 OLD_PIP := PIP_CONSTRAINT=$(OLD_CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(OLD_CONSTRAINTS) PIP_DISABLE_PIP_VERSION_CHECK=1 \
            PIP_NO_INPUT=1 $(OLD)/bin/python -m pip install --quiet
 
+# The same for the Airflow between the oldest and the newest.
+MIDDLE := .venv-airflow-3.2
+MIDDLE_CONSTRAINTS := $(firstword $(wildcard constraints/airflow-3.2-$(VERSION).txt) \
+                                  $(lastword $(sort $(wildcard constraints/airflow-3.2-*.txt))))
+MIDDLE_PIP := PIP_CONSTRAINT=$(MIDDLE_CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(MIDDLE_CONSTRAINTS) \
+              PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 $(MIDDLE)/bin/python -m pip install --quiet
+
 # The same for the benchmarks: the peer's clients ask for other versions than the tests use.
 BENCH := .venv-bench
 BENCH_CONSTRAINTS := $(firstword $(wildcard constraints/bench-$(VERSION).txt) \
@@ -46,18 +53,20 @@ MADE := $(VENV)/.made-$(VERSION)
 DEMO := $(VENV)/.demo
 TEST := $(VENV)/.test
 OLDEST := $(OLD)/.made-$(VERSION)
+MADE_MIDDLE := $(MIDDLE)/.made-$(VERSION)
 BENCHED := $(BENCH)/.made-$(VERSION)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint collect format in-process unit conformance e2e chaos chaos-brief oldest bench venv constraints clean check-python
+.PHONY: help demo test lint collect format in-process matrix newest unit conformance e2e chaos chaos-brief oldest middle bench venv constraints clean check-python
 
 help:
 	@echo 'make demo          a Batch job from a DAG, end to end, on this machine (KEEP=1 leaves it running)'
 	@echo 'make test          everything: lint, types, import contracts, unit, conformance and end-to-end tests, Airflow 3.1'
 	@echo 'make lint          ruff, mypy --strict and the import contracts; make format rewrites the files'
-	@echo 'make unit          unit tests only; likewise make conformance, make e2e, make oldest (Airflow 3.1)'
+	@echo 'make unit          unit tests only; likewise make conformance, make e2e, make oldest (Airflow 3.1, a part on 3.2)'
 	@echo 'make chaos SEEDS=20   storms over real processes (docs/reliability.md); make chaos-brief, the short one of make test'
+	@echo 'make matrix        unit and conformance tests under every Python of this machine, 3.10 to 3.14; make newest: one'
 	@echo 'make bench         what waits cost, beside the AWS provider; 70 minutes on a machine that does nothing else'
 	@echo 'make venv          the environment for development in $(VENV)'
 	@echo 'make constraints   resolve the pinned versions anew (PYTHONS="python3.10 python3.11 ...")'
@@ -69,7 +78,7 @@ demo: $(DEMO)
 # Both environments are made at once: much of it is waiting. Then one process compiles the tests while lint keeps
 # a core busy: else each process that runs them would do it. Unit and conformance tests run together for the same reason.
 test: | check-python
-	@$(MAKE) --no-print-directory --jobs 2 $(TEST) $(OLDEST)
+	@$(MAKE) --no-print-directory --jobs 2 $(TEST) $(OLDEST) $(MADE_MIDDLE)
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint collect
 	@$(MAKE) --no-print-directory --jobs 1 in-process e2e oldest
 
@@ -94,6 +103,26 @@ unit conformance: $(TEST)
 in-process: $(TEST)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal tests/unit tests/conformance
 
+# Under every Python of this machine, each in an environment of its own; the one of $(PYTHON) is that of all other
+# targets. All of them are tried, whatever comes of one.
+matrix: | check-python
+	@failed=; \
+	for python in $$($(PYTHON) -m tests.support.interpreters); do \
+	  version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	  test "$$version" = '$(VERSION)' && venv=.venv || venv=.venv-$$version; \
+	  echo "Python $$version ($$python), in $$venv"; \
+	  $(MAKE) --no-print-directory PYTHON=$$python VENV=$$venv in-process || failed="$$failed $$version"; \
+	done; \
+	test -z "$$failed" || { echo "Failed under Python$$failed" >&2; exit 1; }
+
+# The same under one of them: the newest besides that of $(PYTHON).
+newest: | check-python
+	@python=$$($(PYTHON) -m tests.support.interpreters --newest-besides $(VERSION)); \
+	test -n "$$python" || { echo 'There is no other Python on this machine'; exit 0; }; \
+	version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	echo "Python $$version ($$python)"; \
+	$(MAKE) --no-print-directory PYTHON=$$python VENV=.venv-$$version in-process
+
 e2e: $(TEST)
 	$(BIN)/python -m pytest --numprocesses $(E2E_WORKERS) --dist loadfile --no-loadscope-reorder tests/$@
 
@@ -110,7 +139,7 @@ chaos: $(TEST)
 	  --basetemp .chaos/storms -s tests/chaos/test_chaos.py -k seed
 
 # The oldest Airflow that is supported, in an environment of its own: real processes, and whole DAGs by dag.test().
-oldest: $(OLDEST)
+oldest: $(OLDEST) middle
 	$(OLD)/bin/python -m pytest -p no:cacheprovider --numprocesses $(OLD_WORKERS) --dist loadfile tests/oldest \
 	  tests/unit/operators/test_submit_job_runs.py \
 	  'tests/unit/operators/test_orphans.py::test_it_asks_airflow_about_the_owners[True]' \
@@ -119,6 +148,15 @@ oldest: $(OLDEST)
 	  tests/unit/triggers/test_saying.py tests/unit/triggers/test_states.py tests/unit/test_provider_info.py \
 	  'tests/unit/test_cli.py::test_a_request_is_printed_by_a_real_process[airflow_provider_tcbatch.cli]' \
 	  tests/unit/operators/test_submission.py::test_without_a_store_every_try_has_its_own_job_and_a_warning_says_so
+
+# The Airflow in between, in a small form: two DAGs on real processes, triggers, what Airflow finds of the provider.
+middle: $(MADE_MIDDLE)
+	$(MIDDLE)/bin/python -m pytest -p no:cacheprovider --numprocesses $(OLD_WORKERS) --dist loadfile \
+	  tests/oldest/test_oldest.py::test_the_log_says_what_is_lost \
+	  tests/oldest/test_oldest.py::test_a_failing_command_is_explained \
+	  tests/oldest/test_oldest.py::test_retry_policies_say_which_airflow_has_them \
+	  tests/unit/triggers/test_job.py tests/unit/triggers/test_message.py tests/unit/test_provider_info.py \
+	  'tests/unit/test_cli.py::test_a_request_is_printed_by_a_real_process[airflow_provider_tcbatch.cli]'
 
 # The last line of what it prints is one JSON object. BENCH_ARGS="--only bare-loop" measures a part.
 BENCH_ARGS ?=
@@ -150,6 +188,13 @@ $(OLDEST): pyproject.toml $(OLD_CONSTRAINTS) | check-python
 	$(OLD_PIP) --editable '.[oldest]'
 	@touch $@
 
+$(MADE_MIDDLE): pyproject.toml $(MIDDLE_CONSTRAINTS) | check-python
+	rm -rf $(MIDDLE)
+	$(PYTHON) -m venv $(MIDDLE)
+	$(MIDDLE_PIP) --upgrade pip
+	$(MIDDLE_PIP) --editable '.[oldest]'
+	@touch $@
+
 $(BENCHED): pyproject.toml $(BENCH_CONSTRAINTS) | check-python
 	rm -rf $(BENCH)
 	$(PYTHON) -m venv $(BENCH)
@@ -169,4 +214,4 @@ constraints: check-python
 	$(PYTHON) constraints/resolve.py $(PYTHONS)
 
 clean:
-	rm -rf $(VENV) $(OLD) $(BENCH) .demo .chaos .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) .venv-3.* $(OLD) $(MIDDLE) $(BENCH) .demo .chaos .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -2,7 +2,8 @@
 """Rewrite the constraint files by resolving the project with real interpreters.
 
 ``constraints-<python>.txt`` holds what the project is developed and tested with, ``oldest-<python>.txt`` the oldest
-Airflow that it supports and what its tests need there, ``bench-<python>.txt`` what the benchmarks need: the peer's
+Airflow that it supports and what its tests need there, ``airflow-3.2-<python>.txt`` the same for the Airflow in
+between, ``bench-<python>.txt`` what the benchmarks need: the peer's
 clients ask for older versions than the tests use.
 
 ``make constraints`` calls this. It needs nothing but the standard library and pip, so that it runs before any
@@ -21,12 +22,20 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 
-#: What is chosen and not resolved: by the beginning of the file's name, Airflow's version and the project's extra.
-CHOICES = {"constraints": ("3.3.2", "test"), "oldest": ("3.1.8", "oldest"), "bench": ("3.3.2", "bench")}
+#: What is chosen and not resolved: by the beginning of the file's name, Airflow's version, the project's extra, and
+#: what Airflow's own requirements leave out.
+CHOICES = {
+    "constraints": ("3.3.2", "test", ()),
+    "oldest": ("3.1.8", "oldest", ()),
+    # 3.2 can't be imported with a newer FastAPI; Airflow 3.3 asks for an older one itself.
+    "airflow-3.2": ("3.2.2", "oldest", ("fastapi<0.137",)),
+    "bench": ("3.3.2", "bench", ()),
+}
 
 #: What builds the packages that come without a wheel, the project itself included. Pinned too: a new release
 #: of a build backend can break an install as well as any other.
@@ -47,7 +56,7 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def resolve(python: str, airflow: str, extra: str) -> list[str]:
+def resolve(python: str, airflow: str, extra: str, bounds: Iterable[str]) -> list[str]:
     """Return the sorted ``name==version`` lines of one interpreter's resolution."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
@@ -56,7 +65,7 @@ def resolve(python: str, airflow: str, extra: str) -> list[str]:
         # along (pip, older Pythons' setuptools) must be in the report as well.
         command = [f"{folder}/venv/bin/python", "-m", "pip", "install", "--quiet", "--dry-run"]
         command += ["--ignore-installed", "--report", str(report), f"{HERE.parent}[{extra}]"]
-        subprocess.run([*command, f"apache-airflow=={airflow}", *BUILD_TOOLS, INSTALLER], check=True)
+        subprocess.run([*command, f"apache-airflow=={airflow}", *bounds, *BUILD_TOOLS, INSTALLER], check=True)
         items = json.loads(report.read_text())["install"]
     project = canonical("airflow-provider-tcbatch")
     pins = {canonical(item["metadata"]["name"]): item["metadata"]["version"] for item in items}
@@ -69,8 +78,8 @@ def main() -> int:
     parser.add_argument("python", nargs="+", help="interpreter to resolve with, for instance python3.12")
     for python in parser.parse_args().python:
         version = version_of(python)
-        for name, (airflow, extra) in CHOICES.items():
-            lines = resolve(python, airflow, extra)
+        for name, (airflow, extra, bounds) in CHOICES.items():
+            lines = resolve(python, airflow, extra, bounds)
             path = HERE / f"{name}-{version}.txt"
             header = f"# Python {version}, Airflow {airflow}. Written by `make constraints`.\n"
             path.write_text(header + "\n".join(lines) + "\n")

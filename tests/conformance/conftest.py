@@ -21,7 +21,7 @@ from tencentcloud.tdmq.v20200217 import tdmq_client
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.emulator.signing import cmq as cmq_signing
 from tests.support.in_process import QUICK, emulator, running_emulator
-from tests.support.warnings import warnings_are_errors
+from tests.support.sdk_warnings import warnings_are_errors
 
 __all__ = ["QUICK", "emulator", "running_emulator"]
 

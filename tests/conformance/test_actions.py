@@ -17,7 +17,7 @@ from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentClo
 from airflow_provider_tcbatch.emulator import Emulator, Settings
 from airflow_provider_tcbatch.emulator.schema import Schema, schema
 from tests.conformance.conftest import Call, credential, profile, request_of, submission, task
-from tests.support.warnings import warnings_are_errors
+from tests.support.sdk_warnings import warnings_are_errors
 
 PACE = Settings(
     submitted_seconds=0.02,

@@ -22,7 +22,7 @@ from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.emulator.http.api3 import SERVICES
 from airflow_provider_tcbatch.emulator.schema import schema
 from tests.conformance.conftest import QUICK, submission, task
-from tests.support.warnings import warnings_are_errors
+from tests.support.sdk_warnings import warnings_are_errors
 
 MODELS = {"batch": batch_models, "tdmq": tdmq_models}
 DRIVER = Path(__file__).with_name("tccli_driver.py")

@@ -47,13 +47,10 @@ def test_an_event_ends_the_wait(
     run.wait_for_task("job", "deferred")
     wait_for("the worker is free", lambda: not airflow.busy_workers(), timeout=20)
     assert airflow.api.pool()["running_slots"] == 0
-    # Events are asked for and the job is watched …
-    wait_for("the triggerer listens", lambda: "cmq.BatchReceiveMessage" in emulator.counts(), timeout=60)
-    wait_for("a look", lambda: emulator.counts().get("batch.DescribeJobs", 0) > 0, timeout=60)
-    end_by_event_elsewhere(emulator, gate.touch)
+    job_id = run.xcom("job", "job_id")
+    end_by_event_elsewhere(emulator, job_id, gate.touch)
     run.succeed()
 
-    job_id = run.xcom("job", "job_id")
     (event,) = emulator.timeline(job_id)["events"]
     timeline = run.xcom("job", "tcbatch_timeline")
     assert event["event_name"] == "JOB_SUCCEED"

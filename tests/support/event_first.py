@@ -36,16 +36,26 @@ def end_by_event(emulator: Emulator, queue: str, job_id: str, end: Callable[[], 
         emulator.faults.remove(refusal)
 
 
-def end_by_event_elsewhere(emulator: EmulatorProcess, end: Callable[[], None]) -> None:
-    """The same for an emulator in a process of its own, whose queues one triggerer reads."""
+def end_by_event_elsewhere(emulator: EmulatorProcess, job_id: str, end: Callable[[], None]) -> None:
+    """The same for an emulator in a process of its own, whose queues one triggerer reads.
 
-    def deleted() -> int:
-        return emulator.counts().get("cmq.BatchDeleteMessage", 0)
+    It waits first until the triggerer has looked at the job and has asked for events after that.
+    """
 
-    before = deleted()
+    def looked() -> bool:
+        calls = emulator.control("calls")["calls"]
+        return any(call["action"] == "DescribeJobs" and job_id in call["job_ids"] for call in calls)
+
+    def count(action: str) -> int:
+        return emulator.counts().get(f"cmq.{action}", 0)
+
+    wait_for("a look at the job", looked, timeout=120)
+    asked = count("BatchReceiveMessage")
+    wait_for("the triggerer listens", lambda: count("BatchReceiveMessage") > asked, timeout=60)
+    deleted = count("BatchDeleteMessage")
     refusal = emulator.control("faults", method="POST", body=_REFUSED)
     try:
         end()
-        wait_for("the event is taken", lambda: deleted() > before, timeout=60)
+        wait_for("the event is taken", lambda: count("BatchDeleteMessage") > deleted, timeout=60)
     finally:
         emulator.control(f"faults/{refusal['id']}", method="DELETE")
