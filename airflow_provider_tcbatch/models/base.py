@@ -193,7 +193,8 @@ def _problem(details: ErrorDetails, model: type[BaseModel], at: str) -> str:
     if kind in ("value_error", "assertion_error"):
         return f"{path}: {context.get('error', details['msg'])}" if path else str(context.get("error"))
     if kind == "enum":
-        return f"{path}: must be one of {context.get('expected')}"
+        expected = context.get("expected")
+        return f"{path}: must be one of {expected}{_meant(details.get('input'), expected)}"
     if kind == "string_type":
         return f"{path}: must be a string (put quotes around it)"
     return f"{path}: {details['msg'][:1].lower()}{details['msg'][1:]}"
@@ -208,6 +209,13 @@ def _suggestion(written: str, owner: type[BaseModel] | None) -> str:
     if close:
         return f"did you mean {next(name for name in known if _plain(name) == close[0])}?"
     return f"known fields: {', '.join(known)}" if known else "this object has no fields"
+
+
+def _meant(written: object, expected: object) -> str:
+    """Which of some values was meant, such as ``JOB_SUCCEED`` by ``JobSucceed``, which Tencent's user guide writes."""
+    values = str(expected).replace(" or ", ", ").replace("'", "").split(", ")
+    close = next((value for value in values if _plain(value) == _plain(str(written))), None)
+    return f"; did you mean {close}?" if close else ""
 
 
 def _plain(name: str) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
 from annotated_types import Ge, MaxLen
 from pydantic import BaseModel, SecretStr
@@ -21,7 +21,18 @@ from pydantic.fields import FieldInfo
 from airflow_provider_tcbatch.models.base import HIDDEN, ApiModel, is_jinja, model_type, reveal
 from airflow_provider_tcbatch.models.storage import Placeholder
 
-__all__ = ["HIDDEN", "WireForm", "is_jinja", "put_secrets_back", "to_wire_form", "with_placeholders"]
+__all__ = [
+    "HIDDEN",
+    "Wanted",
+    "WireForm",
+    "is_jinja",
+    "put_secrets_back",
+    "texts",
+    "to_wire_form",
+    "with_placeholders",
+    "with_texts",
+    "with_values",
+]
 
 _Path = tuple[str | int, ...]
 
@@ -40,6 +51,19 @@ class WireForm:
 
     data: Any
     secrets: dict[_Path, SecretStr] = field(default_factory=dict)
+
+
+class Wanted(NamedTuple):
+    """What the model wants at a place.
+
+    :param model: an object, or several, of this type.
+    :param text: text.
+    :param texts: several texts.
+    """
+
+    model: type[BaseModel] | None
+    text: bool = False
+    texts: bool = False
 
 
 def to_wire_form(model: type[BaseModel], value: Any) -> WireForm:
@@ -75,6 +99,58 @@ def with_placeholders(model: type[BaseModel], data: Any, is_template: Callable[[
     if is_template(data):
         return _example(model, str(data))
     return _filled(model, data, is_template)
+
+
+def with_values(wanted: Wanted, data: Any, value_of: Callable[[Wanted, Any, str], Any], path: str) -> Any:
+    """Replace what stands at the ends of an object by what it is at run time.
+
+    :param wanted: what ``data`` is meant to be.
+    :param data: wire JSON, with Jinja and other tasks' outputs in it.
+    :param value_of: takes what is wanted at an end, what stands there, and its path; returns its value.
+    :param path: where ``data`` stands, for ``value_of``.
+    """
+    if isinstance(data, _MAPPING):
+        fields = {} if wanted.model is None else _fields(wanted.model)
+        return {
+            name: with_values(fields.get(name, _UNKNOWN).wanted, item, value_of, f"{path}.{name}")
+            for name, item in data.items()
+        }
+    if isinstance(data, (list, tuple)):
+        of_item = Wanted(wanted.model, wanted.texts)
+        return [with_values(of_item, item, value_of, f"{path}[{number}]") for number, item in enumerate(data)]
+    return value_of(wanted, data, path)
+
+
+def with_texts(wanted: Wanted, data: Any) -> Any:
+    """Make text of numbers and flags that stand where the model wants text.
+
+    For what Jinja or another task made: its author can't put quotes around it. What a DAG file holds stays as it is, so
+    that validation names it.
+
+    :param wanted: what ``data`` is meant to be.
+    :param data: wire JSON, or a part of it.
+    """
+    return with_values(wanted, data, lambda at, value, _: _text_of(value) if at.text else value, "")
+
+
+def _text_of(value: Any) -> Any:
+    return str(value) if isinstance(value, (bool, int, float)) else value
+
+
+def texts(data: Any, path: str) -> Iterator[tuple[str, str]]:
+    """All text in an object, with its path.
+
+    :param data: wire JSON.
+    :param path: where ``data`` stands.
+    """
+    if isinstance(data, str):
+        yield path, data
+    elif isinstance(data, _MAPPING):
+        for name, item in data.items():
+            yield from texts(item, f"{path}.{name}")
+    elif isinstance(data, list):
+        for number, item in enumerate(data):
+            yield from texts(item, f"{path}[{number}]")
 
 
 def _filled(model: type[BaseModel], data: Any, is_template: Callable[[Any], bool]) -> Any:
@@ -164,16 +240,18 @@ class _Field(NamedTuple):
     :param info: as pydantic describes it.
     :param model: the model inside its annotation.
     :param secret: whether it holds a secret.
+    :param wanted: what it holds.
     """
 
     alias: str
     info: FieldInfo
     model: type[BaseModel] | None
     secret: bool
+    wanted: Wanted
 
 
 #: A field that the model does not have keeps its name.
-_UNKNOWN = _Field("", FieldInfo(), None, False)
+_UNKNOWN = _Field("", FieldInfo(), None, False, Wanted(None))
 
 
 @functools.cache
@@ -185,7 +263,10 @@ def _fields(model: type[BaseModel]) -> dict[str, _Field]:
     found = {}
     for name, info in model.model_fields.items():
         alias = info.alias or name
-        found[name] = found[alias] = _Field(alias, info, model_type(info.annotation), _holds_secret(info.annotation))
+        model_inside = model_type(info.annotation)
+        item = _item_type(info.annotation)
+        wanted = Wanted(model_inside, _is_text(info.annotation), item is not None and _is_text(item))
+        found[name] = found[alias] = _Field(alias, info, model_inside, _holds_secret(info.annotation), wanted)
     return found
 
 
@@ -222,6 +303,16 @@ def _hide(value: Any, at: _Path, secrets: dict[_Path, SecretStr]) -> Any:
 
 def _holds_secret(annotation: Any) -> bool:
     return annotation is SecretStr or any(_holds_secret(arg) for arg in get_args(annotation))
+
+
+def _is_text(annotation: Any) -> bool:
+    """Whether an annotation such as ``FolderPath | None`` asks for text, and not for a list of it."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _is_text(get_args(annotation)[0])
+    if origin is None:
+        return isinstance(annotation, type) and issubclass(annotation, (str, SecretStr))
+    return origin is not list and any(_is_text(argument) for argument in get_args(annotation))
 
 
 def _replace(data: Any, path: _Path, secret: SecretStr) -> Any:

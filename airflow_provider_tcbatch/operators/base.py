@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -11,8 +13,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.bases.operator import BaseOperatorMeta
 
-from airflow_provider_tcbatch.exceptions import ApiError, ApiUnavailable, InvalidRequest, PermissionDenied
+from airflow_provider_tcbatch.exceptions import (
+    ApiError,
+    ApiUnavailable,
+    InvalidRequest,
+    PermissionDenied,
+    TCBatchError,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
@@ -33,8 +42,11 @@ __all__ = [
     "PermanentInvalidRequest",
     "PermanentPermissionDenied",
     "TCBatchOperator",
+    "TCBatchOperatorMeta",
     "default_deferrable",
+    "deferral",
     "duration",
+    "flag",
     "permanent_errors",
 ]
 
@@ -49,6 +61,8 @@ class PermanentInvalidRequest(InvalidRequest, AirflowFailException):
 class PermanentPermissionDenied(PermissionDenied, AirflowFailException):
     """A :class:`PermissionDenied` that fails its task without a retry."""
 
+
+_PACKAGE = __name__.split(".")[0]
 
 _PERMANENT = {InvalidRequest: PermanentInvalidRequest, PermissionDenied: PermanentPermissionDenied}
 
@@ -86,6 +100,27 @@ def duration(name: str, value: float | timedelta, task_id: str) -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < float("inf"):
         raise InvalidRequest(f"Task {task_id!r}: {name} is {value!r}; write seconds above 0, or a timedelta")
     return float(seconds)
+
+
+def flag(name: str, value: object, task_id: str) -> bool:
+    """An argument that is ``True`` or ``False``.
+
+    :param name: the argument, for the message.
+    :param value: it. Text is refused, as it comes from a variable or a file: ``"false"`` is true in Python.
+    :param task_id: the task, for the message.
+    :raises InvalidRequest: if it is neither.
+    """
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"Task {task_id!r}: {name} is {value!r}; write True or False")
+    return value
+
+
+def deferral(deferrable: bool | None, task_id: str) -> bool:
+    """Argument ``deferrable``; ``None`` for Airflow's default.
+
+    :raises InvalidRequest: if it is no flag.
+    """
+    return default_deferrable() if deferrable is None else flag("deferrable", deferrable, task_id)
 
 
 class Patient:
@@ -204,7 +239,39 @@ class Patient:
         return outage
 
 
-class TCBatchOperator(Patient, BaseOperator):
+class TCBatchOperatorMeta(BaseOperatorMeta):
+    """Says which task of which line of a DAG file can't be made."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Make the operator.
+
+        :raises TCBatchError: with the task and the place in front of the message.
+        """
+        try:
+            return super().__call__(*args, **kwargs)
+        except TCBatchError as error:
+            begin = f"Task {kwargs.get('task_id')!r}"
+            message = str(error).removeprefix(f"{begin}: ")
+            if not message.startswith(f"{begin} ("):
+                place = _written_at()
+                error.args = (f"{begin}{place and f' ({place})'}: {message}",)
+            raise
+
+
+def _written_at() -> str:
+    """File and line that make the operator; empty where Airflow makes it: a mapped one, on a worker."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__"))
+        if module.split(".")[0] == "airflow" and module != BaseOperator.__module__:
+            return ""
+        if module != BaseOperator.__module__ and not module.startswith(f"{_PACKAGE}."):
+            return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
+
+
+class TCBatchOperator(Patient, BaseOperator, metaclass=TCBatchOperatorMeta):
     """Base of the operators.
 
     :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``. (templated)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.operators.base import TCBatchOperator, default_deferrable, duration
+from airflow_provider_tcbatch.operators.base import TCBatchOperator, deferral, duration, flag
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -39,8 +39,8 @@ class CanWait(TCBatchOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.wait_for_completion = wait_for_completion
-        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.wait_for_completion = flag("wait_for_completion", wait_for_completion, self.task_id)
+        self.deferrable = deferral(deferrable, self.task_id)
         self.poll_interval = duration("poll_interval", poll_interval, self.task_id)
         self.timeout = None if timeout is None else duration("timeout", timeout, self.task_id)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, TCBatchError
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.named_env import NamedComputeEnv
-from airflow_provider_tcbatch.operators.base import permanent_errors
+from airflow_provider_tcbatch.operators.base import flag, permanent_errors
 from airflow_provider_tcbatch.operators.env_waiting import WaitsForNodes
 from airflow_provider_tcbatch.operators.object_argument import TakesObject, known_later
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until
@@ -78,6 +79,8 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
     argument: ClassVar[str] = "compute_env"
     model: ClassVar[type[ApiModel]] = NamedComputeEnv
     written_as: ClassVar[str] = "a mapping with EnvName in it"
+    request_field: ClassVar[str] = "ComputeEnv"
+    request_parts: ClassVar[Mapping[str, str]] = MappingProxyType({"Placement": "placement"})
 
     template_fields: Sequence[str] = (
         "compute_env",
@@ -106,16 +109,16 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
         super().__init__(**kwargs)
         if if_exists not in _CHOICES:
             raise InvalidRequest(f"Task {self.task_id!r}: if_exists is {if_exists!r}; write {', '.join(_CHOICES)}")
-        self.compute_env = compute_env
-        self.take(compute_env)
         self.zone = zone
         self.placement = placement
+        self.compute_env = compute_env
+        self.take(compute_env)
         self.if_exists = if_exists
         self.wait_for_nodes = wait_for_nodes
-        self.preflight = preflight
-        self.durable = durable
-        self.cancel_on_kill = cancel_on_kill
-        self.cancel_on_failure = cancel_on_failure
+        self.preflight = flag("preflight", preflight, self.task_id)
+        self.durable = flag("durable", durable, self.task_id)
+        self.cancel_on_kill = flag("cancel_on_kill", cancel_on_kill, self.task_id)
+        self.cancel_on_failure = flag("cancel_on_failure", cancel_on_failure, self.task_id)
         self._kill_switch: KillSwitch | None = None
         self._killed = False
         self._kept: Records | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound, ResourceBusy
 from airflow_provider_tcbatch.models.named_env import Instance
 from airflow_provider_tcbatch.models.wire import put_secrets_back, to_wire_form
-from airflow_provider_tcbatch.operators.base import permanent_errors
+from airflow_provider_tcbatch.operators.base import flag, permanent_errors
 from airflow_provider_tcbatch.operators.env_waiting import ActsOnEnv, GoOn, Pause, WaitsForEnv, WaitsForNodes
 from airflow_provider_tcbatch.operators.object_argument import known_later
 from airflow_provider_tcbatch.operators.waiting_jobs import several
@@ -157,7 +157,7 @@ class RemovesEnv(WaitsForEnv):
 
     def __init__(self, *, force: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.force = force
+        self.force = flag("force", force, self.task_id)
 
     def advance(self, context: Context, carried: Mapping[str, Any], event: Mapping[str, Any] | None) -> Pause | None:
         """Go one step further."""
@@ -195,7 +195,7 @@ class TCBatchDeleteComputeEnvOperator(RemovesEnv, ActsOnEnv):
 
     def __init__(self, *, missing_ok: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.missing_ok = missing_ok
+        self.missing_ok = flag("missing_ok", missing_ok, self.task_id)
 
     def execute(self, context: Context) -> str | None:
         """Begin to delete it, and wait until it is gone."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_tcbatch.exceptions import InvalidRequest
 from airflow_provider_tcbatch.models.named_env import NamedComputeEnv
 from airflow_provider_tcbatch.models.wire import put_secrets_back, to_wire_form, with_placeholders
-from airflow_provider_tcbatch.operators.base import permanent_errors
+from airflow_provider_tcbatch.operators.base import flag, permanent_errors
 from airflow_provider_tcbatch.operators.compute_env import REMOVAL_SECONDS, TCBatchCreateComputeEnvOperator
 from airflow_provider_tcbatch.operators.env_waiting import GoOn, Pause
 from airflow_provider_tcbatch.operators.object_argument import known_later
@@ -101,9 +101,9 @@ class TCBatchEnsureComputeEnvOperator(TCBatchCreateComputeEnvOperator):
             raise InvalidRequest(f"Task {kwargs.get('task_id')!r}: to ensure is to update: leave if_exists out")
         super().__init__(**kwargs)
         self.if_exists = "update"
-        self.recreate = recreate
-        self.force = force
-        self.only_report = dry_run  # operators have a method of the other name
+        self.recreate = flag("recreate", recreate, self.task_id)
+        self.force = flag("force", force, self.task_id)
+        self.only_report = flag("dry_run", dry_run, self.task_id)  # operators have a method of the other name
         self.alternatives: Any = alternatives
         if isinstance(alternatives, (list, tuple)):
             self.alternatives = [

@@ -15,7 +15,7 @@ from airflow_provider_tcbatch.exceptions import (
     TCBatchError,
 )
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
-from airflow_provider_tcbatch.operators.base import AirflowTaskTimeout, permanent_errors
+from airflow_provider_tcbatch.operators.base import AirflowTaskTimeout, flag, permanent_errors
 from airflow_provider_tcbatch.operators.can_wait import WAIT_ERRORS, CanWait
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until, Verdict, env_now, judge_env
 from airflow_provider_tcbatch.policies.pacing import pace
@@ -259,7 +259,7 @@ class WaitsForNodes(WaitsForEnv):
 
     def __init__(self, *, fail_fast: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.fail_fast = fail_fast
+        self.fail_fast = flag("fail_fast", fail_fast, self.task_id)
 
     def condition(self, carried: Mapping[str, Any]) -> Condition:
         """What is waited for."""

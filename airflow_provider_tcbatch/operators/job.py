@@ -20,7 +20,7 @@ from airflow_provider_tcbatch.links import (
 )
 from airflow_provider_tcbatch.models.job import Job, Task
 from airflow_provider_tcbatch.models.wire import to_wire_form
-from airflow_provider_tcbatch.operators.base import duration, permanent_errors
+from airflow_provider_tcbatch.operators.base import duration, flag, permanent_errors
 from airflow_provider_tcbatch.operators.job_argument import TakesJob
 from airflow_provider_tcbatch.operators.waiting import LOG_BYTES, WaitsForJob
 from airflow_provider_tcbatch.policies.outcome import Verdict
@@ -171,18 +171,17 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
             log_bytes=log_bytes,
             stream_logs=stream_logs,
         )
+        self.keep(zone=zone, placement=placement)
         self.take(job)
         if on_retry not in _ON_RETRY:
             raise InvalidRequest(f"Task {self.task_id!r}: on_retry is {on_retry!r}; write resubmit or repair")
-        if on_retry == OnRetry.REPAIR.value and not durable:
+        if on_retry == OnRetry.REPAIR.value and not self.durable:
             raise InvalidRequest(f"Task {self.task_id!r}: on_retry='repair' needs durable=True: the job must be known")
         if not isinstance(wait_for_quota, bool):
             wait_for_quota = duration("wait_for_quota", wait_for_quota, self.task_id)
         self.keep(
-            zone=zone,
-            placement=placement,
-            preflight=preflight,
-            wait_for_completion=wait_for_completion,
+            preflight=flag("preflight", preflight, self.task_id),
+            wait_for_completion=flag("wait_for_completion", wait_for_completion, self.task_id),
             on_retry=on_retry,
             wait_for_quota=wait_for_quota,
         )

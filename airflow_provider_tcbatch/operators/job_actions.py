@@ -15,6 +15,7 @@ from airflow_provider_tcbatch.exceptions import (
     TCBatchError,
 )
 from airflow_provider_tcbatch.models.states import State
+from airflow_provider_tcbatch.operators.base import flag
 from airflow_provider_tcbatch.operators.explaining import failure_of, readable_outputs
 from airflow_provider_tcbatch.operators.waiting_jobs import WaitsForJobs
 from airflow_provider_tcbatch.policies.outcome import Verdict, judge
@@ -78,11 +79,11 @@ class TCBatchRetryJobsOperator(WaitsForJobs):
         super().__init__(**kwargs)
         if logs not in ("failed", "none"):
             raise InvalidRequest(f"Task {self.task_id!r}: logs is {logs!r}; write failed or none")
-        self.cancel_on_kill = cancel_on_kill
-        self.cancel_on_failure = cancel_on_failure
+        self.cancel_on_kill = flag("cancel_on_kill", cancel_on_kill, self.task_id)
+        self.cancel_on_failure = flag("cancel_on_failure", cancel_on_failure, self.task_id)
         self.logs = logs
         self.log_instances = log_instances
-        self.cancels = cancel_on_kill
+        self.cancels = self.cancel_on_kill
         self._kill_switches: list[KillSwitch] = []
 
     def begin(self, context: Context, job_ids: Sequence[str]) -> Views:
@@ -198,7 +199,7 @@ class TCBatchTerminateJobOperator(WaitsForJobs):
 
     def __init__(self, *, missing_ok: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.missing_ok = missing_ok
+        self.missing_ok = flag("missing_ok", missing_ok, self.task_id)
 
     def begin(self, context: Context, job_ids: Sequence[str]) -> Views:
         """Ask for the ends."""
@@ -246,7 +247,7 @@ class TCBatchDeleteJobOperator(WaitsForJobs):
 
     def __init__(self, *, terminate: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.terminate = terminate
+        self.terminate = flag("terminate", terminate, self.task_id)
         # Without a termination nothing more would happen to a job that is FAILED_INTERRUPTED.
         self.interrupted_ends = not terminate
 

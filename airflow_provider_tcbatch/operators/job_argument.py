@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from airflow.sdk.log import mask_secret
@@ -36,6 +37,8 @@ class TakesJob(TakesObject):
     argument: ClassVar[str] = "job"
     model: ClassVar[type[ApiModel]] = Job
     written_as: ClassVar[str] = "a mapping with Tasks in it"
+    request_field: ClassVar[str] = "Job"
+    request_parts: ClassVar[Mapping[str, str]] = MappingProxyType({"Placement": "placement"})
 
     job: Any
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 from airflow.sdk.log import mask_secret
+from pydantic.alias_generators import to_snake
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest
 from airflow_provider_tcbatch.models.base import ApiModel
-from airflow_provider_tcbatch.models.wire import WireForm, is_jinja, put_secrets_back, to_wire_form, with_placeholders
+from airflow_provider_tcbatch.models.wire import (
+    Wanted,
+    WireForm,
+    is_jinja,
+    put_secrets_back,
+    texts,
+    to_wire_form,
+    with_placeholders,
+    with_texts,
+    with_values,
+)
 from airflow_provider_tcbatch.operators.base import TCBatchOperator
+from airflow_provider_tcbatch.operators.jinja import as_text, is_native, naming, syntax_error
 
 if TYPE_CHECKING:
     import jinja2
@@ -21,6 +35,18 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
 __all__ = ["FILE_ENDINGS", "TakesObject", "is_path", "known_later", "read"]
+
+#: What to do with parts of a whole request that no operator takes.
+_OTHER_PARTS = {
+    "ClientToken": "leave it out; each run has a token of its own, and with the same one all would be one",
+    "Region": "write it as the argument region",
+    "TaskTemplateName": "write it as the argument name or new_name",
+    "TaskTemplateDescription": "write it as the argument description",
+    "Tags": "write it as the argument tags",
+}
+
+#: Strings of JSON, and what may stand outside of them though it is no JSON.
+_OUTSIDE = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|\t')
 
 #: How an argument that is the path of a template file ends.
 FILE_ENDINGS = (".yaml", ".yml", ".json")
@@ -36,11 +62,16 @@ class TakesObject(TCBatchOperator):
     :cvar argument: name of the argument.
     :cvar model: type of the object.
     :cvar written_as: what its text must hold, for the message.
+    :cvar request_field: the field that holds it in a whole request, as the console's API explorer, the SDKs and
+        ``tccli --cli-input-json`` have it: that may be given instead.
+    :cvar request_parts: other fields of such a request, and the operator's arguments for them.
     """
 
     argument: ClassVar[str]
     model: ClassVar[type[ApiModel]]
     written_as: ClassVar[str] = "a mapping"
+    request_field: ClassVar[str]
+    request_parts: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     #: Airflow knows by its identity whether a value came from another task and must not be rendered.
     _given: Any = None
@@ -67,11 +98,43 @@ class TakesObject(TCBatchOperator):
         setattr(self, self.argument, form.data)
         if form.secrets:
             self._secrets = form.secrets
+        self._check_jinja(form.data)
         self.check_early(form.data)
 
     def wire_form(self, value: Any) -> WireForm:
         """A value in wire JSON, with its secrets beside it."""
+        if isinstance(value, Mapping) and (name := _spelled(self.request_field, value)) is not None:
+            self._take_apart({part: given for part, given in value.items() if part != name})
+            value = value[name]
         return to_wire_form(self.model, value)
+
+    def _take_apart(self, parts: Mapping[str, Any]) -> None:
+        """Give the other parts of a whole request to the operator's own arguments.
+
+        :raises InvalidRequest: saying what to do with a part that it can't take.
+        """
+        begin = f"Task {self.task_id!r}: {self.argument} is a whole request, and"
+        for name, given in parts.items():
+            if given is None or given in ("", {}, []):
+                continue
+            known = next((part for part in self.request_parts if _spelled(part, [name]) is not None), None)
+            if known is None:
+                raise InvalidRequest(f"{begin} {name} has no place here: {_OTHER_PARTS.get(name, 'leave it out')}")
+            argument = self.request_parts[known]
+            if (own := getattr(self, argument, None)) not in (None, given):
+                raise InvalidRequest(
+                    f"{begin} its {name} differs from the argument {argument} ({own!r}): leave one out"
+                )
+            self.keep(**{argument: given})
+
+    def _check_jinja(self, wire: Any) -> None:
+        """Find what is no Jinja, such as a shell's ``${#names}``, while the DAG is parsed."""
+        dag = self.get_dag()
+        if dag is not None and dag.jinja_environment_kwargs:
+            return  # another grammar
+        for path, text in texts(wire, self.model.__name__):
+            if is_jinja(text) and (error := syntax_error(text)) is not None:
+                raise InvalidRequest(f"Task {self.task_id!r}: {path}: {error}")
 
     def check_early(self, wire: Any) -> None:
         """Check the object as far as it is known when the DAG is parsed.
@@ -95,12 +158,36 @@ class TakesObject(TCBatchOperator):
         if content is getattr(self, self.argument):
             if seen_oids is not None and id(self._given) in seen_oids:
                 return content
+            env = jinja_env or self.get_template_env()
+            name = self.argument
             if isinstance(content, str) and is_path(content):
-                content = self._source(jinja_env or self.get_template_env(), content)
-            rendered = super().render_template(content, context, jinja_env, seen_oids)
+                name, content = f"{name} ({content})", self._source(env, content)
+            rendered = self._render_object(content, context, env, seen_oids, name)
             self._vanished = list(_vanished(content, rendered, self.model.__name__))
             return rendered
         return super().render_template(content, context, jinja_env, seen_oids)
+
+    def _render_object(
+        self, content: Any, context: Context, env: jinja2.Environment, seen_oids: set[int] | None, name: str
+    ) -> Any:
+        """Render an object end by end: text where its model wants text, and with the path of what can't be rendered.
+
+        With ``render_template_as_native_obj`` Airflow makes Python of all that looks like it: of ``20240101`` a number,
+        of ``007`` text.
+        """
+        native = is_native(env)
+
+        def render(wanted: Wanted, value: Any, path: str) -> Any:
+            if not known_later(value):
+                return value
+            with naming(f"Task {self.task_id!r}: {path}"):
+                if wanted.text and native and isinstance(value, str):
+                    return as_text(env, value, context)
+                # Airflow's own rendering, by the class above.
+                return with_texts(wanted, super(TakesObject, self).render_template(value, context, env, seen_oids))
+
+        whole = not isinstance(content, (Mapping, list, tuple))
+        return with_values(Wanted(self.model), content, render, name if whole else self.model.__name__)
 
     def final_wire(self) -> dict[str, Any]:
         """The object in wire JSON, rendered, with its secrets in clear, not yet checked again.
@@ -143,6 +230,11 @@ class TakesObject(TCBatchOperator):
             ) from None
 
 
+def _spelled(name: str, names: Iterable[str]) -> str | None:
+    """How a field of a request is written, in either spelling; ``None`` if it is not there."""
+    return next((given for given in names if given in (name, to_snake(name))), None)
+
+
 def is_path(text: str) -> bool:
     """Whether text is the path of a template file: text of several lines never is."""
     return text.endswith(FILE_ENDINGS) and "\n" not in text
@@ -170,15 +262,12 @@ def _vanished(written: Any, rendered: Any, path: str) -> Iterator[str]:
 
 
 def read(text: str, name: str, written_as: str) -> Any:
-    """Read JSON or YAML text (JSON is YAML, but is read faster and says better what is wrong).
+    """Read JSON or YAML text; JSON may hold comments (``//``) and tabs, as Tencent's samples do.
 
     :param name: what it is, for messages.
     :param written_as: what it must hold, for messages.
     """
-    try:
-        data = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
-        raise InvalidRequest(f"{name} is neither valid JSON nor valid YAML: {error}") from None
+    data = _data_of(text, name)
     if not isinstance(data, Mapping):
         raise InvalidRequest(
             f"{name} must be {written_as}, but the text holds {type(data).__name__}. (The path of a template file ends "
@@ -186,3 +275,28 @@ def read(text: str, name: str, written_as: str) -> Any:
             "task.)"
         )
     return data
+
+
+def _data_of(text: str, name: str) -> Any:
+    # JSON is YAML, but is read faster, and what is wrong with it is said better.
+    if not text.lstrip().startswith("{"):
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InvalidRequest(f"{name} is neither valid JSON nor valid YAML: {error}") from None
+    with contextlib.suppress(json.JSONDecodeError):
+        return json.loads(text)
+    with contextlib.suppress(yaml.YAMLError):
+        return yaml.safe_load(text)
+    plain = _OUTSIDE.sub(lambda match: match[0] if match[0].startswith('"') else " ", text)
+    try:
+        return json.loads(plain)
+    except json.JSONDecodeError as error:
+        wrong = error
+    # A comma after the last item is YAML.
+    with contextlib.suppress(yaml.YAMLError):
+        return yaml.safe_load(plain)
+    raise InvalidRequest(
+        f"{name} is neither valid JSON nor valid YAML: line {wrong.lineno}, column {wrong.colno}: {wrong.msg}. Is a "
+        "comma or a quote missing before it?"
+    ) from None

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.exceptions import ConfigurationError, InvalidRequest, TCBatchError
-from airflow_provider_tcbatch.operators.base import TCBatchOperator, duration, permanent_errors
+from airflow_provider_tcbatch.exceptions import ConfigurationError, TCBatchError
+from airflow_provider_tcbatch.operators.base import TCBatchOperator, duration, flag, permanent_errors
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -51,9 +51,7 @@ class TCBatchOrphansOperator(TCBatchOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not isinstance(end, bool):
-            raise InvalidRequest(f"Task {self.task_id!r}: end is {end!r}; write True or False")
-        self.end = end
+        self.end = flag("end", end, self.task_id)
         self.grace = duration("grace", grace, self.task_id) if grace else 0.0
         self.deployment = deployment
         self.timeout = duration("timeout", timeout, self.task_id)

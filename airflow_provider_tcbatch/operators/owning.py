@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_tcbatch.exceptions import TCBatchError
-from airflow_provider_tcbatch.operators.base import TCBatchOperator
+from airflow_provider_tcbatch.operators.base import TCBatchOperator, flag
 from airflow_provider_tcbatch.policies.outcome import judge
 
 if TYPE_CHECKING:
@@ -46,7 +46,11 @@ class OwnsJob(TCBatchOperator):
         :param cancel_on_kill: terminate the job when the task is killed.
         :param cancel_on_failure: terminate the job when the task fails although the job still runs.
         """
-        self.keep(durable=durable, cancel_on_kill=cancel_on_kill, cancel_on_failure=cancel_on_failure)
+        self.keep(
+            durable=flag("durable", durable, self.task_id),
+            cancel_on_kill=flag("cancel_on_kill", cancel_on_kill, self.task_id),
+            cancel_on_failure=flag("cancel_on_failure", cancel_on_failure, self.task_id),
+        )
 
     def records(self, context: Context) -> Records:
         """Where this task's record is kept."""

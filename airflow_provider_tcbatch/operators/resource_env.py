@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound
-from airflow_provider_tcbatch.operators.base import permanent_errors
+from airflow_provider_tcbatch.operators.base import flag, permanent_errors
 from airflow_provider_tcbatch.operators.compute_env import TCBatchCreateComputeEnvOperator
 from airflow_provider_tcbatch.operators.compute_env_actions import RemovesEnv
 from airflow_provider_tcbatch.operators.env_waiting import Pause
@@ -53,7 +53,7 @@ class TCBatchSetUpComputeEnvOperator(TCBatchCreateComputeEnvOperator):
         super().__init__(**kwargs)
         self.teardown_task_id = teardown_task_id
         self.shared_by = _sharers(self, shared_by)
-        self.renames = renames
+        self.renames = flag("renames", renames, self.task_id)
         if self.shared_by:
             self.cancel_on_failure = self.cancel_on_kill = False
 
@@ -115,7 +115,7 @@ class TCBatchTearDownComputeEnvOperator(FollowsSetUp, RemovesEnv):
         super().__init__(**kwargs)
         self.on_teardown = on_teardown
         self.shared_by = _sharers(self, shared_by)
-        self.renames = renames
+        self.renames = flag("renames", renames, self.task_id)
         if not known_later(on_teardown):
             self._choice()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_tcbatch.exceptions import ApiError, InfrastructureError, InvalidRequest, NotFound, Throttled
@@ -11,7 +12,7 @@ from airflow_provider_tcbatch.links import TCBatchTaskTemplateLink
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.job import Task
 from airflow_provider_tcbatch.models.wire import with_placeholders
-from airflow_provider_tcbatch.operators.base import TCBatchOperator, permanent_errors
+from airflow_provider_tcbatch.operators.base import TCBatchOperator, flag, permanent_errors
 from airflow_provider_tcbatch.operators.object_argument import TakesObject, known_later
 from airflow_provider_tcbatch.operators.telling import tell_changes
 from airflow_provider_tcbatch.operators.waiting_jobs import several
@@ -48,6 +49,7 @@ class _HasTemplate(TakesObject):
     argument: ClassVar[str] = "task"
     model: ClassVar[type[ApiModel]] = Task
     written_as: ClassVar[str] = "a mapping with Application in it"
+    request_field: ClassVar[str] = "TaskTemplateInfo"
 
     operator_extra_links = (TCBatchTaskTemplateLink(),)
     template_fields_renderers = {"task": "json"}  # noqa: RUF012 - Airflow's own form
@@ -93,6 +95,10 @@ class _HasTemplate(TakesObject):
 
 class _MakesTemplate(_HasTemplate):
     """Base of operators that see to it that there is a template."""
+
+    request_parts: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"TaskTemplateName": "name", "TaskTemplateDescription": "description"}
+    )
 
     template_fields: Sequence[str] = ("name", "task", "description", "tags", "tencentcloud_conn_id", "region")
 
@@ -279,7 +285,7 @@ class TCBatchEnsureTaskTemplateOperator(_MakesTemplate):
 
     def __init__(self, *, dry_run: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.only_report = dry_run  # operators have a method of the other name
+        self.only_report = flag("dry_run", dry_run, self.task_id)  # operators have a method of the other name
 
     def execute(self, context: Context) -> str | None:
         """Report the difference, and remove it; the template's id."""

@@ -18,12 +18,7 @@ from airflow_provider_tcbatch.exceptions import (
     QueueTimeout,
     TCBatchError,
 )
-from airflow_provider_tcbatch.operators.base import (
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    default_deferrable,
-    duration,
-)
+from airflow_provider_tcbatch.operators.base import AirflowSkipException, AirflowTaskTimeout, deferral, duration, flag
 from airflow_provider_tcbatch.operators.owning import OwnsJob
 from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, Verdict, judge
 from airflow_provider_tcbatch.triggers.job import TCBatchJobTrigger
@@ -95,13 +90,14 @@ class WaitsForJob(OwnsJob):
         """
         if logs not in ("failed", "all", "none"):
             raise InvalidRequest(f"Task {self.task_id!r}: logs is {logs!r}; write failed, all or none")
+        fail_fast = flag("fail_fast", fail_fast, self.task_id)
         try:
             policy = SuccessPolicy(min_success, fail_fast, _codes(skip_on_exit_code))
         except (TypeError, ValueError) as error:
             raise InvalidRequest(f"Task {self.task_id!r}: {error}") from None
         self.keep(
             _policy=policy,
-            deferrable=default_deferrable() if deferrable is None else deferrable,
+            deferrable=deferral(deferrable, self.task_id),
             poll_interval=duration("poll_interval", poll_interval, self.task_id),
             timeout=None if timeout is None else duration("timeout", timeout, self.task_id),
             queue_timeout=None if queue_timeout is None else duration("queue_timeout", queue_timeout, self.task_id),
@@ -111,7 +107,7 @@ class WaitsForJob(OwnsJob):
             logs=logs,
             log_instances=log_instances,
             log_bytes=log_bytes,
-            stream_logs=stream_logs,
+            stream_logs=flag("stream_logs", stream_logs, self.task_id),
         )
         if isinstance(log_instances, bool) or not isinstance(log_instances, int) or log_instances < 0:
             raise InvalidRequest(f"Task {self.task_id!r}: log_instances is {log_instances!r}; write a number from 0 on")

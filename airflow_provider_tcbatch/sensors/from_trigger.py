@@ -11,7 +11,7 @@ from airflow.triggers.base import StartTriggerArgs
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest
 from airflow_provider_tcbatch.models.wire import is_jinja
-from airflow_provider_tcbatch.operators.base import default_deferrable
+from airflow_provider_tcbatch.operators.base import TCBatchOperatorMeta, deferral, flag
 from airflow_provider_tcbatch.operators.object_argument import known_later
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ __all__ = ["SensorTrigger", "lost_at_the_end"]
 _MARGIN = 120.0
 
 
-class SensorTrigger(BaseSensorOperator):
+class SensorTrigger(BaseSensorOperator, metaclass=TCBatchOperatorMeta):
     """A sensor and its trigger. It may begin in the triggerer, end there, or both.
 
     A sensor names its trigger, says its arguments, and calls :meth:`prepare_start` last in its ``__init__``.
@@ -50,13 +50,15 @@ class SensorTrigger(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        flags = {"start_from_trigger": start_from_trigger, "end_from_trigger": end_from_trigger}
-        chosen = [name for name, flag in flags.items() if flag]
-        if chosen and deferrable is False:
-            raise InvalidRequest(f"Task {self.task_id!r}: {chosen[0]} needs deferrable=True; leave deferrable out")
-        self.deferrable = bool(chosen) or (default_deferrable() if deferrable is None else deferrable)
-        self.start_from_trigger = start_from_trigger
-        self.end_from_trigger = end_from_trigger
+        self.start_from_trigger = flag("start_from_trigger", start_from_trigger, self.task_id)
+        self.end_from_trigger = flag("end_from_trigger", end_from_trigger, self.task_id)
+        chosen = [name for name in ("start_from_trigger", "end_from_trigger") if getattr(self, name)]
+        if deferrable is not None or not chosen:
+            self.deferrable = deferral(deferrable, self.task_id)
+            if chosen and not self.deferrable:
+                raise InvalidRequest(f"Task {self.task_id!r}: {chosen[0]} needs deferrable=True; leave deferrable out")
+        else:
+            self.deferrable = True
 
     def trigger_arguments(self) -> dict[str, Any]:
         """The trigger's arguments as the sensor has them now: before rendering as well as after it.
@@ -120,12 +122,15 @@ class SensorTrigger(BaseSensorOperator):
 
         :raises InvalidRequest: with ``start_from_trigger``, which Airflow can't do then.
         """
-        where = f"Task {kwargs.get('task_id')!r}"
-        if kwargs.get("start_from_trigger"):
+        task_id = str(kwargs.get("task_id"))
+        where = f"Task {task_id!r}"
+        if flag("start_from_trigger", kwargs.get("start_from_trigger", False), task_id):
             raise InvalidRequest(
                 f"{where}: Airflow does not start mapped tasks from a trigger; leave start_from_trigger out"
             )
-        if kwargs.get("end_from_trigger") and (lost := lost_at_the_end(kwargs)):
+        if flag("end_from_trigger", kwargs.get("end_from_trigger", False), task_id) and (
+            lost := lost_at_the_end(kwargs)
+        ):
             raise InvalidRequest(
                 f"{where}: with end_from_trigger, {' and '.join(lost)} would be lost; leave out one or the other"
             )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, JobError, NotFound, TCBatchError
 from airflow_provider_tcbatch.models.states import State
+from airflow_provider_tcbatch.operators.base import flag
 from airflow_provider_tcbatch.operators.explaining import failure_of, readable_outputs
 from airflow_provider_tcbatch.operators.object_argument import known_later
 from airflow_provider_tcbatch.operators.waiting_jobs import several
@@ -82,7 +83,7 @@ class TCBatchJobSensor(SensesJobs):
         self.job_name = job_name
         self.target_states = target_states
         self.failure_states = failure_states
-        self.summary = summary
+        self.summary = flag("summary", summary, self.task_id)
         self._targets = parsed_targets(self.task_id, target_states, failure_states)
         self.prepare_start()
 

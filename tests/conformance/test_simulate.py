@@ -154,3 +154,17 @@ def test_a_job_of_ten_thousand_tasks(emulator: Emulator, batch: Call) -> None:
     job = batch("DescribeJob", JobId=job_id)
     assert (len(job.TaskSet), job.TaskMetrics.SucceedCount) == (10_000, 10_000)
     assert time.process_time() - started < 10
+
+
+def test_a_simulated_job_may_name_file_servers(emulator: Emulator, batch: Call) -> None:
+    """Nothing is mounted, so any storage will do; a job that runs is refused, since there is no such server."""
+    paths = {
+        "InputMappings": [{"SourcePath": "cfs://10.0.0.7:/data/", "DestinationPath": "/data/"}],
+        "OutputMappings": [{"SourcePath": "out/", "DestinationPath": "nfs://10.0.0.8:/results/"}],
+        "RedirectInfo": {"StdoutRedirectPath": "cfs://10.0.0.7:/logs/", "StderrRedirectPath": "cfs://10.0.0.7:/logs/"},
+    }
+    assert run(emulator, batch, script(**paths))[1] == "SUCCEED"
+    emulator.configure(mode="process")
+    for name, value in paths.items():
+        error = error_of(send(emulator, "SubmitJob", json.dumps(submission(task("true", **{name: value}))).encode()))
+        assert error["Code"] == "InvalidParameterValue.RemoteStorageSchemeType", name

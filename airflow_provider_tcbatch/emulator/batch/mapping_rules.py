@@ -39,13 +39,13 @@ def check_mappings(core: Core, spec: dict[str, Any], where: str, *, contained: b
     """
     for index, mapping in enumerate(spec.get("InputMappings", ())):
         path = f"{where}.InputMappings.{index}"
-        check_remote(mapping["SourcePath"], f"{path}.SourcePath")
+        check_remote(core, mapping["SourcePath"], f"{path}.SourcePath")
         check_local(core, mapping["DestinationPath"], f"{path}.DestinationPath", contained=contained)
         check_choice(mapping, "MountType", ("COSFS", "GooseFS-Lite"), f"{path}.MountType")
     for index, mapping in enumerate(spec.get("OutputMappings", ())):
         path = f"{where}.OutputMappings.{index}"
         check_local(core, mapping["SourcePath"], f"{path}.SourcePath", contained=contained)
-        check_remote(mapping["DestinationPath"], f"{path}.DestinationPath")
+        check_remote(core, mapping["DestinationPath"], f"{path}.DestinationPath")
         check_choice(
             mapping.get("OutputMappingOption", {}),
             "Workspace",
@@ -60,13 +60,20 @@ def check_mappings(core: Core, spec: dict[str, Any], where: str, *, contained: b
                 raise ApiError("InvalidParameterValue.Negative", f"The parameter `{path}.{name}` must be positive.")
 
 
-def check_remote(path: str, where: str) -> None:
-    """A COS prefix. File servers are the service's other choice; the emulator has none."""
+def check_remote(core: Core, path: str, where: str) -> None:
+    """A folder in COS, or on a file server: the emulator has none, so only what is simulated may name one.
+
+    :raises ApiError: RemoteStorageSchemeType or RemoteStoragePath.
+    """
     if path.startswith(("cfs://", "nfs://")):
-        raise ApiError(
-            "InvalidParameterValue.RemoteStorageSchemeType",
-            f"The parameter `{where}` names a file server; the emulator has COS only.",
-        )
+        if core.settings.mode != "simulate":
+            raise ApiError(
+                "InvalidParameterValue.RemoteStorageSchemeType",
+                f"The parameter `{where}` names a file server; the emulator has COS only, unless its mode is simulate.",
+            )
+        if not path.endswith("/"):
+            raise ApiError("InvalidParameterValue.RemoteStoragePath", f"The parameter `{where}` must end with a slash.")
+        return
     parse_cos(path, where, folder=True)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_provider_tcbatch.emulator.batch.env_rules import check_anonymous
 from airflow_provider_tcbatch.emulator.batch.events import JOB_EVENTS, NODE_EVENTS
-from airflow_provider_tcbatch.emulator.batch.mapping_rules import check_mappings
+from airflow_provider_tcbatch.emulator.batch.mapping_rules import check_mappings, check_remote
 from airflow_provider_tcbatch.emulator.batch.paths import check_file_name, parse_cos, relative_local
 from airflow_provider_tcbatch.emulator.batch.rules import (
     check_activated,
@@ -106,7 +106,7 @@ def check_task(core: Core, task: dict[str, Any], where: str, index: int = 0, *, 
             )
     else:
         check_anonymous(core, task["ComputeEnv"], f"{where}.ComputeEnv")
-    _check_redirects(task, where)
+    _check_redirects(core, task, where)
     for position, variable in enumerate(task.get("EnvVars", ())):
         if not _ENV_NAME.fullmatch(variable["Name"]) or "\0" in variable["Value"]:
             raise ApiError(
@@ -158,11 +158,11 @@ def _check_application(application: dict[str, Any], where: str) -> None:
             parse_cos(path, f"{where}.PackagePath", folder=False)
 
 
-def _check_redirects(task: dict[str, Any], where: str) -> None:
+def _check_redirects(core: Core, task: dict[str, Any], where: str) -> None:
     for title in ("Stdout", "Stderr"):
         redirect = task.get("RedirectInfo", {})
         if redirect.get(f"{title}RedirectPath"):
-            parse_cos(redirect[f"{title}RedirectPath"], f"{where}.RedirectInfo.{title}RedirectPath", folder=True)
+            check_remote(core, redirect[f"{title}RedirectPath"], f"{where}.RedirectInfo.{title}RedirectPath")
         if redirect.get(f"{title}RedirectFileName"):
             check_file_name(
                 redirect[f"{title}RedirectFileName"],
