@@ -309,7 +309,7 @@ def test_the_dag_is_the_same_at_each_parse() -> None:
 @pytest.mark.parametrize("flag", ["start_from_trigger", "end_from_trigger"])
 def test_both_need_the_triggerer(flag: str) -> None:
     assert TCBatchJobSensor(task_id="sense", job_ids="job-1", **{flag: True}).deferrable
-    with pytest.raises(e.InvalidRequest, match=f"'sense': {flag} needs deferrable=True"):
+    with pytest.raises(e.InvalidRequest, match=rf"'sense' \(.*\): {flag} needs deferrable=True"):
         TCBatchJobSensor(task_id="sense", job_ids="job-1", deferrable=False, **{flag: True})
 
 
@@ -328,7 +328,7 @@ def test_the_output_of_a_task_does_not_reach_a_trigger_that_is_started(listed: b
     with DAG("outputs", schedule=None):
         first = TCBatchJobSensor(task_id="first", job_ids="job-1")
         given = [first.output] if listed else first.output
-        with pytest.raises(e.InvalidRequest, match=r"'sense': job_ids is the output of another task.*xcom_pull"):
+        with pytest.raises(e.InvalidRequest, match=r"'sense' \(.*\): job_ids is the output of another task.*xcom_pull"):
             TCBatchJobSensor(task_id="sense", job_ids=given, start_from_trigger=True)
         with pytest.raises(e.InvalidRequest, match="region is the output"):
             TCBatchJobSensor(task_id="sense2", job_ids="job-1", region=first.output, start_from_trigger=True)
@@ -336,7 +336,9 @@ def test_the_output_of_a_task_does_not_reach_a_trigger_that_is_started(listed: b
 
 def test_jinja_is_not_rendered_by_old_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(from_trigger, "_renders", lambda: False)
-    with pytest.raises(e.InvalidRequest, match=r"'sense': job_ids holds Jinja, which Airflow before 3\.3 does not"):
+    with pytest.raises(
+        e.InvalidRequest, match=r"'sense' \(.*\): job_ids holds Jinja, which Airflow before 3\.3 does not"
+    ):
         sensor(job_ids=["job-1", ID])
     assert sensor(job_ids=["job-1"]).start_trigger_args is not None
 
@@ -355,7 +357,7 @@ LOST = {
 
 @pytest.mark.parametrize("name", LOST)
 def test_nothing_is_lost_in_silence(name: str) -> None:
-    with pytest.raises(e.InvalidRequest, match=f"'sense': with end_from_trigger, {name} would be lost"):
+    with pytest.raises(e.InvalidRequest, match=rf"'sense' \(.*\): with end_from_trigger, {name} would be lost"):
         sensor(**{"job_ids": "job-1", "start_from_trigger": False, "end_from_trigger": True, **LOST[name]})
     sensor(**{"job_ids": "job-1", **LOST[name], "start_from_trigger": False})
 
