@@ -390,6 +390,9 @@ class _EnvKillSwitch(KillSwitch):
     #: Another try finds it by its name.
     found_by_record = False
 
+    def _read(self) -> None:
+        """An environment does not end by itself."""
+
     def _state(self) -> str | None:
         state = super()._state()
         # Whoever marks the making of an environment as a success wants to go on with it.

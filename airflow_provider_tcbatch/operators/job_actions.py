@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -161,11 +160,10 @@ class TCBatchRetryJobsOperator(WaitsForJobs):
 
     def on_kill(self) -> None:
         """Terminate the jobs if they are to go with the task, in the few seconds that Airflow gives."""
-        pulls = [threading.Thread(target=switch.pull, daemon=True) for switch in self._kill_switches]
-        for pull in pulls:
-            pull.start()
-        for pull in pulls:
-            pull.join()
+        if self._kill_switches:
+            from airflow_provider_tcbatch.operators.killed import pull_all
+
+            pull_all(self._kill_switches)
 
 
 class TCBatchTerminateJobOperator(WaitsForJobs):

@@ -3,33 +3,59 @@
 from __future__ import annotations
 
 import logging
-import queue
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from airflow_provider_tcbatch.exceptions import TCBatchError
-from airflow_provider_tcbatch.policies.killing import state_of, terminates
+from airflow_provider_tcbatch.policies.killing import SWEEP, state_of, terminates
 from airflow_provider_tcbatch.policies.marking import Owner
+from airflow_provider_tcbatch.policies.outcome import judge
 from airflow_provider_tcbatch.policies.submission import Ending
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.batch import TCBatchHook
+    from airflow_provider_tcbatch.models.actions import DescribeJobResult
     from airflow_provider_tcbatch.operators.records import Records
 
-__all__ = ["KillSwitch"]
+__all__ = ["KillSwitch", "pull_all"]
 
 log = logging.getLogger(__name__)
 
 #: Seconds for all of it: Airflow kills the process 5 s after it asked it to end.
-_SECONDS = 4.0
+_SECONDS = 4.5
 
-#: Seconds to wait for Airflow's answer about the task.
-_GUARD_SECONDS = 1.5
+#: Seconds of these that are kept for the request that ends the job. All before is for Airflow to say what has become of
+#: the task: a busy one takes seconds for that.
+_RESERVE = 0.5
+
+#: Seconds to wait for Airflow's answer if this thread holds the lock for it: then none can come.
+_LOCKED_SECONDS = 1.0
+
+#: Seconds to wait for a look at the job that was begun together with the question to Airflow.
+_LOOK_SECONDS = 0.5
+
+
+class _Guard:
+    """What Airflow says of the task; each part is there when its event is set."""
+
+    def __init__(self) -> None:
+        self.answered = threading.Event()
+        self.may = False
+        self.why = "Airflow does not answer"
+        #: Whether that is what has become of the task; ``False`` if it can't be found out.
+        self.sure = False
+        #: Set when the job's record says that it is to end, as far as it can be written.
+        self.noted = threading.Event()
+
+    def answer(self, may: bool, why: str, *, sure: bool = True) -> None:
+        self.may, self.why, self.sure = may, why, sure
+        self.answered.set()
 
 
 class KillSwitch:
@@ -63,33 +89,54 @@ class KillSwitch:
         self._records = records
         #: EndTime of the job before its failed instances were to run again.
         self._failed_before: str | None = None
+        self._seen: DescribeJobResult | None = None
 
     def pull(self) -> None:
-        """End the job, unless somebody else needs it; returns within about four seconds."""
-        until = time.monotonic() + _SECONDS
-        locked = _talks_to_airflow(sys._getframe())
-        answers: queue.SimpleQueue[tuple[bool, str]] = queue.SimpleQueue()
-        self._start(lambda: answers.put(self._may(until)), "tcbatch-guard")
-        helper = self._start(lambda: self._end(answers, until, locked), "tcbatch-terminate")
-        helper.join(_SECONDS)
+        """End the job, unless somebody else needs it; returns within less than five seconds."""
+        pull_all([self])
 
-    @staticmethod
-    def _start(work: Callable[[], None], name: str) -> threading.Thread:
-        thread = threading.Thread(target=work, name=name, daemon=True)
-        thread.start()
-        return thread
+    # -- three threads -------------------------------------------------------------------------------
 
-    def _end(self, answers: queue.SimpleQueue[tuple[bool, str]], until: float, locked: bool) -> None:
+    def guard(self, guard: _Guard, until: float) -> None:
+        """Ask Airflow whether the job is to be ended; then note in its record that it is."""
         try:
-            may, why = answers.get(timeout=_GUARD_SECONDS)
-        except queue.Empty:
-            # If this very thread holds the lock, no answer can come; the try was the job's owner when it began to wait.
-            # Otherwise Airflow is out of reach: then this try may have been replaced long ago, and a job that is spared
-            # is found again by the next one.
-            may, why = locked, "Airflow can't be asked now" if locked else "Airflow does not answer"
-        if not may:
-            log.info("%s %s is left alone: %s", self.thing, self._job_id, why)
+            self._ask(guard, until)
+        except Exception as error:
+            guard.answer(False, f"{type(error).__name__}: {error}", sure=False)
+        finally:
+            guard.noted.set()
+
+    def look(self, looked: threading.Event) -> None:
+        """Look at the job, for the words: it may have ended by itself."""
+        try:
+            self._seen = self._read()
+        except Exception as error:
+            log.debug("%s %s can't be looked at: %s", self.thing, self._job_id, error)
+        finally:
+            looked.set()
+
+    def end(self, guard: _Guard, looked: threading.Event, until: float, locked: bool) -> None:
+        """End the job as soon as it is known that it is to be ended, and say what has become of it."""
+        last = until - _RESERVE
+        answered = guard.answered.wait(_LOCKED_SECONDS if locked else last - time.monotonic())
+        if not answered and locked:
+            # The try was the job's owner when it began to wait.
+            guard.may, guard.why = True, "Airflow can't be asked now"
+        elif not answered:
+            # This try may have been replaced long ago, and a job that is spared is found again by the next one.
+            guard.why = f"Airflow did not say in time what has become of its task; {SWEEP}"
+        looked.wait(min(_LOOK_SECONDS, max(0.0, last - time.monotonic())))
+        over = self._over()
+        if over is not None and (over == "SUCCEED" or not guard.may):
+            log.info("%s %s has ended: %s", self.thing, self._job_id, over)
             return
+        if not guard.may:
+            level = logging.INFO if guard.sure else logging.WARNING
+            log.log(level, "%s %s is left alone: %s", self.thing, self._job_id, guard.why)
+            return
+        if answered:
+            # If the job can't be ended now (it is SUBMITTED), the next try knows that it is to end.
+            guard.noted.wait(max(0.0, last - time.monotonic()))
         try:
             self._hook.terminate_job(self._job_id, patience=max(0.5, until - time.monotonic() - 0.5))
             while self._failed_before is not None and time.monotonic() < until - 0.5:
@@ -100,40 +147,67 @@ class KillSwitch:
                 self._hook.terminate_job(self._job_id, patience=0.5)
                 time.sleep(0.25)
         except TCBatchError as error:
-            words = f"{self.thing} {self._job_id} {self.cant_end} ({why})"
-            log.warning("%s, the next try of its task will see to it: %s", words, error)
+            words = f"{self.thing} {self._job_id} {self.cant_end} ({guard.why})"
+            log.warning("%s; the next try of its task will see to it. If there is none, %s. %s", words, SWEEP, error)
         else:
-            log.info("%s %s %s: %s", self.thing, self._job_id, self.ends, why)
+            if over is not None and self._failed_before is None:
+                log.info("%s %s has ended: %s", self.thing, self._job_id, over)
+            else:
+                log.info("%s %s %s: %s", self.thing, self._job_id, self.ends, guard.why)
 
-    def _may(self, until: float) -> tuple[bool, str]:
-        """Whether the job is to be ended, and why; notes in its record that it is."""
+    # -- what they ask -------------------------------------------------------------------------------
+
+    def _read(self) -> DescribeJobResult | None:
+        from airflow_provider_tcbatch.models.actions import DescribeJob
+
+        return self._hook.api.call(DescribeJob(job_id=self._job_id), attempts=1)
+
+    def _over(self) -> str | None:
+        """The final state of the job, if it had one before anything was asked for and keeps no machine."""
+        from airflow_provider_tcbatch.hooks.batch import has_machines
+
+        view = self._seen
+        if view is None or view.next_action or not judge(view.job_state).is_final or has_machines(view):
+            return None
+        return str(view.job_state)
+
+    def _ask(self, guard: _Guard, until: float) -> None:
         from airflow.sdk.execution_time import task_runner
 
         alone = self.found_by_record and not self._records.durable
         if alone or getattr(task_runner, "SUPERVISOR_COMMS", None) is None:
             # No other try can have come to the same job; or there is no Airflow to ask (a task run by hand).
-            return True, "nobody else can know of it"
+            guard.answer(True, "nobody else can know of it")
+            return
         try:
             state = self._state()
         except Exception as error:
             # Airflow refuses to tell a try that has been replaced. Then the job is its successor's.
-            return False, f"the state of its task can't be read: {type(error).__name__}: {error}"
+            why = f"the state of its task can't be read: {type(error).__name__}: {error}"
+            guard.answer(False, f"{why}; {SWEEP}", sure=False)
+            return
         why = f"its task is {state or 'cleared'}"
+        over = terminates(state, worker=True)
+        if over:
+            # Whatever its record says. A busy Airflow takes its time for that, too.
+            guard.answer(True, why)
         try:
             record = self._records.load()
             # A record of this process does not tell of a successor.
             mine = self._records.durable and record is not None and record.owner.ti_id == self._ti_id
-            if not terminates(state, worker=True, owner=mine):
-                return False, f"{why}{'' if mine else ' in another try'}"
-            if record is not None and mine and record.job_id == self._job_id and record.repairs:
-                self._failed_before = record.repairs[-1].end_time_before
-            if record is not None and mine and record.job_id == self._job_id and time.monotonic() < until:
-                # If the job can't be ended now (it is SUBMITTED), the next try knows that it is to end.
+            may = terminates(state, worker=True, owner=mine)
+            if record is not None and mine and record.job_id == self._job_id and may and time.monotonic() < until:
+                if record.repairs:
+                    self._failed_before = record.repairs[-1].end_time_before
                 self._records.save(replace(record, ending=Ending("killed", time.time())))
         except Exception as error:
-            why = f"{why}, and its record can't be written: {type(error).__name__}: {error}"
-            return terminates(state, worker=True), why
-        return True, why
+            # A task that runs may have been replaced: its record can't be written then.
+            guard.why = f"{why}, and its record can't be written: {type(error).__name__}: {error}"
+            if not over:
+                guard.answer(False, f"{guard.why}; {SWEEP}", sure=False)
+        else:
+            if not over:
+                guard.answer(may, f"{why}{'' if mine else ' in another try'}")
 
     def _state(self) -> str | None:
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
@@ -143,6 +217,32 @@ class KillSwitch:
             dag_id=owner.dag_id, task_ids=[owner.task_id], run_ids=[owner.run_id]
         )
         return state_of(states, owner.run_id, owner.task_id, owner.map_index)
+
+
+def pull_all(switches: Sequence[KillSwitch]) -> None:
+    """End all jobs of one task, unless somebody else needs them; returns within less than five seconds.
+
+    It must be called on the thread that was interrupted. Airflow is asked once for all of them.
+    """
+    if not switches:
+        return
+    until = time.monotonic() + _SECONDS
+    locked = _talks_to_airflow(sys._getframe())
+    guard = _Guard()
+    _start(lambda: switches[0].guard(guard, until), "tcbatch-guard")
+    helpers = []
+    for switch in switches:
+        looked = threading.Event()
+        _start(partial(switch.look, looked), "tcbatch-look")
+        helpers.append(_start(partial(switch.end, guard, looked, until, locked), "tcbatch-terminate"))
+    for helper in helpers:
+        helper.join(max(0.0, until - time.monotonic()))
+
+
+def _start(work: Callable[[], None], name: str) -> threading.Thread:
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 def _talks_to_airflow(frame: FrameType | None) -> bool:

@@ -11,7 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["state_of", "terminates"]
+__all__ = ["SWEEP", "state_of", "terminates"]
+
+#: What to do about something that may run on.
+SWEEP = (
+    "if no other try of its task goes on with it, it runs on and costs money: `airflow tcbatch orphans --end` ends it "
+    "once its run is over"
+)
 
 #: States in which nobody will come back for the job.
 _ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})

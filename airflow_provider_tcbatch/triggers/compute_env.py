@@ -79,11 +79,16 @@ class TCBatchComputeEnvTrigger(Observes):
             return
         if not await put_to_an_end(self, words, spared=("success",)):
             return
+        from airflow_provider_tcbatch.exceptions import TCBatchError
         from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
         from airflow_provider_tcbatch.hooks.watching import scale_to_zero
+        from airflow_provider_tcbatch.policies.killing import SWEEP
 
         settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
-        await scale_to_zero(settings, self.env_id, patience=KILL_SECONDS)
+        try:
+            await scale_to_zero(settings, self.env_id, patience=KILL_SECONDS)
+        except TCBatchError as error:
+            self.log.warning("The nodes of environment %s could not be let go; %s. %s", self.env_id, SWEEP, error)
 
     async def wait_for_end(self) -> dict[str, Any]:
         """Wait; the end, with the environment and what is carried."""

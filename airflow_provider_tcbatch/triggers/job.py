@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_tcbatch.policies.killing import state_of, terminates
+from airflow_provider_tcbatch.policies.killing import SWEEP, state_of, terminates
 from airflow_provider_tcbatch.triggers.arguments import given
 from airflow_provider_tcbatch.triggers.saying import Says, Told
 
@@ -27,6 +27,9 @@ _SETTLE_SECONDS = 6.0
 
 #: Seconds that on_kill goes on asking for a job's end: a SUBMITTED job can't be ended yet.
 KILL_SECONDS = 20.0
+
+#: Seconds of on_kill for Airflow to say what has become of the task; Airflow gives 30 for all of it.
+GUARD_SECONDS = 8.0
 
 
 async def settled(trigger: BaseTrigger, started: float) -> None:
@@ -53,24 +56,38 @@ async def put_to_an_end(trigger: BaseTrigger, what: str, spared: Collection[str]
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
     from asgiref.sync import sync_to_async
 
-    states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+    question = sync_to_async(RuntimeTaskInstance.get_task_states)(
         dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id]
     )
+    try:
+        states = await asyncio.wait_for(question, GUARD_SECONDS)
+    except Exception as error:
+        problem = "does not answer" if isinstance(error, asyncio.TimeoutError) else f"{type(error).__name__}: {error}"
+        trigger.log.warning(
+            "%s%s is left alone: Airflow does not say what has become of its task (%s); %s",
+            what[:1].upper(),
+            what[1:],
+            problem,
+            SWEEP,
+        )
+        return False
     state = state_of(states, ti.run_id, ti.task_id, ti.map_index)
     ended = terminates(state, worker=False) and state not in spared
-    trigger.log.info("The task is %s: %s is %s", state or "cleared", what, "terminated" if ended else "left alone")
+    trigger.log.info("The task is %s: %s is %s", state or "cleared", what, "to end" if ended else "left alone")
     return ended
 
 
 async def end_job(trigger: BaseTrigger, settings: ConnectionSettings, job_id: str) -> None:
-    """End a job for a trigger that is killed, and log what has become of it.
-
-    :raises ApiError: if the service refuses, or can't be reached in time.
-    """
+    """End a job for a trigger that is killed, and log what has become of it."""
+    from airflow_provider_tcbatch.exceptions import TCBatchError
     from airflow_provider_tcbatch.hooks.jobs_wait import has_ended
     from airflow_provider_tcbatch.hooks.watching import terminate
 
-    state = await terminate(settings, job_id, patience=KILL_SECONDS)
+    try:
+        state = await terminate(settings, job_id, patience=KILL_SECONDS)
+    except TCBatchError as error:
+        trigger.log.warning("Job %s could not be terminated; %s. %s", job_id, SWEEP, error)
+        return
     if state is None:
         trigger.log.info("Job %s does not exist any more", job_id)
     elif has_ended(state, interrupted=False):

@@ -547,6 +547,28 @@ def test_a_killed_worker_asks_what_became_of_its_task(
     assert now(env_id).desired_compute_node_count == nodes
 
 
+@pytest.mark.parametrize(("seconds", "nodes"), [(3.0, 0), (10.0, 1)])
+def test_a_killed_worker_waits_for_a_busy_airflow(
+    task: Task, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seconds: float, nodes: int
+) -> None:
+    operator, context = create(), task.next_try()
+    env_id = Ran(operator, context).result
+    ti = context["ti"]
+
+    def states(**_: Any) -> Any:
+        time.sleep(seconds)
+        return {ti.run_id: {ti.task_id: "failed"}}
+
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", object(), raising=False)
+    monkeypatch.setattr(task_runner.RuntimeTaskInstance, "get_task_states", states)
+    begun = time.monotonic()
+    operator.on_kill()
+    assert time.monotonic() - begun < 4.9
+    assert now(env_id).desired_compute_node_count == nodes
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING" and env_id in r.getMessage()]
+    assert [("airflow tcbatch orphans --end" in warning) for warning in warnings] == [True] * bool(nodes)
+
+
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_a_worker_killed_while_the_environment_is_on_its_way(
     task: Task, monkeypatch: pytest.MonkeyPatch, place: str

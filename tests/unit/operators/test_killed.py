@@ -19,14 +19,16 @@ from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.operators.airflow_context import owner_of
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
+from airflow_provider_tcbatch.operators.job_actions import TCBatchRetryJobsOperator
 from airflow_provider_tcbatch.operators.killed import KillSwitch
 from airflow_provider_tcbatch.operators.records import Records, records_for
 from airflow_provider_tcbatch.policies.submission import Record, ThisTry
+from tests.support.processes import wait_for
 from tests.support.task_context import Task, TaskDeferred
 from tests.unit.conftest import job
 
 #: Airflow kills the process five seconds after it asked it to end.
-IN_TIME = 4.5
+IN_TIME = 4.9
 
 STATES = [
     None, "scheduled", "queued", "running", "success", "restarting", "failed", "up_for_retry", "up_for_reschedule",
@@ -47,12 +49,15 @@ class Airflow:
         #: Set unless an answer is to be waited for.
         self.answers = threading.Event()
         self.answers.set()
+        #: Seconds that each answer takes.
+        self.seconds = 0.0
 
     def send(self, message: Any) -> TaskStatesResult | None:
         if not isinstance(message, GetTaskStates):
             return None  # secrets to be masked
         self.asked.append(message)
         self.answers.wait(60)
+        time.sleep(self.seconds)
         if self.error is not None:
             raise self.error
         # A cleared task has no state; others of its run are not its business.
@@ -205,6 +210,51 @@ def test_where_airflow_is_out_of_reach_the_job_is_spared(hook: TCBatchHook, job_
     airflow.answers.clear()
     assert Killed(hook, job_id).pull() < IN_TIME
     assert not ending(hook, job_id)
+
+
+@pytest.mark.parametrize("state", ["failed", "running"])
+def test_a_busy_airflow_is_waited_for(hook: TCBatchHook, job_id: str, airflow: Airflow, state: str) -> None:
+    """Three seconds for an answer, where many tasks are killed at once."""
+    airflow.state, airflow.seconds = state, 3.0
+    killed = Killed(hook, job_id)
+    assert killed.pull() < IN_TIME
+    assert ending(hook, job_id)
+
+
+def test_a_busy_store_does_not_save_the_job_of_a_failed_task(hook: TCBatchHook, job_id: str, airflow: Airflow) -> None:
+    """The record is read and written through the same Airflow: what is known of the task already decides."""
+    airflow.state, airflow.seconds = "failed", 0.5
+    killed = Killed(hook, job_id)
+    killed.task.store.step = lambda name: time.sleep(10)
+    assert killed.pull() < IN_TIME
+    assert ending(hook, job_id)
+
+
+def test_a_job_that_may_run_on_is_told_of(
+    hook: TCBatchHook, job_id: str, airflow: Airflow, caplog: pytest.LogCaptureFixture
+) -> None:
+    airflow.answers.clear()
+    with caplog.at_level(logging.INFO):
+        Killed(hook, job_id).pull()
+    [line] = [record for record in caplog.records if job_id in record.getMessage()]
+    assert line.levelname == "WARNING"
+    assert "airflow tcbatch orphans --end" in line.getMessage()
+
+
+@pytest.mark.parametrize("how", ["answers", "locked", "silent", "cleared"])
+def test_a_job_that_has_ended_is_said_to_have_ended(
+    hook: TCBatchHook, emulator: Emulator, airflow: Airflow, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    job_id = hook.submit_job(job("true"))
+    assert emulator.wait_job(job_id) == "SUCCEED"
+    airflow.state = None if how == "cleared" else "failed"
+    if how in ("locked", "silent"):
+        airflow.answers.clear()
+    killed = Killed(hook, job_id)
+    with caplog.at_level(logging.INFO):
+        assert (while_talking_to_airflow(killed.pull) if how == "locked" else killed.pull()) < IN_TIME
+    lines = [record.getMessage() for record in caplog.records if job_id in record.getMessage()]
+    assert lines == [f"Job {job_id} has ended: SUCCEED"]
 
 
 class Hung(logging.Handler):
@@ -427,3 +477,32 @@ def test_a_job_whose_failed_instances_are_about_to_run_again_does_not_run_on(
     thread.join(15)
     assert emulator.wait_job(job_id, 10) == "FAILED"
     assert hook.describe_job(job_id).end_time != before, "it was about to run again"
+
+
+# -- several jobs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_all_jobs_of_a_task_end_in_time(
+    hook: TCBatchHook, emulator: Emulator, airflow: Airflow, locked: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Airflow is asked once for all of them; and that this thread holds its lock is seen for all of them."""
+    airflow.state, airflow.seconds = "failed", 1.0
+    if locked:
+        airflow.answers.clear()
+    job_ids = [hook.submit_job(job("sleep 60")) for _ in range(6)]
+    wait_for(
+        "they run", lambda: not any(str(hook.describe_job(it).job_state) == "SUBMITTED" for it in job_ids), timeout=20
+    )
+    operator = TCBatchRetryJobsOperator(task_id="submit", job_ids=job_ids, deferrable=True, cancel_on_kill=True)
+    context: Any = Task().next_try()
+    operator.arm(context, job_ids)
+    begun = time.monotonic()
+
+    def pull() -> float:
+        operator.on_kill()
+        return time.monotonic() - begun
+
+    assert (while_talking_to_airflow(pull) if locked else pull()) < IN_TIME
+    assert all(ending(hook, job_id) for job_id in job_ids)
+    assert len(airflow.asked) == 1

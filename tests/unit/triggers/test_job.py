@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -101,3 +102,35 @@ async def test_a_job_that_does_not_end_in_time_is_told_of(
     await killed(monkeypatch, job_id).on_kill()
     assert f"Job {job_id} is still RUNNING" in capsys.readouterr().out
     assert await asyncio.to_thread(emulator.wait_job, job_id) == "FAILED"
+
+
+@pytest.mark.parametrize("how", ["airflow fails", "airflow is silent", "batch refuses"])
+async def test_a_job_that_may_run_on_is_told_of(
+    connection: str,
+    emulator: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    how: str,
+) -> None:
+    job_id = TCBatchHook(connection).submit_job(job("sleep 60"))
+    trigger, release = killed(monkeypatch, job_id), threading.Event()
+
+    def answer(**_: Any) -> Any:
+        if how == "airflow fails":
+            raise RuntimeError("503")
+        release.wait(60)
+
+    if how == "batch refuses":
+        emulator.faults.add("error", action="TerminateJob", code="UnauthorizedOperation")
+    else:
+        monkeypatch.setattr(trigger_module, "GUARD_SECONDS", 0.5, raising=False)
+        monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(answer))
+    try:
+        await asyncio.wait_for(trigger.on_kill(), 10)
+    finally:
+        release.set()
+        emulator.faults.clear()
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "orphans --end" in line]
+    assert job_id in line
+    assert "warning" in line
+    await asyncio.to_thread(TCBatchHook(connection).terminate_job, job_id, patience=5)
