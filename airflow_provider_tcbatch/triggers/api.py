@@ -10,7 +10,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_tcbatch.triggers.arguments import given
-from airflow_provider_tcbatch.triggers.job import KILL_SECONDS, end_job, put_to_an_end, settled
+from airflow_provider_tcbatch.triggers.job import end_job, kill_patience, put_to_an_end, settled
 from airflow_provider_tcbatch.triggers.saying import Says, Told
 
 __all__ = ["TCBatchApiTrigger"]
@@ -91,16 +91,18 @@ class TCBatchApiTrigger(Says, BaseTrigger):
         what = ", ".join(self.job_ids) or f"compute environment {self.env_id}"
         if not self.job_ids and self.env_id is None:
             return
+        begun = time.monotonic()
         if not await put_to_an_end(self, what, spared=("success",) if self.env_id is not None else ()):
             return
         from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
         from airflow_provider_tcbatch.hooks.watching import scale_to_zero
+        from airflow_provider_tcbatch.policies.killing import SWEEP
 
         settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
-        endings = [end_job(self, settings, job_id) for job_id in self.job_ids]
+        endings = [end_job(self, settings, job_id, begun) for job_id in self.job_ids]
         if self.env_id is not None:
-            endings.append(scale_to_zero(settings, self.env_id, patience=KILL_SECONDS))
+            endings.append(scale_to_zero(settings, self.env_id, patience=kill_patience(begun)))
         names = [*self.job_ids, self.env_id]
         for name, result in zip(names, await asyncio.gather(*endings, return_exceptions=True), strict=False):
             if result is not None:
-                self.log.warning("%s could not be ended: %s", name, result)
+                self.log.warning("%s could not be ended; %s. %s", name, SWEEP, result)

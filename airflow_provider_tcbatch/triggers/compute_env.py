@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until
 from airflow_provider_tcbatch.policies.written import number_of, text_of
-from airflow_provider_tcbatch.triggers.job import KILL_SECONDS, put_to_an_end
+from airflow_provider_tcbatch.triggers.job import kill_patience, put_to_an_end
 from airflow_provider_tcbatch.triggers.observing import Observes
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class TCBatchComputeEnvTrigger(Observes):
         words = f"compute environment {self.env_id}"
         if not self.cancel_on_kill or self.env_id is None:
             return
+        begun = time.monotonic()
         if not await put_to_an_end(self, words, spared=("success",)):
             return
         from airflow_provider_tcbatch.exceptions import TCBatchError
@@ -86,7 +88,7 @@ class TCBatchComputeEnvTrigger(Observes):
 
         settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
         try:
-            await scale_to_zero(settings, self.env_id, patience=KILL_SECONDS)
+            await scale_to_zero(settings, self.env_id, patience=kill_patience(begun))
         except TCBatchError as error:
             self.log.warning("The nodes of environment %s could not be let go; %s. %s", self.env_id, SWEEP, error)
 

@@ -28,8 +28,12 @@ _SETTLE_SECONDS = 6.0
 #: Seconds that on_kill goes on asking for a job's end: a SUBMITTED job can't be ended yet.
 KILL_SECONDS = 20.0
 
-#: Seconds of on_kill for Airflow to say what has become of the task; Airflow gives 30 for all of it.
-GUARD_SECONDS = 8.0
+#: Seconds of on_kill for Airflow to say what has become of the task. Airflow gives 30 for all of it, and a busy one
+#: takes its time.
+GUARD_SECONDS = 20.0
+
+#: Seconds for all of on_kill.
+_KILLED_SECONDS = 27.0
 
 
 async def settled(trigger: BaseTrigger, started: float) -> None:
@@ -77,14 +81,25 @@ async def put_to_an_end(trigger: BaseTrigger, what: str, spared: Collection[str]
     return ended
 
 
-async def end_job(trigger: BaseTrigger, settings: ConnectionSettings, job_id: str) -> None:
-    """End a job for a trigger that is killed, and log what has become of it."""
+def kill_patience(begun: float) -> float:
+    """Seconds that are left to go on asking for an end.
+
+    :param begun: ``time.monotonic()`` when on_kill began.
+    """
+    return min(KILL_SECONDS, max(1.0, begun + _KILLED_SECONDS - time.monotonic()))
+
+
+async def end_job(trigger: BaseTrigger, settings: ConnectionSettings, job_id: str, begun: float) -> None:
+    """End a job for a trigger that is killed, and log what has become of it.
+
+    :param begun: ``time.monotonic()`` when on_kill began.
+    """
     from airflow_provider_tcbatch.exceptions import TCBatchError
     from airflow_provider_tcbatch.hooks.jobs_wait import has_ended
     from airflow_provider_tcbatch.hooks.watching import terminate
 
     try:
-        state = await terminate(settings, job_id, patience=KILL_SECONDS)
+        state = await terminate(settings, job_id, patience=kill_patience(begun))
     except TCBatchError as error:
         trigger.log.warning("Job %s could not be terminated; %s. %s", job_id, SWEEP, error)
         return
@@ -191,12 +206,13 @@ class TCBatchJobTrigger(Says, BaseTrigger):
 
     async def on_kill(self) -> None:
         """Terminate the job if the user has put an end to the task. Airflow gives this 30 seconds."""
+        begun = time.monotonic()
         if not self.cancel_on_kill or not await put_to_an_end(self, f"job {self.job_id}"):
             return
         from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
 
         settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
-        await end_job(self, settings, self.job_id)
+        await end_job(self, settings, self.job_id, begun)
 
     async def _wait(self) -> dict[str, Any]:
         # Imported here: a DAG file that names this trigger should not pay for its clients.

@@ -118,12 +118,13 @@ class TCBatchJobsTrigger(OneEvent):
 
     async def on_kill(self) -> None:
         """Terminate the jobs if the user has put an end to the task. Airflow gives this 30 seconds."""
+        begun = time.monotonic()
         if not self.cancel_on_kill or not await put_to_an_end(self, ", ".join(self.job_ids)):
             return
         from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
 
         settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
-        endings = [end_job(self, settings, job_id) for job_id in self.job_ids]
+        endings = [end_job(self, settings, job_id, begun) for job_id in self.job_ids]
         for job_id, result in zip(self.job_ids, await asyncio.gather(*endings, return_exceptions=True), strict=True):
             if result is not None:
                 self.log.warning("Job %s could not be terminated, it may still be running: %s", job_id, result)
