@@ -26,6 +26,8 @@ PARTS = ("scheduler", "scheduler 2", "triggerer", "triggerer 2", "api-server", "
 #: A triggerer and the DAG processor are not among them.
 FATAL = frozenset({"scheduler", "scheduler 2", "api-server", "task", "worker"})
 
+SCHEDULERS = ("scheduler", "scheduler 2")
+
 #: For how many seconds an outage must last, by kind. The waits of 278feb6 gave up after 63 to 67 s.
 LONG, SHORT = (90.0, 180.0), (30.0, 60.0)
 
