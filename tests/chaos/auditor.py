@@ -128,11 +128,20 @@ def _orphaned(facts: Facts) -> Iterator[Finding]:
 
 def _wrongly_ended(facts: Facts) -> Iterator[Finding]:
     for job in facts.jobs:
-        if job.terminated and not any(
-            act.kind == "clear" and act.target == str(job.owner) and job.created_at <= act.ended + SLACK
-            for act in facts.done
-        ):
+        if job.terminated and not any(_supersedes(facts, act, job) for act in facts.done):
             yield Finding("wrongly_ended", job.owner, f"{job.job_id} was terminated", job.job_id)
+
+
+def _supersedes(facts: Facts, act: Done, job: Job) -> bool:
+    """Whether a user's clear is why a job was ended.
+
+    The job may have been made after it: to find out what became of a request that was sent before, it is sent again.
+    Then another generation has a job since.
+    """
+    if act.kind != "clear" or act.target != str(job.owner):
+        return False
+    since = [other for other in facts.jobs_of(job.owner) if other.created_at > job.created_at]
+    return job.created_at <= act.ended + SLACK or any(other.generation != job.generation for other in since)
 
 
 def _wrongly_failed(facts: Facts) -> Iterator[Finding]:

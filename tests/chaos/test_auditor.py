@@ -178,6 +178,14 @@ def test_a_user_may_clear_a_task() -> None:
     assert found(replace(facts, jobs=(first, replace(SUCCEED, terminated=True)))) == {"wrongly_ended": 1}
 
 
+def test_a_request_that_was_sent_before_a_clear_is_resolved_after_it() -> None:
+    late = replace(SUCCEED, job_id="job-0", generation="g0", state="FAILED", created_at=8, ended_at=9, terminated=True)
+    facts = replace(WELL, jobs=(late, SUCCEED), done=(Done("clear", str(KEY), 6, 7),))
+    assert found(facts) == {}
+    assert found(replace(facts, jobs=(late,), lines=())) == {"lost": 1, "wrongly_ended": 1}
+    assert found(replace(facts, done=())) == {"wrongly_ended": 1}
+
+
 def test_a_clear_beside_a_lost_worker_is_a_retry() -> None:
     clear = Done("clear", str(KEY), 42, 43)
     assert found(replace(WELL, done=(clear,))) == {"lost": 1}
