@@ -224,6 +224,8 @@ def _explained(facts: Facts, key: Key, one: Try) -> bool:
         return True
     if one.error:
         return False
+    if one.began is None:  # no worker came to begin it: nothing of the provider has run
+        return True
     fatal = [act for act in facts.done if act.kind in MACHINES and act.target in FATAL]
     if any(one.ti_id in act.hit for act in fatal):
         return True
@@ -240,6 +242,7 @@ def _explained(facts: Facts, key: Key, one: Try) -> bool:
 
 
 def _within(at: float, one: Try) -> bool:
+    """Whether something was noted while a try was under way."""
     return one.began is not None and one.ended is not None and one.began <= at <= one.ended + 5
 
 

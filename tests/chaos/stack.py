@@ -35,6 +35,8 @@ SECOND = {"scheduler 2": "scheduler", "triggerer 2": "triggerer"}
 CONFIG: dict[str, dict[str, str]] = {
     "core": {"parallelism": "6"},
     "scheduler": {"scheduler_health_check_threshold": "10"},
+    # A worker that can't begin within five seconds, because the machine is busy, would lose its task a try.
+    "workers": {"execution_api_timeout": "30"},
     "tcbatch": {"deployment_id": "chaos"},
 }
 

@@ -154,6 +154,10 @@ def test_what_a_scheduler_hears_late() -> None:
     assert found(replace(facts, done=(Done("stopped", "triggerer", 10, 16),))) == {"wrongly_failed": 1}
 
 
+def test_a_try_that_never_began_is_nobodys() -> None:
+    assert found(replace(WELL, tasks={KEY: retried(Try(1, "failed", None, 20), Try(2, "success", 25, 45))})) == {}
+
+
 def test_a_worker_may_be_given_up_by_airflow() -> None:
     facts = replace(WELL, tasks={KEY: TWICE})
     assert found(replace(facts, said=(Said(19, KEY, "heartbeat timeout"),))) == {}
