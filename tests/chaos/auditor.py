@@ -226,6 +226,9 @@ def _explained(facts: Facts, key: Key, one: Try) -> bool:
         return False
     if one.began is None:  # no worker came to begin it: nothing of the provider has run
         return True
+    # A scheduler believes another one dead that was killed or stands still, or is too busy to say that it lives.
+    if one.ti_id in facts.resets:
+        return True
     fatal = [act for act in facts.done if act.kind in MACHINES and act.target in FATAL]
     if any(one.ti_id in act.hit for act in fatal):
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
@@ -25,6 +26,8 @@ ASKED: dict[str, dict[str, str]] = {
     "sensed": {"submit": "success", "no_worker": "success", "poked": "success"},
     "machines": {"machines": "success", "job": "success", "machines_teardown": "success"},
 }
+
+_TI_ID = re.compile(r"ti_id=([0-9a-f-]{36})")
 
 #: Names of the provider's own errors.
 _OWN = frozenset(name for name, value in vars(exceptions).items() if isinstance(value, type))
@@ -77,6 +80,7 @@ def collect(storm: Storm, plan: Plan, done: Iterable[Done]) -> Facts:
             Said(at.timestamp(), Key(*words), event, str(extra or ""))
             for *words, at, event, extra in _ask(storm, _SAID)
         ),
+        resets=_resets(storm),
         fails_itself=fails_itself_of(plan),
         leftovers=tuple(leftovers),
     )
@@ -119,6 +123,17 @@ def _own_error(logs: Path, key: Key, number: int) -> str:
                 if error["exc_type"].removeprefix("Permanent") in _OWN:
                     return " ".join(f"{error['exc_type']}: {error['exc_value']}".split())[:200]
     return ""
+
+
+def _resets(storm: Storm) -> frozenset[str]:
+    """Ids of the tries that schedulers have taken from each other, from their logs."""
+    found: set[str] = set()
+    for path in storm.airflow.logs.glob("scheduler*.log"):
+        listed = False
+        for line in path.read_text(errors="replace").splitlines():
+            listed = "Reset the following" in line or (listed and line.startswith("\t"))
+            found.update(_TI_ID.findall(line) if listed else ())
+    return frozenset(found)
 
 
 def _text(value: Any) -> str:

@@ -127,6 +127,7 @@ class Facts:
 
     :param asked: task instances that there must be, by what must become of them: ``success`` or ``failed``.
     :param said: what Airflow has noted.
+    :param resets: ids of tries that a scheduler took from another one, which it believed dead.
     :param fails_itself: how often the job of a task fails by its own doing.
     :param leftovers: what else is left at the service, such as compute environments.
     """
@@ -137,6 +138,7 @@ class Facts:
     lines: tuple[Line, ...]
     done: tuple[Done, ...]
     said: tuple[Said, ...] = ()
+    resets: frozenset[str] = frozenset()
     fails_itself: dict[Key, int] = field(default_factory=dict)
     leftovers: tuple[str, ...] = ()
 

@@ -222,7 +222,7 @@ def _losses(dice: random.Random, length: float) -> list[Act]:
             act = Act(at, dice.uniform(1, 6), "killed", part)
         else:
             # The API server answers everybody: without it for long, no task comes through.
-            most = 8.0 if part == "api-server" else 28.0
+            most = 8.0 if part == "api-server" else 40.0 if part in SCHEDULERS else 28.0
             act = Act(at, dice.uniform(4, most), "stopped", part)
         acts.append(act)
         # Time to start again: both of a kind are not gone at the same time for long.

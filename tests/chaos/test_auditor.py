@@ -154,6 +154,11 @@ def test_what_a_scheduler_hears_late() -> None:
     assert found(replace(facts, done=(Done("stopped", "triggerer", 10, 16),))) == {"wrongly_failed": 1}
 
 
+def test_a_try_may_be_taken_from_a_scheduler() -> None:
+    assert found(replace(WELL, tasks={KEY: TWICE}, resets=HIT)) == {}
+    assert found(replace(WELL, tasks={KEY: TWICE}, resets=frozenset({"another"}))) == {"wrongly_failed": 1}
+
+
 def test_a_try_that_never_began_is_nobodys() -> None:
     assert found(replace(WELL, tasks={KEY: retried(Try(1, "failed", None, 20), Try(2, "success", 25, 45))})) == {}
 
