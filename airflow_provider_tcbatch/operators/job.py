@@ -402,6 +402,9 @@ def _log_folder(tasks: Sequence[Task]) -> tuple[str, str] | None:
         info = task.redirect_info
         path = info and (info.stdout_redirect_path or info.stderr_redirect_path)
         if path and path.startswith("cos://"):
-            place = CosLocation.parse(path)
+            try:
+                place = CosLocation.parse(path)
+            except ValueError:
+                continue  # a host that says nothing of bucket and region
             return place.bucket, place.key
     return None
