@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar
 
 from airflow_provider_tcbatch.exceptions import (
@@ -70,6 +71,10 @@ _CLASSES: dict[str, tuple[type[ApiError], bool]] = {
     "UnsupportedOperation.AcceptOtherRequest": (ResourceBusy, True),
     "UnsupportedOperation.ComputeEnvAcceptOtherRequest": (ResourceBusy, True),
 }
+
+#: Codes of the SDK's own, with the beginning of whatever answered instead of the service.
+_NETWORK = frozenset({"ClientNetworkError", "ServerNetworkError"})
+_TAG = re.compile(r"<[^<>]{0,200}>")
 
 #: What to look at; ``{connection}`` and ``{field}`` are filled in.
 _HINTS = {
@@ -142,6 +147,9 @@ def api_error(
         kind, retryable = KeysRefused, True
         if code != "AuthFailure.SignatureExpire":
             hint = refused_hint(renewed_by).replace("{", "{{").replace("}", "}}")
+    if code in _NETWORK:
+        # What a gateway says for the service may be a page.
+        message = " ".join(_TAG.sub(" ", message).split())
     text = f"{action}: {code}: {shortened(message.strip()).rstrip('.')}"
     if hint:
         text += f". What to do: {hint.format(connection=connection, field=field)}"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic
 from airflow_provider_tcbatch.client.probe import Probe
 from airflow_provider_tcbatch.client.waiting import Alarm, SnapshotT, Subscription, Watch, WatcherTimings, spawn
 from airflow_provider_tcbatch.exceptions import InfrastructureError, TCBatchError, Throttled
+from airflow_provider_tcbatch.policies.outage import Outage, can_not_be_asked
 from airflow_provider_tcbatch.policies.pacing import pace
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 #: Most ids that one call takes.
 BATCH = 100
+
+#: Longest pause in seconds between two looks at what can't be looked at.
+LONGEST_BACKOFF = 64.0
 
 #: How many waits an answer wakes in one turn of the loop: each then takes some tenths of a millisecond to end, and
 #: several answers may arrive in one turn.
@@ -49,6 +53,8 @@ class Poller(Generic[SnapshotT]):
     kind: ClassVar[str] = "things"
     #: The action that looks at many of them.
     action: ClassVar[str]
+    #: Whether the log is its own; where it serves one wait that one tells of outages.
+    speaks = True
 
     def __init__(self, api: ApiClient, timings: WatcherTimings | None = None) -> None:
         self._api = api
@@ -62,6 +68,8 @@ class Poller(Generic[SnapshotT]):
         self._crash: TCBatchError | None = None
         #: Tells those who wait for nothing but the end of an outage.
         self.probe = Probe(api)
+        #: Whether some of the waits are told that the API can't be asked.
+        self._outages = False
         self._succeeded_at = float("-inf")
 
     # -- what a kind of things says --------------------------------------------------------------------
@@ -216,6 +224,7 @@ class Poller(Generic[SnapshotT]):
         try:
             await self._look(batch)
             self._succeeded_at = time.monotonic()
+            await self._answered(batch)
         except Throttled as error:
             # The limiter has already slowed down. A throttle costs time and nothing else.
             log.info("Throttled, going on more slowly: %s", error)
@@ -231,19 +240,79 @@ class Poller(Generic[SnapshotT]):
                     self._plan(watch, now + pause if pause else min(asked, now + self._interval(watch, now)))
 
     async def _failed(self, batch: list[Watch[SnapshotT]], error: TCBatchError, started: float) -> float:
-        """Note that a look at these failed; tell those that failed too often. Returns the pause in seconds."""
+        """Note that a look at these failed, and tell their waits what that means. Returns the pause in seconds."""
+        away = can_not_be_asked(error)
+        sent_at = time.time() - (time.monotonic() - started)
         for watch in batch:
             watch.failures += 1
             watch.failed_at = started
+            watch.refusals = 0 if away else watch.refusals + 1
+            if watch.failing_since is None:
+                watch.failing_since = sent_at
         most = max(watch.failures for watch in batch)
-        log.warning("Looking at %d %s failed (%d in a row): %s", len(batch), self.kind, most, error)
-        told = InfrastructureError(f"{most} looks in a row failed, the last one with: {error}", retryable=True)
-        lost = [watch for watch in batch if watch.failures >= self._timings.failures]
-        await self._tell((watch, self._failure(watch.key, told)) for watch in lost)
+        # On a worker this is the task's log, and an outage may take hours.
+        log.log(
+            logging.DEBUG if away else logging.WARNING,
+            "Looking at %d %s failed (%d in a row): %s",
+            len(batch),
+            self.kind,
+            most,
+            error,
+        )
+        if away:
+            await self._tell_outage(batch, str(error))
+        else:
+            told = InfrastructureError(f"{most} looks in a row failed, the last one with: {error}", retryable=True)
+            lost = [watch for watch in batch if watch.refusals >= self._timings.failures]
+            await self._tell((watch, self._failure(watch.key, told)) for watch in lost)
         if len(batch) > 1 and most >= 2 and self._succeeded_at <= started:
             await self._probe(batch)
-        doublings = min(most, self._timings.failures) - 1
-        return self._timings.backoff * float(2**doublings) * random.uniform(0.8, 1.2)
+        longest = max(self._timings.backoff, min(LONGEST_BACKOFF, *(watch.poll_interval for watch in batch)))
+        doubled = self._timings.backoff * float(2 ** min(most - 1, 10))
+        return min(longest, doubled) * random.uniform(0.8, 1.2)
+
+    async def _tell_outage(self, batch: list[Watch[SnapshotT]], error: str) -> None:
+        """Let the waits for these know that the API can't be asked, once each."""
+        known: dict[float, Outage] = {}  # thousands share it
+        begins = not self._outages
+        count = 0
+        for watch in batch:
+            if watch.outage is not None or watch.failures < self._timings.flukes or watch.failing_since is None:
+                continue
+            self._outages = True
+            watch.outage = known.setdefault(watch.failing_since, Outage(watch.failing_since, error))
+            count = await self._wake(watch, count)
+        if begins and self._outages and self.speaks:
+            log.warning("%d looks in a row at %s failed, they go on: %s", self._timings.flukes, self.kind, error)
+
+    async def _answered(self, batch: list[Watch[SnapshotT]]) -> None:
+        """Looks at these succeed again: their waits, and all others that wait for the same, need not wait longer."""
+        back = False
+        count = 0
+        for watch in batch:
+            if watch.failures:
+                watch.failures = watch.refusals = 0
+                watch.failing_since = None
+            if watch.outage is not None:
+                back, watch.outage = True, None
+                count = await self._wake(watch, count)
+        if back and self._outages:
+            self._outages = False
+            if self.speaks:
+                log.info("Looking at %s succeeds again", self.kind)
+            now = time.monotonic()
+            for watch in list(self._watches.values()):
+                if watch.failures:
+                    self._plan(watch, now + self._timings.first * random.random())
+
+    async def _wake(self, watch: Watch[SnapshotT], count: int) -> int:
+        """Wake the waits for something, in portions; returns how many have been woken so far."""
+        for subscription in list(watch.subscribers):
+            count += 1
+            subscription.wake()
+            if count % PORTION == 0:
+                await asyncio.sleep(0)
+        return count
 
     async def _probe(self, batch: list[Watch[SnapshotT]]) -> None:
         """Look at one of those in a call that failed: does nothing work, or is one of the others to blame?"""
@@ -259,8 +328,9 @@ class Poller(Generic[SnapshotT]):
         """Wake those for whom there is news, in portions: thousands at once would stall the loop."""
         for number, (watch, snapshot) in enumerate(news, start=1):
             if snapshot.error is None:
-                watch.failures = 0
                 self._learn(watch, snapshot)
+                if watch.failures:
+                    await self._answered([watch])
             if watch.last is None or snapshot.error is not None or self._differs(watch.last, snapshot):
                 watch.last = snapshot
                 for count, subscription in enumerate(list(watch.subscribers), start=1):

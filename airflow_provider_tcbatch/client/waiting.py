@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from airflow_provider_tcbatch.exceptions import TCBatchError
+from airflow_provider_tcbatch.policies.outage import Outage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -68,8 +69,10 @@ class WatcherTimings:
         ``poll_interval`` is longer.
     :param announce: an event that is later than this is taken as lost.
     :param missing: how long a new job may be unknown to the service.
-    :param backoff: pause of a wait after its first failed look; doubled by each further one.
-    :param failures: failed looks at a job in a row before its waits are told.
+    :param backoff: pause of a wait after its first failed look; doubled by each further one, up to its
+        ``poll_interval``, and a minute.
+    :param flukes: looks at a job in a row that fail because the API can't be asked, before its waits are told so.
+    :param failures: looks in a row that fail for another reason, before its waits are told that it can't be watched.
     """
 
     first: float = 1.0
@@ -78,6 +81,7 @@ class WatcherTimings:
     announce: float = 30.0
     missing: float = 30.0
     backoff: float = 4.0
+    flukes: int = 3
     failures: int = 5
 
 
@@ -126,6 +130,7 @@ class Watch(Generic[SnapshotT]):
         "born",
         "due",
         "failed_at",
+        "failing_since",
         "failures",
         "fresh",
         "hinted_at",
@@ -133,7 +138,9 @@ class Watch(Generic[SnapshotT]):
         "last",
         "led",
         "on_the_way",
+        "outage",
         "poll_interval",
+        "refusals",
         "subscribers",
     )
 
@@ -150,6 +157,11 @@ class Watch(Generic[SnapshotT]):
         #: Failed looks in a row, and when the last one was sent.
         self.failures = 0
         self.failed_at = float("-inf")
+        #: How many of them in a row were refused, and not only in vain.
+        self.refusals = 0
+        #: When the first of them was sent (unix seconds), and what its waits know of it.
+        self.failing_since: float | None = None
+        self.outage: Outage | None = None
         #: When an event announced its end (unix seconds).
         self.hinted_at: float | None = None
         #: Whether an event that announced its end asks for the next look.
@@ -181,6 +193,18 @@ class Subscription(Generic[SnapshotT]):
         snapshot, self._latest = self._latest, None
         self.nudged, self._nudged = self._nudged, False
         return snapshot
+
+    @property
+    def outage(self) -> Outage | None:
+        """Since when the API can't be asked about it; ``None`` if it can, or that may be a fluke.
+
+        When that changes, :meth:`next` returns ``None``.
+        """
+        return self._watch.outage
+
+    def wake(self) -> None:
+        """Let :meth:`next` return; called by the watcher."""
+        self._alarm.ring()
 
     def nudge(self) -> None:
         """Something happened that the state may not show; called by the watcher."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -12,6 +13,7 @@ from airflow_provider_tcbatch.exceptions import ApiError, NotFound, ResourceBusy
 from airflow_provider_tcbatch.hooks.batch_base import PAGE, Filters, filters_of, portions
 from airflow_provider_tcbatch.hooks.batch_env_care import ComputeEnvCare
 from airflow_provider_tcbatch.hooks.batch_templates import TaskTemplateMethods
+from airflow_provider_tcbatch.hooks.deployment import api_patience
 from airflow_provider_tcbatch.hooks.job_wait import counts_of
 from airflow_provider_tcbatch.models.actions import (
     DeleteJob,
@@ -34,6 +36,7 @@ from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.models.views import JobView, TaskInstanceView
 from airflow_provider_tcbatch.policies.naming import newest_named
 from airflow_provider_tcbatch.policies.notifying import FINAL_JOB_EVENTS, with_notification
+from airflow_provider_tcbatch.policies.outage import Outage, can_not_be_asked, outage_pause
 from airflow_provider_tcbatch.policies.outcome import judge
 from airflow_provider_tcbatch.policies.pacing import pace
 from airflow_provider_tcbatch.policies.report import SHOWN, FailedInstance, failure_report
@@ -305,25 +308,35 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
         """Look at a job again and again, blocking in between: young jobs often, old ones every ``poll_interval``.
 
         The caller stops iterating. A throttle only costs time; a job that was just submitted may be unknown for half a
-        minute; other failed looks are tolerated four times in a row.
+        minute. While the API can't be asked it goes on, for ``[tcbatch] api_patience``.
 
         :param poll_interval: longest time in seconds between two looks.
         """
         begun = time.monotonic()
         failures = 0
+        away_since = 0.0
         while True:
+            pause = pace(time.monotonic() - begun, poll_interval)
             try:
                 view = self.describe_job(job_id)
-                failures = 0
-                yield view
             except Throttled as error:
                 self.log.info("Looking at %s was throttled: %s", job_id, error)
             except NotFound:
                 if time.monotonic() - begun > UNKNOWN_SECONDS:
                     raise
             except TCBatchError as error:
-                failures += 1
-                if failures >= 5 or not getattr(error, "retryable", False):
+                if not can_not_be_asked(error):
                     raise
-                self.log.warning("Looking at %s failed (%d in a row): %s", job_id, failures, error)
-            time.sleep(pace(time.monotonic() - begun, poll_interval))
+                failures += 1
+                if failures == 1:
+                    away_since = time.time()
+                    self.log.warning("%s", Outage(away_since, str(error)))
+                elif time.time() >= away_since + api_patience():
+                    raise
+                pause = outage_pause(failures, random.random())
+            else:
+                if failures:
+                    self.log.info("%s", Outage(away_since, "", time.time()))
+                failures = 0
+                yield view
+            time.sleep(pause)

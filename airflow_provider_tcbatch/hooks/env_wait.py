@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.hooks.batch_base import PAGE, filters_of
-from airflow_provider_tcbatch.hooks.jobs_wait import Seen
+from airflow_provider_tcbatch.hooks.jobs_wait import Seen, first, until, untold
+from airflow_provider_tcbatch.hooks.patience import Patience
 from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
 from airflow_provider_tcbatch.policies.env_nodes import Condition, EnvNow, Until, Verdict, judge_env
 from airflow_provider_tcbatch.policies.naming import only_env
@@ -30,11 +31,12 @@ class EnvEnd:
 
     :param status: ``reached``; ``failing``, if nodes have failed without which it can't be reached; ``gone``, if the
         environment does not exist, or is being deleted; ``timeout``; ``look``, if it is time for another look;
-        ``error``.
+        ``away``, if the API could not be asked for too long; ``error``.
     :param now: the environment as it was read last; ``None`` if it does not exist, or was never seen.
     :param limit: the limit that was reached, for ``timeout``.
     :param message: what went wrong, for ``error``.
     :param seen: the look that ended it; no event leads to one.
+    :param outage: what the log has not been told of an outage, see :class:`~.policies.outage.Outage`.
     """
 
     status: str
@@ -42,6 +44,7 @@ class EnvEnd:
     limit: Limit | None = None
     message: str | None = None
     seen: Seen = field(default_factory=Seen)
+    outage: dict[str, Any] | None = None
 
     def to_event(self) -> dict[str, Any]:
         """The end as a trigger tells it."""
@@ -51,6 +54,7 @@ class EnvEnd:
             "limit": self.limit and self.limit.value,
             "message": self.message,
             **self.seen.to_json(),
+            **untold(self.outage),
         }
 
 
@@ -79,15 +83,19 @@ class EnvWait:
         :param watcher: a started watcher for the environment's account and region.
         :param settings: the connection.
         """
+        patience = Patience(self.say)
+        end = await self._follow(watcher, patience)
+        return replace(end, outage=patience.untold())
+
+    async def _follow(self, watcher: EnvWatcher, patience: Patience) -> EnvEnd:
         now: EnvNow | None = None
         said = ""
         nodes, known = self.condition.needs_nodes, self.condition.until in _ENDS
         with watcher.watch(self.env_id, self.poll_interval, nodes=nodes, known=known) as subscription:
             while True:
-                limit = self.deadlines.next(started=True)
-                alarms = [None if limit is None else limit[0], self.look_at]
-                first = min((at for at in alarms if at is not None), default=None)
-                snapshot = await subscription.next(None if first is None else max(0.0, first - time.time()))
+                patience.heed(subscription)
+                snapshot = await subscription.next(until(self.deadlines, patience, self.look_at))
+                patience.heed(subscription)
                 if snapshot is not None and snapshot.error is not None:
                     return EnvEnd("error", now, message=str(snapshot.error))
                 if snapshot is not None:
@@ -101,6 +109,8 @@ class EnvWait:
                         return EnvEnd(verdict.value, now, seen=Seen("poll", snapshot.observed_at))
                 if (reached := self.deadlines.reached(time.time(), started=True)) is not None:
                     return EnvEnd("timeout", now, limit=reached)
+                if patience.over(first(self.deadlines)) is not None:
+                    return EnvEnd("away", now)
                 if self.look_at is not None and time.time() >= self.look_at:
                     return EnvEnd("look", now)
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import ApiError, InvalidRequest
 from airflow_provider_tcbatch.hooks.event_confirming import confirm
 from airflow_provider_tcbatch.hooks.event_looks import Finding, instances_wait, look
-from airflow_provider_tcbatch.hooks.jobs_wait import Seen
-from airflow_provider_tcbatch.hooks.parts_wait import TaskTargetsWait
-from airflow_provider_tcbatch.hooks.targets_wait import Errors, JobTargetsWait, NamedJobWait
+from airflow_provider_tcbatch.hooks.jobs_wait import JobsEnd, Seen, first, until, untold
+from airflow_provider_tcbatch.hooks.parts_wait import QuorumEnd, TaskTargetsWait
+from airflow_provider_tcbatch.hooks.patience import Patience
+from airflow_provider_tcbatch.hooks.targets_wait import JobTargetsWait, NamedJobWait
 from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
+from airflow_provider_tcbatch.policies.outage import can_not_be_asked, outage_pause
 from airflow_provider_tcbatch.policies.pacing import pace
 from airflow_provider_tcbatch.policies.targets import TargetVerdict
 
@@ -39,23 +42,22 @@ _DEAF_CHECK = 5.0
 #: Seconds in which a queue is usually made.
 _DEAF_AT_FIRST = 15.0
 
-#: Seconds after which an event is forgotten that the API can't be asked about.
-_KEPT = 3600.0
-
-#: Pauses between two looks for what an event says, in seconds.
-_SOONEST, _LATEST = 0.25, 4.0
+#: Pauses between two looks for what an event says, in seconds; the last one while nothing can be looked for.
+_SOONEST, _LATEST, _BLIND = 0.25, 4.0, 60.0
 
 
 @dataclass(frozen=True)
 class EventEnd:
     """How a wait ended.
 
-    :param status: ``reached``; ``failed``, if none of the events can come any more; ``timeout``; ``error``.
+    :param status: ``reached``; ``failed``, if none of the events can come any more; ``timeout``; ``away``, if the API
+        could not be asked for too long; ``error``.
     :param event: the event, or what the API tells of it.
     :param heard: whether it was heard.
     :param limit: the limit that was reached, for ``timeout``.
     :param message: what went wrong, for ``error``; what was seen, for ``failed``.
     :param seen: the look that ended it.
+    :param outage: what the log has not been told of an outage, see :class:`~.policies.outage.Outage`.
     """
 
     status: str
@@ -64,6 +66,7 @@ class EventEnd:
     limit: Limit | None = None
     message: str | None = None
     seen: Seen = field(default_factory=Seen)
+    outage: dict[str, Any] | None = None
 
     def to_event(self) -> dict[str, Any]:
         """The end as a trigger tells it."""
@@ -75,6 +78,7 @@ class EventEnd:
             "limit": self.limit and self.limit.value,
             "message": self.message,
             **self.seen.to_json(),
+            **untold(self.outage),
         }
 
 
@@ -84,7 +88,8 @@ class _Doubt:
 
     event: BatchEvent
     received_at: float
-    due: float
+    until: float
+    due: float = 0.0
     pause: float = _SOONEST
 
 
@@ -110,6 +115,9 @@ class EventWait:
     def __post_init__(self) -> None:
         #: Environment as it was counted last, by family.
         self._counted: dict[str, EnvNow | None] = {}
+        # One of them is enough to tell of an outage.
+        says = [self.say] + [lambda *_: None] * len(self.awaited.looked_at)
+        self._patience = {family: Patience(say) for family, say in zip(self.awaited.looked_at, says, strict=False)}
 
     async def run(self, watcher: Watcher, settings: ConnectionSettings) -> EventEnd:
         """Wait for an event.
@@ -123,7 +131,9 @@ class EventWait:
             waits += [self._look(watcher, settings, family) for family in self.awaited.looked_at]
             tasks = [asyncio.ensure_future(wait) for wait in waits]
             try:
-                return await self._first(tasks, lambda: bool(doubts) or ear.pending)
+                end = await self._first(tasks, lambda: bool(doubts) or ear.pending)
+                told = next(iter(self._patience.values()), None)
+                return end if told is None else replace(end, outage=told.untold())
             finally:
                 for task in tasks:
                     task.cancel()
@@ -170,7 +180,8 @@ class EventWait:
         return self.awaited.matches(self.awaited.complete(event)) is not False
 
     async def _hear(self, watcher: Watcher, ear: Ear, doubts: dict[str, _Doubt]) -> EventEnd:
-        troubled = deaf = False
+        deaf = False
+        troubles = 0
         begun = time.monotonic()
         needed = bool(self.awaited.heard_only)
         while True:
@@ -190,18 +201,23 @@ class EventWait:
                 doubts.pop(key, None)
                 if len(doubts) >= _ROOM:
                     del doubts[next(iter(doubts))]
-                doubts[key] = _Doubt(event, heard[1], 0.0)
+                doubts[key] = _Doubt(event, heard[1], time.time() + self.patience)
             try:
                 if (end := await self._confirm(watcher.api, doubts)) is not None:
                     return end
-                troubled = troubled and bool(doubts)
+                troubles = troubles if doubts else 0
             except ApiError as error:
                 if not error.retryable:
                     return EventEnd("error", message=str(error))
                 # Whoever gave up now would forget what was heard, and it does not come again.
-                if not troubled:
+                if not troubles:
                     self.say("What was heard can't be looked for, and is kept meanwhile: %s", error)
-                troubled = True
+                troubles += 1
+                if can_not_be_asked(error):
+                    # None of them can be looked for.
+                    again = time.time() + min(_BLIND, outage_pause(troubles, random.random()))
+                    for doubt in doubts.values():
+                        doubt.due, doubt.until = max(doubt.due, again), max(doubt.until, again + self.patience)
 
     async def _confirm(self, api: ApiClient, doubts: dict[str, _Doubt]) -> EventEnd | None:
         for key, doubt in list(doubts.items()):
@@ -215,19 +231,13 @@ class EventWait:
                 self.say("Event %s is ignored: %s", doubt.event.name, error)
                 del doubts[key]
                 continue
-            except ApiError as error:
-                if error.retryable and now >= doubt.received_at + _KEPT:
-                    self.say("Event %s is ignored, for the service can't be asked: %s", doubt.event.name, error)
-                    del doubts[key]
-                    continue
-                raise
             if confirmed is not None:
                 if self.awaited.matches(confirmed):
                     self.say("Event %s was heard: %s", confirmed.name, confirmed.to_json())
                     seen = Seen("event", time.time(), doubt.received_at)
                     return EventEnd("reached", confirmed, heard=True, seen=seen)
                 del doubts[key]  # it was about a job, or an environment, of another name
-            elif now >= doubt.received_at + self.patience:
+            elif now >= doubt.until:
                 told = {name: value for name, value in doubt.event.to_json().items() if value}
                 self.say("An event is ignored, for the service does not show what it says: %s", told)
                 del doubts[key]
@@ -237,62 +247,84 @@ class EventWait:
 
     async def _look(self, watcher: Watcher, settings: ConnectionSettings, family: str) -> EventEnd | Finding:
         """Look until the events of a family must have come, or can't come any more."""
-        errors = Errors()
+        patience = self._patience[family]
         begun = time.time()
         said = ""
         while True:
             if (trouble := await self._until_news(watcher, settings, family)) is not None:
-                return EventEnd("error", message=trouble)
+                return trouble
             try:
                 seen = await look(watcher.api, self.awaited, family)
-                errors.fine()
+                patience.answered()
                 if seen.words != said:
                     self.say("%s", seen.words)
                 said = seen.words
                 if seen.verdict is not TargetVerdict.WAITING:
                     return seen
             except ApiError as error:
-                if errors.fatal(error):
+                if patience.failed(error):
                     return EventEnd("error", message=str(error))
-            await asyncio.sleep(pace(time.time() - begun, self.poll_interval))
+            look_at = time.time() + patience.pause(pace(time.time() - begun, self.poll_interval))
+            while (left := look_at - time.time()) > 0:
+                if patience.over(limit := first(self.deadlines)) is not None:
+                    return EventEnd("away")
+                alarm = patience.alarm(limit)
+                await asyncio.sleep(left if alarm is None else max(0.0, min(left, alarm - time.time())))
 
-    async def _until_news(self, watcher: Watcher, settings: ConnectionSettings, family: str) -> str | None:
+    async def _until_news(self, watcher: Watcher, settings: ConnectionSettings, family: str) -> EventEnd | None:
         """Wait until a look is worth while, together with all who watch jobs or environments; returns what went wrong,
         if anything.
 
         No event tells that there is a newer job, or an environment, of a name: these are looked at.
         """
-        job_id, targets, pause = self.awaited.job_id, self.awaited.targets(family), self.poll_interval
+        job_id, targets = self.awaited.job_id, self.awaited.targets(family)
+        patience = self._patience[family]
+        common: dict[str, Any] = {
+            "poll_interval": self.poll_interval,
+            "deadlines": self.deadlines,
+            "patience": patience,
+        }
         if family == "JOB" and job_id is None:
-            end = await NamedJobWait(str(self.awaited.job_name), targets, pause).run(watcher, settings)
+            end = await NamedJobWait(str(self.awaited.job_name), targets, **common).run(watcher, settings)
         elif family == "JOB" and job_id is not None:
-            end = await JobTargetsWait([job_id], poll_interval=pause, targets=targets).run(watcher, settings)
+            end = await JobTargetsWait([job_id], targets=targets, **common).run(watcher, settings)
         elif family == "TASK" and job_id is not None:
             task = str(self.awaited.task_name)
-            end = await TaskTargetsWait(job_id, task, targets, poll_interval=pause).run(watcher, settings)
+            end = await TaskTargetsWait(job_id, task, targets, **common).run(watcher, settings)
         elif family == "TASK_INSTANCE" and job_id is not None:
-            wait = instances_wait(self.awaited, job_id, targets.wanted, poll_interval=pause)
-            counted = await wait.run(watcher, settings)
-            return counted.message if counted.status == "error" else None
+            wait = instances_wait(self.awaited, job_id, targets.wanted, **common)
+            return _trouble(await wait.run(watcher, settings))
         elif self.envs is not None and self.awaited.env_id is not None:
-            return await self._until_counted(self.envs, self.awaited.env_id, family)
+            return await self._until_counted(self.envs, self.awaited.env_id, family, patience)
         else:
             return None
-        return end.message if end.status == "error" else None
+        return _trouble(end)
 
-    async def _until_counted(self, envs: EnvWatcher, env_id: str, family: str) -> str | None:
+    async def _until_counted(self, envs: EnvWatcher, env_id: str, family: str, patience: Patience) -> EventEnd | None:
         """Wait until the counts of an environment tell something that has not been looked at yet."""
         gone = "DELETED" in self.awaited.states(family)
         with envs.watch(env_id, self.poll_interval, known=gone) as subscription:
             while True:
                 seen = family in self._counted and self.awaited.worth_a_look(family, self._counted[family])
                 # The service's answers about one environment and about many may differ for a while: look again.
-                snapshot = await subscription.next(self.poll_interval if seen else None)
-                if snapshot is None:
+                look_at = time.time() + self.poll_interval if seen else None
+                patience.heed(subscription, "envs")
+                snapshot = await subscription.next(until(self.deadlines, patience, look_at))
+                patience.heed(subscription, "envs")
+                if patience.over(first(self.deadlines)) is not None:
+                    return EventEnd("away")
+                if snapshot is None and look_at is not None and time.time() >= look_at:
                     return None
+                if snapshot is None:
+                    continue
                 if snapshot.error is not None:
-                    return str(snapshot.error)
+                    return EventEnd("error", message=str(snapshot.error))
                 news = family not in self._counted or self._counted[family] != snapshot.now
                 self._counted[family] = snapshot.now
                 if news and self.awaited.worth_a_look(family, snapshot.now):
                     return None
+
+
+def _trouble(end: JobsEnd | QuorumEnd) -> EventEnd | None:
+    """What kept a part of the wait from going on, if anything did."""
+    return EventEnd(end.status, message=end.message) if end.status in ("error", "away") else None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import ApiError, NotFound, TCBatchError
+from airflow_provider_tcbatch.hooks import log_turns
+from airflow_provider_tcbatch.hooks.patience import Patience
 from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
 from airflow_provider_tcbatch.policies.outcome import Counts, SuccessPolicy, judge
@@ -36,38 +37,6 @@ _HINT_SECONDS = 1.0
 _FIRST_SAID = (2.0, 8.0)
 
 
-class _Turns:
-    """When the brief waits of a process speak: where there are many, one after the other.
-
-    Taking lines keeps a triggerer from starting and ending waits. One line takes it as long as ten that come together:
-    waits speak at the same moments.
-
-    :param lines: most lines a second.
-    :param together: seconds between two such moments.
-    :param longest: who would have to wait for more seconds than this says nothing.
-    """
-
-    def __init__(self, lines: float, together: float, longest: float = 600.0) -> None:
-        self.lines = lines
-        self.together = together
-        self.longest = longest
-        self._free = 0.0
-
-    def take(self, after: float) -> float | None:
-        """The moment (unix seconds) at which a wait speaks; ``None`` if too many others are to speak before.
-
-        :param after: seconds that it has to be away at least.
-        """
-        now = time.time()
-        if self._free > now + self.longest:
-            return None
-        at = max(now + after, self._free)
-        self._free = max(now, self._free) + 1 / self.lines
-        return math.ceil(at / self.together) * self.together
-
-
-_turns = _Turns(lines=20.0, together=2.0)
-
 #: Time in seconds between two looks at the output of a job's instances.
 _STREAM_SECONDS = 10.0
 
@@ -86,7 +55,8 @@ def counts_of(view: DescribeJobResult) -> Counts | None:
 class WaitEnd:
     """How a wait ended.
 
-    :param status: ``ended``; ``failing``, if the job runs but can't succeed any more; ``timeout``; ``error``.
+    :param status: ``ended``; ``failing``, if the job runs but can't succeed any more; ``timeout``; ``away``, if the
+        API could not be asked for too long; ``error``.
     :param state: state of the job that was read last.
     :param limit: the limit that was reached, for ``timeout``.
     :param message: what went wrong, for ``error``.
@@ -94,6 +64,7 @@ class WaitEnd:
     :param observed_at: unix seconds of that look.
     :param event_received_at: unix seconds when the event arrived, if one did.
     :param streamed: whether the output of the instances has been shown.
+    :param outage: what the log has not been told of an outage, see :class:`~.policies.outage.Outage`.
     """
 
     status: str
@@ -104,6 +75,14 @@ class WaitEnd:
     observed_at: float | None = None
     event_received_at: float | None = None
     streamed: bool = False
+    outage: dict[str, Any] | None = None
+
+    def to_event(self) -> dict[str, Any]:
+        """The end as a trigger tells it."""
+        told = {**asdict(self), "limit": self.limit and self.limit.value}
+        if self.outage is None:
+            del told["outage"]
+        return told
 
 
 # Slots, since a process may hold ten thousands of waits.
@@ -122,6 +101,7 @@ class JobWait:
         there are thousands of waits, each says its states minutes later, and not those that have passed by then, or
         for which it would be ten minutes: if thousands began, went on or ended at once, a line of each would keep all
         waiting for the log.
+    :param enforced: when a limit is reached that Airflow itself enforces (unix seconds): an outage may last until then.
     """
 
     job_id: str
@@ -132,6 +112,7 @@ class JobWait:
     stream: int = 0
     say: Callable[..., None] = lambda *_: None
     brief: bool = False
+    enforced: float | None = None
 
     _state: str | None = field(default=None, init=False)
     #: When the state is said (unix seconds), if it has not been yet.
@@ -144,6 +125,8 @@ class JobWait:
     _refused: bool = field(default=False, init=False)
     #: The end of the job, as long as its instances may still make a success of it.
     _lingering: WaitEnd | None = field(default=None, init=False)
+    #: What it does about an outage, once there has been one.
+    _patience: Patience | None = field(default=None, init=False)
 
     async def run(self, watcher: Watcher, settings: ConnectionSettings) -> WaitEnd:
         """Wait for the end.
@@ -154,6 +137,9 @@ class JobWait:
         stream = await self._stream(watcher, settings) if self.stream else None
         with watcher.subscribe(self.job_id, self.poll_interval) as subscription:
             end = await self._follow(watcher, subscription, stream)
+            if self._patience is not None:
+                self._patience.heed(subscription)
+                end = replace(end, outage=self._patience.untold())
         if stream is not None and end.status in ("ended", "failing"):
             await stream.finish()
         return end
@@ -175,8 +161,8 @@ class JobWait:
         stream_at = time.time() + _STREAM_SECONDS / 2
         while True:
             now = time.time()
-            limit = self.deadlines.next(started=self._started)
-            alarms = [detail_at, limit and limit[0], None if stream is None else stream_at, self._say_at]
+            limit, patient = self._heed_outage(subscription)
+            alarms = [detail_at, limit, patient, None if stream is None else stream_at, self._say_at]
             first = min((at for at in alarms if at is not None), default=None)
             snapshot = await subscription.next(None if first is None else max(0.0, first - now))
             now = time.time()
@@ -202,7 +188,10 @@ class JobWait:
             if stream is not None and now >= stream_at:
                 await stream.turn()
                 stream_at = time.time() + _STREAM_SECONDS
-            reached = self.deadlines.reached(time.time(), started=self._started)
+            limit, _ = self._heed_outage(subscription)
+            if self._patience is not None and self._patience.over(limit) is not None:
+                return WaitEnd("away", self._state, streamed=stream is not None)
+            reached = self.deadlines.reached(time.time(), started=self._started or self._away)
             if reached is Limit.QUEUE_TIMEOUT:
                 # An instance may have run between two looks at the job.
                 if (end := await self._look_closer(watcher)) is not None:
@@ -210,6 +199,25 @@ class JobWait:
                 reached = self.deadlines.reached(time.time(), started=self._started)
             if reached is not None:
                 return WaitEnd("timeout", self._state, limit=reached, streamed=stream is not None)
+
+    @property
+    def _away(self) -> bool:
+        """Whether the API can't be asked: then nobody knows whether the job has started by now."""
+        return self._patience is not None and self._patience.outage is not None
+
+    def _heed_outage(self, subscription: Subscription[JobSnapshot]) -> tuple[float | None, float | None]:
+        """Take in whether the API can be asked; when a limit is reached, and when there is something to do about it."""
+        if subscription.outage is not None and self._patience is None:
+            self._patience = Patience(self.say)
+        if self._patience is None:
+            first = self.deadlines.next(started=self._started)
+            return first and first[0], None
+        self._patience.heed(subscription)
+        first = self.deadlines.next(started=self._started)
+        if first is not None and first[1] is Limit.QUEUE_TIMEOUT and self._away and time.time() >= first[0]:
+            first = self.deadlines.next(started=True)
+        limit = first[0] if first is not None else self.enforced
+        return limit, self._patience.alarm(limit)
 
     def _heed(self, snapshot: JobSnapshot) -> WaitEnd | None:
         """Take a snapshot in; the end of the wait, if it is one."""
@@ -233,7 +241,7 @@ class JobWait:
             self._say_at = None
             if self.brief and not final:
                 first, last = _FIRST_SAID if self._state is None else (0.0, 0.0)
-                self._say_at = _turns.take(random.uniform(first, last))
+                self._say_at = log_turns.turns.take(random.uniform(first, last))
             elif not self.brief:
                 self.say("Job %s is %s", self.job_id, state)
         self._state = state

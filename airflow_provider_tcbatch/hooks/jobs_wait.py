@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.exceptions import ApiError, Throttled
+from airflow_provider_tcbatch.exceptions import ApiError
+from airflow_provider_tcbatch.hooks.patience import Patience
 from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
 from airflow_provider_tcbatch.policies.outcome import judge
@@ -20,10 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.watcher import Watcher
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
 
-__all__ = ["FAILURES", "InstancesWait", "JobsEnd", "JobsWait", "Seen", "Stop", "has_ended"]
-
-#: Failed looks at the instances in a row before the wait ends with an error.
-FAILURES = 5
+__all__ = ["InstancesWait", "JobsEnd", "JobsWait", "Seen", "Stop", "first", "has_ended", "until", "untold"]
 
 #: Most instances on one page of DescribeTask.
 _PAGE = 1000
@@ -79,12 +77,13 @@ class Seen:
 class JobsEnd:
     """How a wait ended.
 
-    :param status: ``ended`` if all have; ``timeout``; ``error``; where states are waited for, ``reached`` and
-        ``failed`` instead of ``ended``.
+    :param status: ``ended`` if all have; ``timeout``; ``away``, if the API could not be asked for too long; ``error``;
+        where states are waited for, ``reached`` and ``failed`` instead of ``ended``.
     :param states: the states that were read last, by job id or by index.
     :param limit: the limit that was reached, for ``timeout``.
     :param message: what went wrong, for ``error``.
     :param seen: the look that ended it.
+    :param outage: what the log has not been told of an outage, see :class:`~.policies.outage.Outage`.
     """
 
     status: str
@@ -92,12 +91,34 @@ class JobsEnd:
     limit: Limit | None = None
     message: str | None = None
     seen: Seen = field(default_factory=Seen)
+    outage: dict[str, Any] | None = None
 
     def to_event(self) -> dict[str, Any]:
         """The end as a trigger tells it."""
         limit = self.limit and self.limit.value
         told = {"status": self.status, "states": self.states, "limit": limit, "message": self.message}
-        return {**told, **self.seen.to_json()}
+        return {**told, **self.seen.to_json(), **untold(self.outage)}
+
+
+def untold(outage: dict[str, Any] | None) -> dict[str, Any]:
+    """What an event tells of an outage; nothing, where there is nothing left to tell."""
+    return {} if outage is None else {"outage": outage}
+
+
+def first(deadlines: Deadlines) -> float | None:
+    """When the first limit of a wait is reached, in unix seconds; ``None`` if it has none."""
+    limit = deadlines.next(started=True)
+    return limit and limit[0]
+
+
+def until(deadlines: Deadlines, patience: Patience, look_at: float | None = None) -> float | None:
+    """Seconds until a wait has something to do.
+
+    :param look_at: when it looks by itself, in unix seconds.
+    """
+    limit = first(deadlines)
+    alarms = [at for at in (limit, patience.alarm(limit), look_at) if at is not None]
+    return max(0.0, min(alarms) - time.time()) if alarms else None
 
 
 class Stop(Exception):
@@ -117,6 +138,7 @@ class JobsWait:
     :param deadlines: when to give up.
     :param interrupted: whether FAILED_INTERRUPTED is an end.
     :param say: takes what the task's log shows: a format and its arguments.
+    :param patience: of the wait that this one is a part of; default is one of its own.
     """
 
     job_ids: Sequence[str]
@@ -124,8 +146,10 @@ class JobsWait:
     deadlines: Deadlines = field(default_factory=Deadlines)
     interrupted: bool = True
     say: Callable[..., None] = lambda *_: None
+    patience: Patience | None = None
 
     def __post_init__(self) -> None:
+        self._patience = self.patience or Patience(self.say)
         self._states: dict[str, str] = {}
         self._ended = 0
         #: The last look that told something new.
@@ -141,18 +165,19 @@ class JobsWait:
         try:
             await asyncio.gather(*waits)
         except Stop as stop:
-            return stop.end
+            return replace(stop.end, outage=self._patience.untold())
         finally:
             for wait in waits:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
-        return JobsEnd("ended", self._states, seen=self._seen)
+        return JobsEnd("ended", self._states, seen=self._seen, outage=self._patience.untold())
 
     async def _follow(self, watcher: Watcher, job_id: str) -> None:
         with watcher.subscribe(job_id, self.poll_interval) as subscription:
             while True:
-                limit = self.deadlines.next(started=True)
-                snapshot = await subscription.next(None if limit is None else max(0.0, limit[0] - time.time()))
+                self._patience.heed(subscription, job_id)
+                snapshot = await subscription.next(until(self.deadlines, self._patience))
+                self._patience.heed(subscription, job_id)
                 if snapshot is not None and snapshot.error is not None:
                     raise Stop(JobsEnd("error", self._states, message=str(snapshot.error)))
                 if snapshot is not None:
@@ -168,6 +193,8 @@ class JobsWait:
                         return
                 if (reached := self.deadlines.reached(time.time(), started=True)) is not None:
                     raise Stop(JobsEnd("timeout", self._states, limit=reached))
+                if self._patience.over(first(self.deadlines)) is not None:
+                    raise Stop(JobsEnd("away", self._states))
 
     def _is_over(self, state: str) -> bool:
         """Whether a job in this state is waited for no longer.
@@ -186,6 +213,7 @@ class InstancesWait:
     :param indexes: its instances.
     :param poll_interval: longest time in seconds between two looks.
     :param deadlines: when to give up.
+    :param say: takes what the task's log shows: a format and its arguments.
     """
 
     job_id: str
@@ -193,6 +221,7 @@ class InstancesWait:
     indexes: Collection[int]
     poll_interval: float = 30.0
     deadlines: Deadlines = field(default_factory=Deadlines)
+    say: Callable[..., None] = lambda *_: None
 
     async def run(self, settings: ConnectionSettings) -> JobsEnd:
         """Wait for the end.
@@ -207,24 +236,28 @@ class InstancesWait:
 
     async def _poll(self, api: ApiClient) -> JobsEnd:
         begun = time.time()
-        failures = 0
+        patience = Patience(self.say)
         states: dict[str, str] = {}
+
+        def end(status: str, **more: Any) -> JobsEnd:
+            return JobsEnd(status, states, outage=patience.untold(), **more)
+
         while True:
             try:
                 states = await self._unfinished(api)
-                failures = 0
+                patience.answered()
                 if not states:
-                    return JobsEnd("ended")
+                    return end("ended")
             except ApiError as error:
-                failures += not isinstance(error, Throttled)
-                if failures >= FAILURES or not error.retryable:
-                    return JobsEnd("error", states, message=str(error))
-            now = time.time()
-            if (reached := self.deadlines.reached(now, started=True)) is not None:
-                return JobsEnd("timeout", states, limit=reached)
-            limit = self.deadlines.next(started=True)
-            pause = pace(now - begun, self.poll_interval)
-            await asyncio.sleep(pause if limit is None else min(pause, max(0.0, limit[0] - now)))
+                if patience.failed(error):
+                    return end("error", message=str(error))
+            look_at = time.time() + patience.pause(pace(time.time() - begun, self.poll_interval))
+            while time.time() < look_at:
+                if (reached := self.deadlines.reached(time.time(), started=True)) is not None:
+                    return end("timeout", limit=reached)
+                if patience.over(first(self.deadlines)) is not None:
+                    return end("away")
+                await asyncio.sleep(until(self.deadlines, patience, look_at) or 0.0)
 
     async def _unfinished(self, api: ApiClient) -> dict[str, str]:
         """States of those of the instances that have not ended, by index."""

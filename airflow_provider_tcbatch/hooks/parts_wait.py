@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import ApiError, NotFound
-from airflow_provider_tcbatch.hooks.jobs_wait import JobsEnd, Seen
-from airflow_provider_tcbatch.hooks.targets_wait import Errors
+from airflow_provider_tcbatch.hooks.jobs_wait import JobsEnd, Seen, first, until, untold
+from airflow_provider_tcbatch.hooks.patience import Patience
 from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
 from airflow_provider_tcbatch.policies.outcome import judge
@@ -69,6 +69,7 @@ class TaskTargetsWait:
     :param poll_interval: longest time in seconds between two looks while no events flow.
     :param deadlines: when to give up.
     :param say: takes what the task's log shows: a format and its arguments.
+    :param patience: of the wait that this one is a part of; default is one of its own.
     """
 
     job_id: str
@@ -77,8 +78,10 @@ class TaskTargetsWait:
     poll_interval: float = 30.0
     deadlines: Deadlines = field(default_factory=Deadlines)
     say: Callable[..., None] = lambda *_: None
+    patience: Patience | None = None
 
     def __post_init__(self) -> None:
+        self._patience = self.patience or Patience(self.say)
         self._state: str | None = None
 
     async def run(self, watcher: Watcher, settings: ConnectionSettings) -> JobsEnd:
@@ -87,34 +90,43 @@ class TaskTargetsWait:
         :param watcher: a started watcher for the job's account and region.
         :param settings: the connection.
         """
+        end = await self._follow(watcher)
+        return replace(end, outage=self._patience.untold())
+
+    async def _follow(self, watcher: Watcher) -> JobsEnd:
         from airflow_provider_tcbatch.models.actions import DescribeJob
 
-        errors = Errors()
+        patience = self._patience
         fresh = time.time()
         look_at: float | None = None
         told: tuple[int, ...] | None = None
         with watcher.subscribe(self.job_id, self.poll_interval) as subscription:
             while True:
-                snapshot = await subscription.next(_until(look_at, self.deadlines))
+                snapshot = await subscription.next(until(self.deadlines, patience, look_at))
+                patience.heed(subscription, "job")
                 if snapshot is not None and snapshot.error is not None:
                     return JobsEnd("error", self._states(), message=str(snapshot.error))
                 if snapshot is not None:
                     told = snapshot.task_counts
                     fresh = look_at = time.time()
                 if look_at is not None and time.time() >= look_at:
-                    look_at = time.time() + pace(time.time() - fresh, self.poll_interval)
+                    pause = pace(time.time() - fresh, self.poll_interval)
+                    look_at = time.time() + pause
                     try:
                         view = await watcher.api.acall(DescribeJob(job_id=self.job_id), attempts=1)
-                        errors.fine()
+                        patience.answered()
                         if (end := self._judge(view, Seen.after(snapshot))) is not None:
                             return end
                         if told is not None and told == _task_counts(view) and not judge(view.job_state).is_final:
                             look_at = None  # both answers are of one moment: the watcher tells of the next change
                     except ApiError as error:
-                        if errors.fatal(error):
+                        if patience.failed(error):
                             return JobsEnd("error", self._states(), message=str(error))
+                        look_at = time.time() + patience.pause(pause)
                 if (reached := self.deadlines.reached(time.time(), started=True)) is not None:
                     return JobsEnd("timeout", self._states(), limit=reached)
+                if patience.over(first(self.deadlines)) is not None:
+                    return JobsEnd("away", self._states())
 
     def _judge(self, view: DescribeJobResult, seen: Seen) -> JobsEnd | None:
         state = task_state(view, self.task_name)
@@ -134,11 +146,13 @@ class TaskTargetsWait:
 class QuorumEnd:
     """How a wait for instances ended.
 
-    :param status: ``reached``; ``failed``, if they can't come to it any more; ``timeout``; ``error``.
+    :param status: ``reached``; ``failed``, if they can't come to it any more; ``timeout``; ``away``, if the API could
+        not be asked for too long; ``error``.
     :param counts: the instances as they were read last.
     :param limit: the limit that was reached, for ``timeout``.
     :param message: what went wrong, for ``error``.
     :param seen: the look that ended it.
+    :param outage: what the log has not been told of an outage, see :class:`~.policies.outage.Outage`.
     """
 
     status: str
@@ -146,6 +160,7 @@ class QuorumEnd:
     limit: Limit | None = None
     message: str | None = None
     seen: Seen = field(default_factory=Seen)
+    outage: dict[str, Any] | None = None
 
     def to_event(self) -> dict[str, Any]:
         """The end as a trigger tells it."""
@@ -155,6 +170,7 @@ class QuorumEnd:
             "limit": self.limit and self.limit.value,
             "message": self.message,
             **self.seen.to_json(),
+            **untold(self.outage),
         }
 
 
@@ -176,6 +192,7 @@ class QuorumWait:
     :param poll_interval: longest time in seconds between two looks.
     :param deadlines: when to give up.
     :param say: takes what the task's log shows: a format and its arguments.
+    :param patience: of the wait that this one is a part of; default is one of its own.
     """
 
     job_id: str
@@ -186,6 +203,10 @@ class QuorumWait:
     poll_interval: float = 30.0
     deadlines: Deadlines = field(default_factory=Deadlines)
     say: Callable[..., None] = lambda *_: None
+    patience: Patience | None = None
+
+    def __post_init__(self) -> None:
+        self._patience = self.patience or Patience(self.say)
 
     async def run(self, watcher: Watcher, settings: ConnectionSettings) -> QuorumEnd:
         """Wait for the quorum.
@@ -193,33 +214,42 @@ class QuorumWait:
         :param watcher: a started watcher for the job's account and region.
         :param settings: the connection.
         """
-        errors = Errors()
+        end = await self._follow(watcher)
+        return replace(end, outage=self._patience.untold())
+
+    async def _follow(self, watcher: Watcher) -> QuorumEnd:
+        patience = self._patience
         counts: QuorumCounts | None = None
         fresh = look_at = time.time()
         ended: bool | None = None
         with watcher.subscribe(self.job_id, self.poll_interval) as subscription:
             while True:
-                snapshot = await subscription.next(_until(look_at, self.deadlines))
+                snapshot = await subscription.next(until(self.deadlines, patience, look_at))
+                patience.heed(subscription, "job")
                 if snapshot is not None and snapshot.error is not None:
                     return QuorumEnd("error", counts, message=str(snapshot.error))
                 if snapshot is not None:
                     ended = judge(snapshot.state).is_final
                     fresh = look_at = time.time()
                 if time.time() >= look_at:
-                    look_at = time.time() + pace(time.time() - fresh, self.poll_interval)
+                    pause = pace(time.time() - fresh, self.poll_interval)
+                    look_at = time.time() + pause
                     try:
                         before, counts = counts, await self.look(watcher.api, ended=ended)
-                        errors.fine()
+                        patience.answered()
                         if counts != before:
                             self.say("Task %r of job %s: %s", self.task_name, self.job_id, counts)
                         if counts.verdict is not QuorumVerdict.WAITING:
                             status = "reached" if counts.verdict is QuorumVerdict.REACHED else "failed"
                             return QuorumEnd(status, counts, seen=Seen.after(snapshot))
                     except ApiError as error:
-                        if errors.fatal(error):
+                        if patience.failed(error):
                             return QuorumEnd("error", counts, message=str(error))
+                        look_at = time.time() + patience.pause(pause)
                 if (reached := self.deadlines.reached(time.time(), started=True)) is not None:
                     return QuorumEnd("timeout", counts, limit=reached)
+                if patience.over(first(self.deadlines)) is not None:
+                    return QuorumEnd("away", counts)
 
     async def look(self, api: ApiClient, *, ended: bool | None = None) -> QuorumCounts:
         """Look once, with as few calls as it takes.
@@ -306,13 +336,6 @@ async def look_once(settings: ConnectionSettings, wait: QuorumWait) -> QuorumCou
         return await wait.look(api)
     finally:
         await api.aclose()
-
-
-def _until(look_at: float | None, deadlines: Deadlines) -> float | None:
-    """Seconds until there is something to do."""
-    limit = deadlines.next(started=True)
-    first = min((at for at in (look_at, None if limit is None else limit[0]) if at is not None), default=None)
-    return None if first is None else max(0.0, first - time.time())
 
 
 def _task_counts(view: DescribeJobResult) -> tuple[int, ...] | None:

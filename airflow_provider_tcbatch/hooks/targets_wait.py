@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_tcbatch.exceptions import ApiError, Throttled
+from airflow_provider_tcbatch.exceptions import ApiError
 from airflow_provider_tcbatch.hooks.batch_base import PAGE, filters_of
-from airflow_provider_tcbatch.hooks.jobs_wait import FAILURES, JobsEnd, JobsWait, Seen, Stop
+from airflow_provider_tcbatch.hooks.jobs_wait import JobsEnd, JobsWait, Seen, Stop, first, until
+from airflow_provider_tcbatch.hooks.patience import Patience
 from airflow_provider_tcbatch.policies.deadline import Deadlines
 from airflow_provider_tcbatch.policies.naming import newest_named
 from airflow_provider_tcbatch.policies.pacing import pace
@@ -24,23 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
     from airflow_provider_tcbatch.models.views import JobView
 
-__all__ = ["Errors", "JobTargetsWait", "NamedJobWait"]
-
-
-class Errors:
-    """Counts failed looks in a row, and tells when there are too many. A throttle only costs time."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def fine(self) -> None:
-        """A look has succeeded."""
-        self._count = 0
-
-    def fatal(self, error: ApiError) -> bool:
-        """A look has failed: whether that ends the wait."""
-        self._count += not isinstance(error, Throttled)
-        return self._count >= FAILURES or not error.retryable
+__all__ = ["JobTargetsWait", "NamedJobWait"]
 
 
 @dataclass
@@ -80,6 +65,7 @@ class NamedJobWait:
     :param poll_interval: longest time in seconds between two looks.
     :param deadlines: when to give up.
     :param say: takes what the task's log shows: a format and its arguments.
+    :param patience: of the wait that this one is a part of; default is one of its own.
     """
 
     job_name: str
@@ -87,6 +73,10 @@ class NamedJobWait:
     poll_interval: float = 30.0
     deadlines: Deadlines = field(default_factory=Deadlines)
     say: Callable[..., None] = lambda *_: None
+    patience: Patience | None = None
+
+    def __post_init__(self) -> None:
+        self._patience = self.patience or Patience(self.say)
 
     async def run(self, watcher: Watcher, settings: ConnectionSettings) -> JobsEnd:
         """Wait for the state.
@@ -94,8 +84,11 @@ class NamedJobWait:
         :param watcher: a started watcher for the job's account and region.
         :param settings: the connection.
         """
+        end = await self._follow(watcher)
+        return replace(end, outage=self._patience.untold())
+
+    async def _follow(self, watcher: Watcher) -> JobsEnd:
         begun = time.time()
-        errors = Errors()
         known: JobView | None = None
         subscription: Subscription[JobSnapshot] | None = None
         with contextlib.ExitStack() as watching:
@@ -103,9 +96,9 @@ class NamedJobWait:
                 newest: JobView | None = None
                 try:
                     newest = await self._newest(watcher.api)
-                    errors.fine()
+                    self._patience.answered()
                 except ApiError as error:
-                    if errors.fatal(error):
+                    if self._patience.failed(error):
                         return JobsEnd("error", message=str(error))
                 if newest is not None:
                     if known is None or known.job_id != newest.job_id:
@@ -115,26 +108,34 @@ class NamedJobWait:
                     known = newest
                     if (end := self._judge(known.job_id, str(known.job_state), Seen.after(None))) is not None:
                         return end
-                now = time.time()
-                if (reached := self.deadlines.reached(now, started=True)) is not None:
-                    return JobsEnd("timeout", limit=reached)
-                limit = self.deadlines.next(started=True)
-                pause = pace(now - begun, self.poll_interval) if known is None else self.poll_interval
-                until = now + pause if limit is None else min(now + pause, limit[0])
-                if subscription is None or known is None:
-                    await asyncio.sleep(max(0.0, until - now))
-                elif (end := await self._watch(subscription, known.job_id, until)) is not None:
+                pause = pace(time.time() - begun, self.poll_interval) if known is None else self.poll_interval
+                look_at = time.time() + self._patience.pause(pause)
+                if (end := await self._watch(subscription, known.job_id if known else None, look_at)) is not None:
                     return end
 
-    async def _watch(self, subscription: Subscription[JobSnapshot], job_id: str, until: float) -> JobsEnd | None:
-        """Watch a job until it is time to look for a newer one. If it can't be watched, that look says why."""
-        while (left := until - time.time()) > 0:
+    async def _watch(
+        self, subscription: Subscription[JobSnapshot] | None, job_id: str | None, look_at: float
+    ) -> JobsEnd | None:
+        """Watch a job until it is time to look for a newer one. If it can't be watched, that look says why.
+
+        :param subscription: to the job; ``None`` while there is none.
+        """
+        while True:
+            if (reached := self.deadlines.reached(time.time(), started=True)) is not None:
+                return JobsEnd("timeout", limit=reached)
+            if self._patience.over(first(self.deadlines)) is not None:
+                return JobsEnd("away")
+            if time.time() >= look_at:
+                return None
+            left = until(self.deadlines, self._patience, look_at) or 0.0
+            if subscription is None or job_id is None:
+                await asyncio.sleep(left)
+                continue
             snapshot = await subscription.next(left)
             if snapshot is None or snapshot.error is not None:
                 continue
             if (end := self._judge(job_id, snapshot.state, Seen.of(snapshot))) is not None:
                 return end
-        return None
 
     def _judge(self, job_id: str, state: str, seen: Seen) -> JobsEnd | None:
         verdict = self.targets.judge(state)

@@ -90,6 +90,7 @@ def _wait_here(
     async def run() -> EndT:
         api = settings.api_client()
         watcher = make(api)
+        watcher.speaks = False
         watcher.start()
         try:
             return await wait.run(watcher, settings)

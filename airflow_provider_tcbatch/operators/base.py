@@ -22,7 +22,6 @@ from airflow_provider_tcbatch.exceptions import (
     PermissionDenied,
     TCBatchError,
 )
-from airflow_provider_tcbatch.operators.on_worker import OnWorker
 
 if TYPE_CHECKING:
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
@@ -53,6 +52,9 @@ __all__ = [
 
 
 T = TypeVar("T")
+
+#: Seconds that a try which has reached its ``execution_timeout`` takes at most to learn what has become of a job.
+_LAST_SECONDS = 120.0
 
 
 class PermanentInvalidRequest(InvalidRequest, AirflowFailException):
@@ -147,6 +149,9 @@ class Patient:
     ) -> T:
         """Do a step of a run. While the API can't be asked, do it again, deferred in between or with growing pauses.
 
+        A limit that was over before this step does not cut it short: only with an answer it is known what has become of
+        what was waited for. A try that has reached its ``execution_timeout`` takes two minutes more at most.
+
         :param step: what is to be done. It must do no harm to do it twice, as with another try of the task.
         :param resume: the event with which ``execute_complete`` begins with this step again; ``None`` to stay on the
             worker. If it comes from an outage that is not over, that one's beginning counts.
@@ -157,6 +162,9 @@ class Patient:
         :param env_id: a compute environment whose nodes are to go then.
         :raises ApiUnavailable: when it is time to give up. Nothing has been ended for it.
         """
+        if resume is not None and resume["status"] == "timeout":
+            # Whatever was waited for in an outage: from its limit on there is time to learn what has become of it.
+            resume = {"patient_from": time.time(), **resume}
         outage: Outage | None = None
         failures = 0
         while True:
@@ -197,8 +205,7 @@ class Patient:
         env_id: str | None,
     ) -> Outage:
         """Wait until the step is to be done again; the outage as it is known then."""
-        from airflow_provider_tcbatch.hooks.deployment import api_patience
-        from airflow_provider_tcbatch.policies.outage import Outage, outage_pause, patient_until, utc
+        from airflow_provider_tcbatch.policies.outage import Outage, outage_pause, utc
 
         before = (resume or {}).get("outage") or {}
         first = outage is None
@@ -206,13 +213,8 @@ class Patient:
             lasts = bool(before) and before.get("until") is None
             outage = Outage(before["since"] if lasts else time.time(), str(error))
             first = not lasts
-        until = patient_until(outage.since, limit, patience := api_patience())
+        until, why = _until(outage.since, resume or {}, limit)
         if time.time() >= until:
-            why = (
-                "a limit of the task is over"
-                if limit is not None and until == limit
-                else (f"longer than [tcbatch] api_patience, which is {patience:.0f} s")
-            )
             raise ApiUnavailable(
                 f"The API of Batch can't be asked since {utc(outage.since)} ({time.time() - outage.since:.0f} s; "
                 f"{why}): {error}. {subject}".rstrip(),
@@ -238,6 +240,26 @@ class Patient:
             self.defer(trigger=trigger, method_name="execute_complete")  # type: ignore[attr-defined]
         time.sleep(max(0.0, min(outage_pause(failures, random.random()), until - time.time())))
         return outage
+
+
+def _until(since: float, resume: Mapping[str, Any], limit: float | None) -> tuple[float, str]:
+    """Until when to ask again (unix seconds), and why no longer.
+
+    :param since: when the outage began.
+    :param resume: where the step belongs to, see :meth:`Patient.patiently`.
+    :param limit: when a limit of the task's own is reached.
+    """
+    from airflow_provider_tcbatch.hooks.deployment import api_patience
+    from airflow_provider_tcbatch.policies.outage import patient_until
+
+    patient_from = resume.get("patient_from")
+    if patient_from is not None and resume.get("limit") == "execution_timeout":
+        return patient_from + _LAST_SECONDS, "execution_timeout is over"
+    patience = api_patience()
+    until = patient_until(max(since, patient_from or 0.0), limit, patience)
+    if limit is not None and until == limit:
+        return until, "a limit of the task is over"
+    return until, f"longer than [tcbatch] api_patience, which is {patience:.0f} s"
 
 
 class TCBatchOperatorMeta(BaseOperatorMeta):
@@ -272,7 +294,7 @@ def _written_at() -> str:
     return ""
 
 
-class TCBatchOperator(Patient, OnWorker, BaseOperator, metaclass=TCBatchOperatorMeta):
+class TCBatchOperator(Patient, BaseOperator, metaclass=TCBatchOperatorMeta):
     """Base of the operators.
 
     :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``. (templated)

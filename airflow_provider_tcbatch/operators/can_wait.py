@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_tcbatch.operators.base import TCBatchOperator, deferral, duration, flag
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.policies.deadline import Deadlines
 
 __all__ = ["WAIT_ERRORS", "CanWait"]
+
+T = TypeVar("T")
 
 #: How often a wait goes on after an error.
 WAIT_ERRORS = 3
@@ -43,6 +47,28 @@ class CanWait(TCBatchOperator):
         self.deferrable = deferral(deferrable, self.task_id)
         self.poll_interval = duration("poll_interval", poll_interval, self.task_id)
         self.timeout = None if timeout is None else duration("timeout", timeout, self.task_id)
+
+    #: When the task began (unix seconds), and the outage that it comes from, where it begins again after one.
+    _began: float | None = None
+    _outage: Mapping[str, Any] | None = None
+
+    @property
+    def began(self) -> float:
+        """Unix seconds when the task began, now or in a process before."""
+        if self._began is None:
+            self._began = time.time()
+        return self._began
+
+    def begin_patiently(self, context: Context, step: Callable[[], T]) -> T:
+        """Do what comes before the wait; while the API can't be asked, do it again later, see :meth:`patiently`."""
+        resume = {"status": "again", "since": self.began, "outage": self._outage}
+        return self.patiently(step, resume, limit=self.deadlines(context, self.began).execution_timeout)
+
+    def begin_again(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Begin anew: the API could not be asked before the wait."""
+        self._began, self._outage = float(event["since"]), event.get("outage")
+        self.tell_outage(self._outage)
+        return self.execute(context)
 
     def deadlines(self, context: Context, since: float) -> Deadlines:
         """When to give up.

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_tcbatch.exceptions import InvalidRequest, TCBatchError
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.named_env import NamedComputeEnv
-from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import flag, permanent_errors
 from airflow_provider_tcbatch.operators.env_waiting import WaitsForNodes
 from airflow_provider_tcbatch.operators.object_argument import TakesObject, known_later
@@ -143,9 +142,9 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
 
     def execute(self, context: Context) -> str | None:
         """See to the environment; wait for its nodes, or leave the waiting to the triggerer."""
-        since = time.time()
+        since = self.began
         with permanent_errors():
-            carried = self._start(context, self._spec(context), since)
+            carried = self.begin_patiently(context, lambda: self._start(context, self._spec(context), since))
             if not self.wait_for_completion:
                 self._mark_done(context)
                 return str(carried["env_id"])
@@ -166,7 +165,7 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
         found = self._settle(context, spec)
         if not found.own:
             self.announce(context, found.env_id)
-        push(context, "env_created", found.own)
+        context["ti"].xcom_push(key="env_created", value=found.own)
         wanted = self._nodes(None)
         if wanted is not None and wanted > found.desired:
             raise InvalidRequest(

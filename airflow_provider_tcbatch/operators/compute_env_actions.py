@@ -92,19 +92,23 @@ class TCBatchModifyComputeEnvOperator(ActsOnEnv, WaitsForNodes):
     def execute(self, context: Context) -> str | None:
         """Ask for the change, and wait for the nodes."""
         with permanent_errors():
-            carried = self.begin(context)
             count = self._count()
-            try:
-                self._modify(carried["env_id"])
-            except ResourceBusy as error:
-                if count is None or not self.wait_for_completion:
-                    raise
-                self.log.info("The change is refused now, asking again later: %s", error)
+            carried = self.begin_patiently(context, lambda: self._begin_change(context, count))
             if count is None:
                 return str(carried["env_id"])
             until = Until.DESIRED if count else Until.EMPTY
             condition = Condition(until, fail_fast=self.fail_fast and count > 0)
             return self.go_on(context, {**carried, "condition": condition.to_json()})
+
+    def _begin_change(self, context: Context, count: int | None) -> dict[str, Any]:
+        carried = self.begin(context)
+        try:
+            self._modify(carried["env_id"])
+        except ResourceBusy as error:
+            if count is None or not self.wait_for_completion:
+                raise
+            self.log.info("The change is refused now, asking again later: %s", error)
+        return carried
 
     def advance(
         self, context: Context, carried: Mapping[str, Any], event: Mapping[str, Any] | None
@@ -200,9 +204,14 @@ class TCBatchDeleteComputeEnvOperator(RemovesEnv, ActsOnEnv):
     def execute(self, context: Context) -> str | None:
         """Begin to delete it, and wait until it is gone."""
         with permanent_errors():
+
+            def find() -> dict[str, Any]:
+                found = self.begin(context)
+                self.hook.describe_compute_env(found["env_id"])
+                return found
+
             try:
-                carried = self.begin(context)
-                self.hook.describe_compute_env(carried["env_id"])
+                carried = self.begin_patiently(context, find)
             except NotFound as error:
                 if not self.missing_ok:
                     raise
@@ -244,12 +253,17 @@ class TCBatchTerminateComputeNodesOperator(ActsOnEnv, WaitsForNodes):
         """Ask for their ends, and wait for them."""
         with permanent_errors():
             ids = several("compute_node_ids", self.compute_node_ids, str, self.task_id)
-            carried = self.begin(context)
+
+            def ask() -> dict[str, Any]:
+                found = self.begin(context)
+                nodes = self.hook.describe_compute_env(found["env_id"]).compute_node_set or []
+                present = [node.compute_node_id for node in nodes if node.compute_node_state != "DELETING"]
+                if chosen := [node_id for node_id in ids if node_id in present]:
+                    self.hook.terminate_compute_nodes(found["env_id"], chosen)
+                return found
+
+            carried = self.begin_patiently(context, ask)
             env_id = carried["env_id"]
-            nodes = self.hook.describe_compute_env(env_id).compute_node_set or []
-            present = [node.compute_node_id for node in nodes if node.compute_node_state != "DELETING"]
-            if chosen := [node_id for node_id in ids if node_id in present]:
-                self.hook.terminate_compute_nodes(env_id, chosen)
             if not ids:
                 self.log.warning("compute_node_ids is empty: there is nothing to do")
                 return str(env_id)
@@ -315,12 +329,16 @@ class TCBatchAttachInstancesOperator(ActsOnEnv, WaitsForNodes):
         """Attach them, and wait until they run."""
         with permanent_errors():
             instances = self._final()
-            carried = self.begin(context)
-            env_id = carried["env_id"]
-            nodes = self.hook.describe_compute_env(env_id).compute_node_set or []
-            there = {node.compute_node_instance_id for node in nodes}
-            if missing := [instance for instance in instances if instance.instance_id not in there]:
-                self.hook.attach_instances(env_id, missing)
+
+            def ask() -> dict[str, Any]:
+                found = self.begin(context)
+                nodes = self.hook.describe_compute_env(found["env_id"]).compute_node_set or []
+                there = {node.compute_node_instance_id for node in nodes}
+                if missing := [instance for instance in instances if instance.instance_id not in there]:
+                    self.hook.attach_instances(found["env_id"], missing)
+                return found
+
+            carried = self.begin_patiently(context, ask)
             ids = frozenset(instance.instance_id for instance in instances)
             condition = Condition(Until.INSTANCES_RUNNING, ids=ids, fail_fast=self.fail_fast)
             return self.go_on(context, {**carried, "condition": condition.to_json()})
@@ -360,15 +378,22 @@ class TCBatchDetachInstancesOperator(ActsOnEnv, WaitsForNodes):
         """Detach them, and wait until they are out."""
         with permanent_errors():
             ids = several("instance_ids", self.instance_ids, str, self.task_id)
-            try:
-                carried = self.begin(context)
-                nodes = self.hook.describe_compute_env(carried["env_id"]).compute_node_set or []
-            except NotFound as error:
-                self.log.info("There is nothing to detach from: %s", error)
+
+            def ask() -> dict[str, Any] | None:
+                try:
+                    found = self.begin(context)
+                    nodes = self.hook.describe_compute_env(found["env_id"]).compute_node_set or []
+                except NotFound as error:
+                    self.log.info("There is nothing to detach from: %s", error)
+                    return None
+                there = {node.compute_node_instance_id for node in nodes}
+                if attached := [instance_id for instance_id in ids if instance_id in there]:
+                    self.hook.detach_instances(found["env_id"], attached)
+                return found
+
+            carried = self.begin_patiently(context, ask)
+            if carried is None:
                 return None
-            there = {node.compute_node_instance_id for node in nodes}
-            if attached := [instance_id for instance_id in ids if instance_id in there]:
-                self.hook.detach_instances(carried["env_id"], attached)
             condition = Condition(Until.INSTANCES_GONE, ids=frozenset(ids))
             return self.go_on(context, {**carried, "condition": condition.to_json()})
 

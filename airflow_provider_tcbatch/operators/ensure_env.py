@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_tcbatch.exceptions import InvalidRequest
 from airflow_provider_tcbatch.models.named_env import NamedComputeEnv
 from airflow_provider_tcbatch.models.wire import put_secrets_back, to_wire_form, with_placeholders
-from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import flag, permanent_errors
 from airflow_provider_tcbatch.operators.compute_env import REMOVAL_SECONDS, TCBatchCreateComputeEnvOperator
 from airflow_provider_tcbatch.operators.env_waiting import GoOn, Pause
@@ -148,8 +147,9 @@ class TCBatchEnsureComputeEnvOperator(TCBatchCreateComputeEnvOperator):
         """Report the difference, remove it, and wait for the nodes."""
         with permanent_errors():
             if self.only_report:
-                return self._report(context)
-            return self.go_on(context, self._come_to(context, 0, []))
+                return self.begin_patiently(context, lambda: self._report(context))
+            carried = self.begin_patiently(context, lambda: self._come_to(context, 0, []))
+            return self.go_on(context, carried)
 
     def _report(self, context: Context) -> str | None:
         from airflow_provider_tcbatch.policies.difference import difference
@@ -204,7 +204,7 @@ class TCBatchEnsureComputeEnvOperator(TCBatchCreateComputeEnvOperator):
 
         self._current = ensuring = self._ensuring(context, choice)
         try:
-            carried = self._start(context, ensuring.spec, time.time())
+            carried = self._start(context, ensuring.spec, self.began if not told else time.time())
         except MustBeMadeAnew as error:
             return self._anew(context, error)
         wish, name = ensuring.wishes[ensuring.choice], ensuring.wishes[0].env.env_name
@@ -216,7 +216,7 @@ class TCBatchEnsureComputeEnvOperator(TCBatchCreateComputeEnvOperator):
             tell_changes(self, context, changes, words=f"Made compute {words}")
         failed = [*failed, *ensuring.passed_over]
         decision = {"alternative": ensuring.choice, "env_id": carried["env_id"], **wish.to_json(), "failed": failed}
-        push(context, "tcbatch_choice", decision)
+        context["ti"].xcom_push(key="tcbatch_choice", value=decision)
         if len(ensuring.wishes) > 1:
             self.log.info("Compute environment %s is alternative %d: %s", carried["env_id"], ensuring.choice, wish)
         return {**carried, "choice": ensuring.choice, "last": len(ensuring.wishes) - 1, "failed": failed}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from airflow_provider_tcbatch.exceptions import (
+    ApiUnavailable,
     ComputeEnvError,
     ComputeEnvFailed,
     ComputeEnvTimeout,
@@ -15,7 +16,6 @@ from airflow_provider_tcbatch.exceptions import (
     TCBatchError,
 )
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
-from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import AirflowTaskTimeout, flag, permanent_errors
 from airflow_provider_tcbatch.operators.can_wait import WAIT_ERRORS, CanWait
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until, Verdict, env_now, judge_env
@@ -130,17 +130,22 @@ class WaitsForEnv(CanWait):
 
     def announce(self, context: Context, env_id: str) -> None:
         """Tell the id and the console's page at once: whatever comes, they can be looked up."""
-        push(context, "env_id", env_id)
-        push(context, TCBatchComputeEnvLink.key, self.hook.settings.env_url(env_id))
+        ti = context["ti"]
+        ti.xcom_push(key="env_id", value=env_id)
+        ti.xcom_push(key=TCBatchComputeEnvLink.key, value=self.hook.settings.env_url(env_id))
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> str | None:
         """Go on after the triggerer has waited.
 
         :param event: what :class:`~airflow_provider_tcbatch.triggers.compute_env.TCBatchComputeEnvTrigger` yielded.
         """
+        if event["status"] == "again":
+            began_again: str | None = self.begin_again(context, event)
+            return began_again
         with permanent_errors():
             carried = event["carried"]
             self.resume(context, carried)
+            self.tell_outage(event.get("outage"))
             return self.go_on(context, self._heed(context, event, carried), event)
 
     def resume(self, context: Context, carried: Mapping[str, Any]) -> None:
@@ -152,7 +157,7 @@ class WaitsForEnv(CanWait):
         from airflow_provider_tcbatch.policies.deadline import Limit
 
         try:
-            while (step := self.advance(context, carried, event)) is not None:
+            while (step := self._advance(context, carried, event)) is not None:
                 if isinstance(step, GoOn):
                     carried, event = step.carried, None
                     continue
@@ -173,6 +178,27 @@ class WaitsForEnv(CanWait):
             self.log.error("execution_timeout is over for compute environment %s%s", carried["env_id"], words)
             raise
         return str(carried["env_id"])
+
+    def _advance(
+        self, context: Context, carried: Mapping[str, Any], event: Mapping[str, Any] | None
+    ) -> Pause | GoOn | None:
+        """Look, and do what can be done now; while the API can't be asked, later."""
+        from airflow_provider_tcbatch.policies.deadline import Limit
+
+        env_id = str(carried["env_id"])
+        status = "look" if event is None or event["status"] in ("error", "away") else event["status"]
+        resume = {"limit": None, "message": None, **(event or {}), "status": status, "carried": dict(carried)}
+        try:
+            return self.patiently(
+                lambda: self.advance(context, carried, event),
+                resume,
+                subject=f"Compute environment {env_id} is left as it is. See {self.hook.settings.env_url(env_id)}",
+                env_id=env_id if self.cancels else None,
+            )
+        except ApiUnavailable:
+            if status == "timeout":
+                self.give_up(context, carried, Limit(resume["limit"]))
+            raise
 
     def give_up(self, context: Context, carried: Mapping[str, Any], limit: Limit) -> NoReturn:
         """Fail: a limit is reached."""
@@ -229,7 +255,9 @@ class WaitsForEnv(CanWait):
             look_at=pause.look_at,
             say=self.log.info,
         )
-        return wait_env_here(self.hook.settings, wait).to_event()
+        event = wait_env_here(self.hook.settings, wait).to_event()
+        self.tell_outage(event.get("outage"))
+        return event
 
     def _heed(self, context: Context, event: Mapping[str, Any], carried: Mapping[str, Any]) -> Mapping[str, Any]:
         """Take note of how a wait ended.
@@ -240,10 +268,10 @@ class WaitsForEnv(CanWait):
             return carried
         errors, env_id = int(carried["errors"]) + 1, str(carried["env_id"])
         if errors > WAIT_ERRORS:
-            words = self.abandon(context, carried, "lost")
             raise ComputeEnvError(
                 f"Waiting for compute environment {env_id} failed {errors} times, the last time with: "
-                f"{event.get('message')}{words}. See {self.hook.settings.env_url(env_id)}",
+                f"{event.get('message')}. That says nothing about the environment: it is left as it is. See "
+                f"{self.hook.settings.env_url(env_id)}",
                 env_id=env_id,
             )
         self.log.warning("Waiting failed; looking again. It was: %s", event.get("message"))
@@ -286,7 +314,7 @@ class WaitsForNodes(WaitsForEnv):
     def reached(self, context: Context, carried: Mapping[str, Any], now: EnvNow | None) -> None:
         """It has come true."""
         counts = None if now is None else now.to_json()
-        push(context, "tcbatch_env", counts)
+        context["ti"].xcom_push(key="tcbatch_env", value=counts)
         self.log.info("Compute environment %s: %s", carried["env_id"], now)
 
     def words_for_wait(self, carried: Mapping[str, Any]) -> str:
@@ -343,7 +371,7 @@ class ActsOnEnv(WaitsForEnv):
 
         :raises NotFound: if there is none.
         """
-        since = time.time()
+        since = self.began
         env_id = self.given_id()
         if env_id is None:
             raise NotFound(f"There is no compute environment {_text(self.env_id) or _text(self.env_name) or '(no id)'}")

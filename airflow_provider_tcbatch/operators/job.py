@@ -20,7 +20,6 @@ from airflow_provider_tcbatch.links import (
 )
 from airflow_provider_tcbatch.models.job import Job, Task
 from airflow_provider_tcbatch.models.wire import to_wire_form
-from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import duration, flag, permanent_errors
 from airflow_provider_tcbatch.operators.job_argument import TakesJob
 from airflow_provider_tcbatch.operators.waiting import LOG_BYTES, WaitsForJob
@@ -264,13 +263,26 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         """
         with permanent_errors():
             if event["status"] == "quota":
-                return self._run(context, attempts=event["attempts"], waiting_since=event["waiting_since"])
+                self.tell_outage(event.get("outage"))
+                return self._run(
+                    context,
+                    attempts=event["attempts"],
+                    waiting_since=event["waiting_since"],
+                    outage=event.get("outage"),
+                )
             self.mask_secrets()
             self._job_id = str(event["job_id"])
             self.arm(context, self._job_id)
             return self.go_on(context, event)
 
-    def _run(self, context: Context, *, attempts: int = 0, waiting_since: float | None = None) -> str | None:
+    def _run(
+        self,
+        context: Context,
+        *,
+        attempts: int = 0,
+        waiting_since: float | None = None,
+        outage: Mapping[str, Any] | None = None,
+    ) -> str | None:
         make = functools.cache(lambda: self._spec(context))
         try:
             if not self.from_templates():
@@ -282,8 +294,14 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
                 self.abandon(context)
             raise
         while True:
+            resume = {"status": "quota", "attempts": attempts, "waiting_since": waiting_since, "outage": outage}
             try:
-                settled = self._settle(context, make, attempts)
+                settled = self.patiently(
+                    functools.partial(self._settle, context, make, attempts),
+                    resume,
+                    limit=self.deadlines(context, None).execution_timeout,
+                    subject="A job of an earlier try, if there is one, goes on",
+                )
                 break
             except QuotaExceeded as error:
                 attempts, waiting_since = attempts + 1, waiting_since or time.time()
@@ -349,16 +367,16 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
     def _announce(self, context: Context, tasks: Sequence[Task], settled: Settled) -> None:
         """Tell the id and the console's pages at once: whatever comes, they can be looked up."""
         self._job_id = settled.job_id
-        settings = self.hook.settings
-        push(context, "job_id", settled.job_id)
-        push(context, TCBatchJobLink.key, settings.job_url(settled.job_id))
+        settings, ti = self.hook.settings, context["ti"]
+        ti.xcom_push(key="job_id", value=settled.job_id)
+        ti.xcom_push(key=TCBatchJobLink.key, value=settings.job_url(settled.job_id))
         env_id = next((task.env_id for task in tasks if task.env_id), None)
         if env_id is not None:
-            push(context, TCBatchComputeEnvLink.key, settings.env_url(env_id))
+            ti.xcom_push(key=TCBatchComputeEnvLink.key, value=settings.env_url(env_id))
         if self._template_ids:
-            push(context, TCBatchTaskTemplateLink.key, settings.template_url(self._template_ids[0]))
+            ti.xcom_push(key=TCBatchTaskTemplateLink.key, value=settings.template_url(self._template_ids[0]))
         if (folder := _log_folder(tasks)) is not None:
-            push(context, TCBatchLogsLink.key, settings.cos_url(*folder))
+            ti.xcom_push(key=TCBatchLogsLink.key, value=settings.cos_url(*folder))
 
     def _repeat(self, context: Context, settled: Settled) -> str | None:
         """The work was done by an earlier try that did not live to say so."""
@@ -403,9 +421,6 @@ def _log_folder(tasks: Sequence[Task]) -> tuple[str, str] | None:
         info = task.redirect_info
         path = info and (info.stdout_redirect_path or info.stderr_redirect_path)
         if path and path.startswith("cos://"):
-            try:
-                place = CosLocation.parse(path)
-            except ValueError:
-                continue  # a host that says nothing of bucket and region
+            place = CosLocation.parse(path)
             return place.bucket, place.key
     return None

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import ConfigurationError, TCBatchError
-from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import TCBatchOperator, duration, flag, permanent_errors
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class TCBatchOrphansOperator(TCBatchOperator):
         with permanent_errors():
             deployment = deployment_to_sweep(self.deployment, end=self.end)
             sweep = OrphanSweep(self.hook, AskedByTask(), deployment, grace=self.grace)
-            findings = sweep.look()
+            findings = self.patiently(sweep.look, None)
             told = [finding for finding in findings if finding.fate is not Fate.SPARED]
             self.log.info("Deployment %r: %d found, %d of them spared", deployment, len(findings), _spared(findings))
             for finding in told:
@@ -75,7 +74,7 @@ class TCBatchOrphansOperator(TCBatchOperator):
         results = {result.finding.thing.thing_id: result for result in ended}
         rows = [row_of(finding, results.get(finding.thing.thing_id)) for finding in told]
         if failed := [result for result in ended if result.failed]:
-            push(context, "return_value", rows)
+            context["ti"].xcom_push(key="return_value", value=rows)
             lines = "".join(f"\n  {result.finding.thing.thing_id}: {result.words}" for result in failed)
             raise TCBatchError(f"{len(failed)} of {len(ended)} orphans could not be ended:{lines}")
         return rows

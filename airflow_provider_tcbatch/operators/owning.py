@@ -100,6 +100,28 @@ class OwnsJob(TCBatchOperator):
             return view, f"its termination was asked for, but it is still {view.job_state}"
         return view, "it was terminated"
 
+    def ask_for_end(self, context: Context, job_id: str, reason: str) -> str:
+        """Ask for the end of a job that can't be looked at; words for what is known then.
+
+        Reading and ending may be out of order apart.
+        """
+        from airflow_provider_tcbatch.policies.submission import Ending
+
+        if not self.cancel_on_failure:
+            return "it may still be running (cancel_on_failure=False)"
+        records = self.records(context)
+        record = records.load()
+        if record is not None and record.job_id == job_id:
+            records.save(replace(record, ending=Ending(reason, time.time())))
+        try:
+            self.hook.terminate_job(job_id)
+        except TCBatchError as error:
+            return (
+                f"its end could not be asked for either ({error}), so it may still be running: end what no task waits "
+                "for with `airflow tcbatch orphans --end`"
+            )
+        return "its termination was asked for, and whether it has ended is not known"
+
     def arm(self, context: Context, job_id: str) -> None:
         """From now on a killed worker can end the job. Client and keys are there: none are made while it dies."""
         if not self.cancel_on_kill:

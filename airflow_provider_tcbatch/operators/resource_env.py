@@ -5,9 +5,9 @@ DAGs use them by :func:`airflow_provider_tcbatch.resources.compute_environment`,
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound
@@ -129,10 +129,15 @@ class TCBatchTearDownComputeEnvOperator(FollowsSetUp, RemovesEnv):
     def execute(self, context: Context) -> list[str]:
         """Take away what is there and nobody uses."""
         with permanent_errors():
-            return self._tear_down(context, time.time(), [])
+            return self._tear_down(context, self.began, [])
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> list[str]:  # type: ignore[override]
         """Go on after the triggerer has waited."""
+        if event["status"] == "again":
+            self._began, self._outage = float(event["since"]), event.get("outage")
+            self.tell_outage(self._outage)
+            with permanent_errors():
+                return self._tear_down(context, self.began, list(event["done"]))
         super().execute_complete(context, event)
         carried = event["carried"]
         with permanent_errors():
@@ -164,10 +169,15 @@ class TCBatchTearDownComputeEnvOperator(FollowsSetUp, RemovesEnv):
         if self._choice() == "keep":
             self.log.info("Everything is kept (on_teardown='keep')")
             return done
-        for env_id in self._present(context, known=bool(done)):
+
+        def may_go(env_id: str) -> bool:
+            return not self.shared_by or self._sharing(context).run(let_go(env_id))
+
+        again = {"status": "again", "since": since, "outage": self._outage, "done": done}
+        for env_id in self.patiently(partial(self._present, context, known=bool(done)), again):
             if env_id in done:
                 continue
-            if self.shared_by and not self._sharing(context).run(let_go(env_id)):
+            if not self.patiently(partial(may_go, env_id), {**again, "done": done}):
                 self.log.info("Compute environment %s is left to its other users", env_id)
                 continue
             self.announce(context, env_id)

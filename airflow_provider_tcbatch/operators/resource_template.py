@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound
-from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import permanent_errors
 from airflow_provider_tcbatch.operators.object_argument import known_later
 from airflow_provider_tcbatch.operators.resource_base import FollowsSetUp, will_send
@@ -44,7 +44,7 @@ class TCBatchSetUpTaskTemplateOperator(TCBatchEnsureTaskTemplateOperator):
         with permanent_errors():
             if not belongs(self.name, owner):
                 self.name = name_for(self.name, owner)
-        push(context, "name", self.name)
+        context["ti"].xcom_push(key="name", value=self.name)
         will_send(context)
         return super().execute(context)
 
@@ -82,10 +82,15 @@ class TCBatchTearDownTaskTemplateOperator(FollowsSetUp):
                 return [view.task_template_id for view in views if belongs(view.task_template_name, owner)]
 
             known = self.from_setup(context, "return_value") is not None
-            for template_id in (found := self.wait_for_list(context, look, known=known)):
+
+            def delete(template_id: str) -> None:
                 with contextlib.suppress(NotFound):  # the answer to a deletion was lost
                     self.hook.delete_task_templates([template_id])
                 self.log.info("Task template %s is deleted", template_id)
+
+            found = self.patiently(lambda: self.wait_for_list(context, look, known=known), None)
+            for template_id in found:
+                self.patiently(partial(delete, template_id), None)
             return found
 
     def _keeps(self) -> bool:

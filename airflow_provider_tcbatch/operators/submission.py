@@ -30,6 +30,7 @@ from airflow_provider_tcbatch.operators.judging import judge_job
 from airflow_provider_tcbatch.operators.repair import run_again
 from airflow_provider_tcbatch.policies.marking import OWNER_TAG, Mark, Owner, marked
 from airflow_provider_tcbatch.policies.notifying import FINAL_JOB_EVENTS
+from airflow_provider_tcbatch.policies.outage import can_not_be_asked
 from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, judge
 from airflow_provider_tcbatch.policies.submission import (
     Decision,
@@ -208,6 +209,7 @@ class Submission:
         if record is None or record.job_id is None or record.done:
             return None
         until = time.monotonic() + LOOK_SECONDS
+        told = False
         known_since = record.submitted_at or 0.0
         while True:
             try:
@@ -219,7 +221,9 @@ class Submission:
             except ApiError as error:
                 if not error.retryable or time.monotonic() >= until:
                     raise
-                log.warning("Looking at job %s failed, trying again: %s", record.job_id, error)
+                if not told:
+                    log.warning("Looking at job %s failed, trying again: %s", record.job_id, error)
+                told = True
             time.sleep(1.0)
 
     def _now(self, record: Record | None, view: DescribeJobResult | None) -> JobNow | None:
@@ -293,8 +297,8 @@ class Submission:
         try:
             view = self._hook.end_job(job_id, patience=ENDING_SECONDS)
         except ApiError as error:
-            if strict:
-                raise
+            if strict or can_not_be_asked(error):
+                raise  # while the API is away nothing can be submitted either
             log.warning("Job %s could not be ended, it may still be running: %s", job_id, error)
             return
         if view is None or judge(view.job_state).is_final:

@@ -67,7 +67,7 @@ class TCBatchTerminateTaskInstanceOperator(Waits):
 
     def execute(self, context: Context) -> list[int]:
         """Ask for the ends, and wait for them."""
-        since = time.time()
+        since = self.began
         with permanent_errors():
             job_id, task_name = self._text("job_id"), self._text("task_name")
             indexes: list[int] = several("indexes", self.indexes, int, self.task_id)
@@ -75,8 +75,14 @@ class TCBatchTerminateTaskInstanceOperator(Waits):
                 self.log.warning("indexes is empty: there is nothing to do")
                 return []
             self.show_link(context, job_id)
-            for index in indexes:
-                self._terminate(job_id, task_name, index)
+            left = list(indexes)
+
+            def ask() -> None:
+                while left:
+                    self._terminate(job_id, task_name, left[0])
+                    del left[0]
+
+            self.begin_patiently(context, ask)
             self.log.info("Terminating instances %s of task %r of job %s", indexes, task_name, job_id)
             if not self.wait_for_completion:
                 return indexes
@@ -88,6 +94,9 @@ class TCBatchTerminateTaskInstanceOperator(Waits):
 
         :param event: what :class:`~airflow_provider_tcbatch.triggers.jobs.TCBatchTaskInstancesTrigger` yielded.
         """
+        if event["status"] == "again":
+            began_again: list[int] = self.begin_again(context, event)
+            return began_again
         with permanent_errors():
             return self._go_on(context, event)
 
@@ -133,18 +142,20 @@ class TCBatchTerminateTaskInstanceOperator(Waits):
             set(carried["indexes"]),
             poll_interval=self.poll_interval,
             deadlines=deadlines,
+            say=self.log.info,
         )
         return self._go_on(context, {**run_here(wait.run(self.hook.settings)).to_event(), **carried})
 
     def _go_on(self, context: Context, event: Mapping[str, Any]) -> list[int]:
         from airflow_provider_tcbatch.policies.deadline import Limit
 
+        self.tell_outage(event.get("outage"))
         if event["status"] == "ended":
             return list(event["indexes"])
         if event["status"] == "timeout":
             waiting = {f"instance {index} of {event['task_name']!r}": state for index, state in event["states"].items()}
             self.give_up(Limit(event["limit"]), waiting or {event["job_id"]: "unknown"}, event["job_id"])
         # Whether it can be looked at at all: if not, this says why.
-        self.hook.describe_job(event["job_id"])
+        self.patiently(lambda: self.hook.describe_job(event["job_id"]), event)
         carried = {name: event[name] for name in ("job_id", "task_name", "indexes", "since")}
         return self._wait(context, {**carried, "errors": self.errors_after(event, event["job_id"])})

@@ -12,7 +12,6 @@ from airflow_provider_tcbatch.links import TCBatchTaskTemplateLink
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.job import Task
 from airflow_provider_tcbatch.models.wire import with_placeholders
-from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import TCBatchOperator, flag, permanent_errors
 from airflow_provider_tcbatch.operators.object_argument import TakesObject, known_later
 from airflow_provider_tcbatch.operators.telling import tell_changes
@@ -74,7 +73,7 @@ class _HasTemplate(TakesObject):
         tell_changes(self, context, changes, words=words)
         if template_id is not None:
             url = self.hook.settings.template_url(template_id)
-            push(context, TCBatchTaskTemplateLink.key, url)
+            context["ti"].xcom_push(key=TCBatchTaskTemplateLink.key, value=url)
 
     def _send(self, template_id: str, changes: Sequence[Change], after: Mapping[str, Any]) -> None:
         """Change what differs.
@@ -261,7 +260,7 @@ class TCBatchCreateTaskTemplateOperator(_MakesTemplate):
     def execute(self, context: Context) -> str | None:
         """See to the template; its id."""
         with permanent_errors():
-            return self._settle(context, self.if_exists)
+            return self.patiently(lambda: self._settle(context, self.if_exists), None)
 
 
 class TCBatchEnsureTaskTemplateOperator(_MakesTemplate):
@@ -291,7 +290,7 @@ class TCBatchEnsureTaskTemplateOperator(_MakesTemplate):
     def execute(self, context: Context) -> str | None:
         """Report the difference, and remove it; the template's id."""
         with permanent_errors():
-            return self._settle(context, "update", dry_run=self.only_report)
+            return self.patiently(lambda: self._settle(context, "update", dry_run=self.only_report), None)
 
 
 class TCBatchModifyTaskTemplateOperator(_HasTemplate):
@@ -357,7 +356,7 @@ class TCBatchModifyTaskTemplateOperator(_HasTemplate):
     def execute(self, context: Context) -> str:
         """Change what differs; the template's id."""
         with permanent_errors():
-            return self._modify(context)
+            return self.patiently(lambda: self._modify(context), None)
 
     def _modify(self, context: Context) -> str:
         from airflow_provider_tcbatch.models.template_actions import CreateTaskTemplate
@@ -429,18 +428,22 @@ class TCBatchDeleteTaskTemplateOperator(TCBatchOperator):
             ids = several("task_template_ids", self.task_template_ids, str, self.task_id)
             names = several("names", self.names, str, self.task_id)
             deleted: list[str] = []
-            for last in (False,) * (_ATTEMPTS - 1) + (True,):
-                there = self._there(ids, names)
-                if not there:
-                    break
-                try:
-                    self.hook.delete_task_templates(there)
-                except NotFound as error:
-                    # Somebody else was faster with one of them, or the answer to a deletion was lost.
-                    if last:
-                        raise
-                    self.log.info("Looking again what is to be deleted: %s", error)
-                deleted += there
+
+            def delete() -> None:
+                for last in (False,) * (_ATTEMPTS - 1) + (True,):
+                    there = self._there(ids, names)
+                    if not there:
+                        break
+                    try:
+                        self.hook.delete_task_templates(there)
+                    except NotFound as error:
+                        # Somebody else was faster with one of them, or the answer to a deletion was lost.
+                        if last:
+                            raise
+                        self.log.info("Looking again what is to be deleted: %s", error)
+                    deleted.extend(there)
+
+            self.patiently(delete, None)
             deleted = list(dict.fromkeys(deleted))
             self.log.info("Deleted: %s", ", ".join(deleted) or "nothing, there is no such task template")
             return deleted

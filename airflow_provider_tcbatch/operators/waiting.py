@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,7 +18,6 @@ from airflow_provider_tcbatch.exceptions import (
     QueueTimeout,
     TCBatchError,
 )
-from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import AirflowSkipException, AirflowTaskTimeout, deferral, duration, flag
 from airflow_provider_tcbatch.operators.owning import OwnsJob
 from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, Verdict, judge
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.logs import InstanceOutput
     from airflow_provider_tcbatch.models.actions import DescribeJobResult
     from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
+    from airflow_provider_tcbatch.policies.outcome import Outcome
 
 __all__ = ["LOG_BYTES", "WaitsForJob"]
 
@@ -186,6 +186,7 @@ class WaitsForJob(OwnsJob):
             poll_interval=self.poll_interval,
             # Here Airflow itself raises at execution_timeout, once: not while the job is being ended for it.
             deadlines=replace(deadlines, execution_timeout=None),
+            enforced=deadlines.execution_timeout,
             policy=self._policy,
             progress=progress,
             stream=stream,
@@ -195,22 +196,21 @@ class WaitsForJob(OwnsJob):
             end = wait_here(self.hook.settings, wait)
         except AirflowTaskTimeout:
             end = WaitEnd("timeout", limit=Limit.EXECUTION_TIMEOUT)
-        carried = {"job_id": job_id, "submitted_at": since, "errors": errors}
-        return self.go_on(context, {**asdict(end), "limit": end.limit and end.limit.value, **carried})
+        return self.go_on(context, {**end.to_event(), "job_id": job_id, "submitted_at": since, "errors": errors})
 
     def go_on(self, context: Context, event: Mapping[str, Any]) -> str | None:
         """The wait is over: look at the job once, whatever has been heard, and judge it."""
         from airflow_provider_tcbatch.hooks.job_wait import counts_of
-        from airflow_provider_tcbatch.operators.judging import judge_job
         from airflow_provider_tcbatch.policies.deadline import Limit
 
         resumed_at = time.time()
         job_id = str(event["job_id"])
-        view = self._look(context, event)
-        if view is None:
+        self.tell_outage(event.get("outage"))
+        looked = self._look_patiently(context, event)
+        if looked is None:
             return self._trust(context, event)
+        view, outcome = looked
         counts = counts_of(view)
-        outcome = judge_job(self.hook, view, self._policy)
         queued = str(view.job_state) != "RUNNING" and not (counts is not None and counts.started)
         if not outcome.is_final and event["status"] == "timeout":
             limit = Limit(event["limit"])
@@ -225,7 +225,11 @@ class WaitsForJob(OwnsJob):
                 # Only what went wrong in a row counts.
                 errors = 1 if event.get("state") else errors + 1
                 if errors > _WAIT_ERRORS:
-                    self._lose_sight(context, view, errors, str(event.get("message")))
+                    raise JobError(
+                        f"Waiting for job {job_id} failed {errors} times, the last time with: {event.get('message')}. "
+                        f"It was {view.job_state}; {self._left_alone(context, job_id)}",
+                        job_id=job_id,
+                    )
                 self.log.warning("Waiting failed, but the service answers; going on. It was: %s", event.get("message"))
             return self.wait(context, job_id, event.get("submitted_at"), errors=errors, queued=queued)
         heard = event.get("source") if event["status"] == "ended" else "last look"
@@ -235,32 +239,62 @@ class WaitsForJob(OwnsJob):
         self._push_timeline(context, event, resumed_at)
         return self.finish(context, view, outcome.verdict, streamed=bool(event.get("streamed")))
 
-    def _look(self, context: Context, event: Mapping[str, Any]) -> DescribeJobResult | None:
-        """The job as it is now; ``None`` if it can't be looked at, but is known to have succeeded."""
-        job_id = str(event["job_id"])
+    def _look_patiently(self, context: Context, event: Mapping[str, Any]) -> tuple[DescribeJobResult, Outcome] | None:
+        """The job as it is now, and what that means; ``None`` if it can't be looked at, but is known to have succeeded.
+
+        While the API can't be asked the look is put off: a limit that is over by then ends a job only if it still runs.
+
+        :raises TCBatchError: if the job can't be looked at. It is ended only if there was a reason before the look.
+        """
+        job_id, status = str(event["job_id"]), event["status"]
         try:
-            return self.hook.describe_job(job_id)
+            return self.patiently(lambda: self._look(event), event, job_ids=[job_id] if self.cancel_on_kill else ())
         except TCBatchError as error:
-            words = "it may still be running"
-            if event["status"] == "ended":
-                outcome = judge(str(event["state"]))
-                if outcome.verdict is Verdict.SUCCESS and not isinstance(self.min_success, int):
-                    self.log.warning("Job %s succeeded, but can't be summed up: %s", job_id, error)
-                    return None
-                why, words = f"it ended as {outcome.state}, but", "its outputs can't be read either"
-            elif event["status"] == "timeout":
-                why = f"{event.get('limit')} is over, but"
-                words = self.end_job(context, job_id, str(event.get("limit")))[1]
+            if status == "ended":
+                why, words = f"it ended as {event['state']}, but", "its outputs can't be read either"
+            elif status in ("timeout", "failing"):
+                why = "it can't succeed any more, but" if status == "failing" else f"{event.get('limit')} is over, but"
+                words = self._end_unseen(context, job_id, error, str(event.get("limit") or "fail_fast"))
             else:
-                why = f"waiting failed ({event.get('message')}), and"
-                if not self.is_retried(context):
-                    words = self.end_job(context, job_id, "lost")[1]
+                why = f"waiting failed ({event.get('message')}), and" if event.get("message") else "while waiting"
+                words = self._left_alone(context, job_id)
             again = type(error)(
                 f"Job {job_id}: {why} it can't be looked at: {error}. {words[0].upper()}{words[1:]}. See "
                 f"{self.hook.settings.job_url(job_id)}"
             )
             again.__dict__.update(error.__dict__)
             raise again from error
+
+    def _look(self, event: Mapping[str, Any]) -> tuple[DescribeJobResult, Outcome] | None:
+        from airflow_provider_tcbatch.operators.judging import judge_job
+
+        job_id = str(event["job_id"])
+        try:
+            view = self.hook.describe_job(job_id)
+        except TCBatchError as error:
+            succeeded = event["status"] == "ended" and judge(str(event["state"])).verdict is Verdict.SUCCESS
+            if not succeeded or isinstance(self.min_success, int):
+                raise
+            self.log.warning("Job %s succeeded, but can't be summed up: %s", job_id, error)
+            return None
+        return view, judge_job(self.hook, view, self._policy)
+
+    def _end_unseen(self, context: Context, job_id: str, error: TCBatchError, reason: str) -> str:
+        """End a job that can't be looked at, for a reason that was there before; words for what is known then."""
+        from airflow_provider_tcbatch.exceptions import ApiUnavailable
+
+        if not isinstance(error, ApiUnavailable):
+            return self.end_job(context, job_id, reason)[1]
+        return self.ask_for_end(context, job_id, reason)
+
+    def _left_alone(self, context: Context, job_id: str) -> str:
+        """Words for a job that is not ended: nothing is known that would be a reason."""
+        if self.is_retried(context):
+            return "it was not ended for that, and a retry goes on with it"
+        return (
+            "it was not ended for that, and may still be running: look after it, or end what no task waits for with "
+            "`airflow tcbatch orphans --end`"
+        )
 
     def _trust(self, context: Context, event: Mapping[str, Any]) -> str:
         """The triggerer has read from the API that the job succeeded; no more can be learned now."""
@@ -275,7 +309,7 @@ class WaitsForJob(OwnsJob):
             "confirmed_at": event.get("observed_at") or resumed_at,
             "resumed_at": resumed_at,
         }
-        push(context, "tcbatch_timeline", timeline)
+        context["ti"].xcom_push(key="tcbatch_timeline", value=timeline)
 
     # -- the end -------------------------------------------------------------------------------------
 
@@ -330,7 +364,7 @@ class WaitsForJob(OwnsJob):
         except TCBatchError as error:
             self.log.warning("Job %s can't be summed up in full: %s", view.job_id, error)
             requested = {}
-        push(context, "tcbatch_summary", summarise(view, requested, details))
+        context["ti"].xcom_push(key="tcbatch_summary", value=summarise(view, requested, details))
 
     def _outputs(self, view: DescribeJobResult, *, failed_only: bool) -> list[InstanceOutput]:
         """What instances printed; less, or nothing, where it can't be read: that must not hide how the job ended."""
@@ -398,17 +432,6 @@ class WaitsForJob(OwnsJob):
             f"Console: {self.hook.settings.job_url(job_id)}",
         ]
         raise kind("\n".join(line for line in lines if line), job_id=job_id)
-
-    def _lose_sight(self, context: Context, view: DescribeJobResult, errors: int, message: str) -> NoReturn:
-        """Waiting failed again and again: a retry may go on with the job; if none will come, it is ended."""
-        words = "a retry will go on with it"
-        if not self.is_retried(context):
-            words = self.end_job(context, view.job_id, "lost")[1]
-        raise JobError(
-            f"Waiting for job {view.job_id} failed {errors} times, the last time with: {message}. It was "
-            f"{view.job_state}; {words}. See {self.hook.settings.job_url(view.job_id)}",
-            job_id=view.job_id,
-        )
 
 
 def _codes(given: int | Collection[int] | None) -> frozenset[int]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from airflow_provider_tcbatch.exceptions import ExecutionTimeout, InvalidRequest, JobError, JobTimeout
+from airflow_provider_tcbatch.exceptions import ApiUnavailable, ExecutionTimeout, InvalidRequest, JobError, JobTimeout
 from airflow_provider_tcbatch.links import TCBatchJobLink
-from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import permanent_errors
 from airflow_provider_tcbatch.operators.can_wait import WAIT_ERRORS, CanWait
 from airflow_provider_tcbatch.operators.job_argument import known_later
@@ -35,13 +33,15 @@ class Waits(CanWait):
     operator_extra_links = (TCBatchJobLink(),)
 
     def show_link(self, context: Context, job_id: str) -> None:
-        push(context, TCBatchJobLink.key, self.hook.settings.job_url(job_id))
+        context["ti"].xcom_push(key=TCBatchJobLink.key, value=self.hook.settings.job_url(job_id))
 
     def errors_after(self, event: Mapping[str, Any], job_id: str) -> int:
         """How often waiting has failed, after another time.
 
         :raises JobError: if that is too often.
         """
+        if event["status"] == "away":
+            return int(event["errors"])  # it can be asked again
         errors = int(event["errors"]) + 1
         if errors > WAIT_ERRORS:
             raise JobError(f"Waiting failed {errors} times, the last time with: {event.get('message')}", job_id=job_id)
@@ -113,7 +113,7 @@ class WaitsForJobs(Waits):
 
     def execute(self, context: Context) -> list[str]:
         """Begin, wait, finish; the ids of the jobs."""
-        since = time.time()
+        since = self.began
         with permanent_errors():
             job_ids = several("job_ids", self.job_ids, str, self.task_id)
             if not job_ids:
@@ -121,7 +121,7 @@ class WaitsForJobs(Waits):
                 return []
             if len(job_ids) == 1:
                 self.show_link(context, job_ids[0])
-            views = self.begin(context, job_ids)
+            views = self.begin_patiently(context, lambda: self.begin(context, job_ids))
             self.arm(context, job_ids)
             return self._go_on(context, views, {"job_ids": job_ids, "since": since, "errors": 0})
 
@@ -130,6 +130,9 @@ class WaitsForJobs(Waits):
 
         :param event: what :class:`~airflow_provider_tcbatch.triggers.jobs.TCBatchJobsTrigger` yielded.
         """
+        if event["status"] == "again":
+            began_again: list[str] = self.begin_again(context, event)
+            return began_again
         with permanent_errors():
             self.arm(context, event["job_ids"])
             views, carried = self._look_again(event)
@@ -148,8 +151,9 @@ class WaitsForJobs(Waits):
         while self.wait_for_completion and (pending := self.pending(views)):
             views, carried = self._look_again(self._wait(context, pending, carried))
         states = {job_id: None if view is None else str(view.job_state) for job_id, view in views.items()}
-        push(context, "tcbatch_states", states)
-        self.finish(context, views)
+        context["ti"].xcom_push(key="tcbatch_states", value=states)
+        resume = {**carried, "status": "ended", "limit": None, "message": None}
+        self.patiently(lambda: self.finish(context, views), resume)
         return list(views)
 
     def _wait(self, context: Context, job_ids: Sequence[str], carried: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -185,7 +189,21 @@ class WaitsForJobs(Waits):
         from airflow_provider_tcbatch.policies.deadline import Limit
 
         carried = {name: event[name] for name in ("job_ids", "since", "errors")}
-        views = look(self.hook, event["job_ids"])
+        self.tell_outage(event.get("outage"))
+        try:
+            views = self.patiently(
+                lambda: look(self.hook, event["job_ids"]), event, job_ids=event["job_ids"] if self.cancels else ()
+            )
+        except ApiUnavailable as error:
+            if event["status"] != "timeout":
+                raise
+            words = f"{self.abandon(event['job_ids'])}; they can't be looked at: {error}"
+            self.give_up(
+                Limit(event["limit"]),
+                event["states"] or dict.fromkeys(event["job_ids"], "unknown"),
+                event["job_ids"][0],
+                words,
+            )
         if not (pending := self.pending(views)):
             return views, carried
         if event["status"] == "timeout":

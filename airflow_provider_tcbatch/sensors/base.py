@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_tcbatch.exceptions import (
+    ApiError,
     InvalidRequest,
     JobError,
     JobFailed,
@@ -16,7 +17,6 @@ from airflow_provider_tcbatch.exceptions import (
     TCBatchError,
 )
 from airflow_provider_tcbatch.links import TCBatchJobLink
-from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import (
     AirflowFailException,
     AirflowSkipException,
@@ -82,6 +82,8 @@ class TCBatchSensor(SensorTrigger):
 
     #: What the last look has found, if it has come true: the return value.
     _found: Any = None
+    #: Unix seconds since when the API can't be asked.
+    _away_since: float | None = None
 
     def __init__(
         self,
@@ -125,9 +127,27 @@ class TCBatchSensor(SensorTrigger):
         return TCBatchHook(self.tencentcloud_conn_id, self.region)
 
     def poke(self, context: Context) -> bool:
-        """Look once."""
+        """Look once. Where the API can't be asked it has not come true yet: ``timeout`` says when to give up."""
         with permanent_errors():
-            return self.look(context)
+            return bool(self._look_if_possible(context))
+
+    def _look_if_possible(self, context: Context, event: Mapping[str, Any] | None = None) -> bool | None:
+        """:meth:`look`; ``None`` while the API can't be asked, which the log says once."""
+        from airflow_provider_tcbatch.policies.outage import Outage, can_not_be_asked
+
+        try:
+            reached = self.look(context, event)
+        except ApiError as error:
+            if not can_not_be_asked(error):
+                raise
+            if self._away_since is None and not self.deferrable:  # else its trigger says so, if that lasts
+                self._away_since = time.time()
+                self.log.warning("%s", Outage(self._away_since, str(error)))
+            return None
+        if self._away_since is not None:
+            self.log.info("%s", Outage(self._away_since, "", time.time()))
+            self._away_since = None
+        return reached
 
     def execute(self, context: Context) -> Any:
         """Look; if it has not come true, go on in the triggerer, or as every sensor does."""
@@ -144,15 +164,26 @@ class TCBatchSensor(SensorTrigger):
         :param event: what the sensor's trigger yielded. Where Airflow has started the trigger, nothing of the sensor
             has run on a worker before.
         """
+        if (outage := event.get("outage")) is not None:
+            from airflow_provider_tcbatch.policies.outage import Outage
+
+            if outage["until"] is None:
+                self._away_since = outage["since"]  # the log says so already
+            else:
+                self.log.info("%s", Outage(**outage))
         with permanent_errors():
             if event["status"] == "reached":
-                push(context, WAIT_KEY, wait_of(event))
+                context["ti"].xcom_push(key=WAIT_KEY, value=wait_of(event))
                 return self.told(context, event)
-            reached = self.look(context, event)
+            reached = self._look_if_possible(context, event)
         if reached:
             return self._found
         if event["status"] == "timeout":
-            raise AirflowSensorTimeout(f"{self.words()} did not come true within {self.timeout:.0f} s")
+            unknown = "; the API of Batch can't be asked at the moment" if reached is None else ""
+            raise AirflowSensorTimeout(f"{self.words()} did not come true within {self.timeout:.0f} s{unknown}")
+        if reached is None or event["status"] == "away":
+            # That the API can't be asked is no trouble of the wait, which goes on as long as `timeout` allows.
+            return self._defer({"errors": event["errors"], "give_up_at": event["give_up_at"]})
         errors = int(event["errors"]) + 1
         if errors > _WAIT_ERRORS:
             message = event.get("message") or f"the triggerer said {event['status']!r}, which the service does not show"
@@ -210,7 +241,7 @@ class SensesJobs(TCBatchSensor):
 
     def show_link(self, context: Context, job_id: str) -> None:
         """Let the task's button lead to the job."""
-        push(context, TCBatchJobLink.key, self.hook.settings.job_url(job_id))
+        context["ti"].xcom_push(key=TCBatchJobLink.key, value=self.hook.settings.job_url(job_id))
 
     def find_job(self, job_id: str) -> DescribeJobResult:
         """A job, which may just have been submitted, as DescribeJob shows it.

@@ -25,7 +25,8 @@ class TCBatchComputeEnvTrigger(Observes):
     It yields exactly one event, a dictionary:
 
     - ``status``: ``reached``; ``failing`` (with ``fail_fast``: nodes failed without which it can't be reached);
-      ``gone`` (the environment does not exist, or is being deleted); ``timeout``; ``look``; ``error``
+      ``gone`` (the environment does not exist, or is being deleted); ``timeout``; ``look``; ``away``;
+      ``error``
     - ``env_id``; ``None`` if there is no environment of that name
     - ``counts``: how many nodes are ``desired``, ``running``, ``failed``, ``present`` and ``attached``, as they were
       read last; ``None`` if there is no such environment

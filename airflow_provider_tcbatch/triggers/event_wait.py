@@ -38,7 +38,7 @@ class TCBatchEventWaitTrigger(Observes):
 
     It yields exactly one event, a dictionary:
 
-    - ``status``: ``reached``; ``failed`` when none of the events can come any more; ``timeout``; ``error``
+    - ``status``: ``reached``; ``failed`` when none of the events can come any more; ``timeout``; ``away``; ``error``
     - ``event``: for ``reached``, the event as :class:`~.models.events.EventJson`
     - ``heard``: whether it was heard; otherwise a state was read that can't be without it
     - ``limit``: ``timeout``, if that was reached

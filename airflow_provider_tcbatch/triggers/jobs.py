@@ -7,10 +7,9 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow.triggers.base import TriggerEvent
+from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_tcbatch.triggers.deferral import DeferredTrigger, Hold
-from airflow_provider_tcbatch.triggers.job import end_job, put_to_an_end
+from airflow_provider_tcbatch.triggers.job import end_job, put_to_an_end, settled
 from airflow_provider_tcbatch.triggers.saying import Says, Told
 
 if TYPE_CHECKING:
@@ -27,31 +26,28 @@ class End(Protocol):
         """The end as a trigger tells it."""
 
 
-class OneEvent(Says, DeferredTrigger):
+class OneEvent(Says, BaseTrigger):
     """A trigger that yields exactly one event, for errors too, and never raises.
 
     :param arguments: what makes it again in another process.
     :param carried: handed on in the event.
-    :param deferral: the worker that deferred the task, see :class:`~.triggers.deferral.DeferredTrigger`.
     """
 
-    def __init__(
-        self, arguments: Mapping[str, Any], carried: Mapping[str, Any] | None, deferral: str | None = None
-    ) -> None:
-        super().__init__(deferral=deferral)
+    def __init__(self, arguments: Mapping[str, Any], carried: Mapping[str, Any] | None) -> None:
+        super().__init__()
         self.carried = dict(carried or {})
         self._arguments = {**arguments, "carried": self.carried}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again in another process."""
-        return f"{type(self).__module__}.{type(self).__qualname__}", self.with_deferral(dict(self._arguments))
+        return f"{type(self).__module__}.{type(self).__qualname__}", dict(self._arguments)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and say how it ended."""
-        hold = Hold(self)
+        started = time.monotonic()
         event = await self.wait_for_end()
         await self.all_said()
-        await hold.over()
+        await settled(self, started)
         yield TriggerEvent(Told(event))  # type: ignore[no-untyped-call]
 
     async def wait_for_end(self) -> dict[str, Any]:
@@ -72,11 +68,13 @@ class TCBatchJobsTrigger(OneEvent):
 
     It yields exactly one event, a dictionary:
 
-    - ``status``: ``ended`` if all jobs have; ``timeout``; ``error`` as soon as one of them can't be watched
+    - ``status``: ``ended`` if all jobs have; ``timeout``; ``away`` if the API could not be asked for too long, and no
+      limit is set; ``error`` as soon as one of them can't be watched
     - ``states``: the states that were read last, by job id
     - ``limit``: ``timeout`` or ``execution_timeout``, whichever was reached
     - ``message``: what went wrong, for ``error``
     - ``source``, ``observed_at``, ``event_received_at``: the look that ended the wait
+    - ``outage``: what the task's log has not been told of an outage; only if there is something
     - and what is in ``carried``
 
     :param job_ids: the jobs.
@@ -88,7 +86,6 @@ class TCBatchJobsTrigger(OneEvent):
     :param cancel_on_kill: terminate the jobs when the user marks the waiting task as failed, succeeded or skipped
         (Airflow 3.3 and later tell the trigger).
     :param carried: handed on in the event.
-    :param deferral: the worker that deferred the task, see :class:`~.triggers.deferral.DeferredTrigger`.
     """
 
     def __init__(
@@ -102,7 +99,6 @@ class TCBatchJobsTrigger(OneEvent):
         interrupted: bool = True,
         cancel_on_kill: bool = False,
         carried: Mapping[str, Any] | None = None,
-        deferral: str | None = None,
     ) -> None:
         self.job_ids = list(job_ids)
         self.tencentcloud_conn_id = tencentcloud_conn_id
@@ -120,7 +116,7 @@ class TCBatchJobsTrigger(OneEvent):
             "interrupted": interrupted,
             "cancel_on_kill": cancel_on_kill,
         }
-        super().__init__(arguments, carried, deferral)
+        super().__init__(arguments, carried)
 
     async def on_kill(self) -> None:
         """Terminate the jobs if the user has put an end to the task. Airflow gives this 30 seconds."""
@@ -168,7 +164,6 @@ class TCBatchTaskInstancesTrigger(OneEvent):
     :param poll_interval: longest time in seconds between two looks.
     :param deadlines: unix seconds at which to give up, by limit; see :class:`~.policies.deadline.Deadlines`.
     :param carried: handed on in the event.
-    :param deferral: the worker that deferred the task, see :class:`~.triggers.deferral.DeferredTrigger`.
     """
 
     def __init__(
@@ -182,7 +177,6 @@ class TCBatchTaskInstancesTrigger(OneEvent):
         poll_interval: float = 30.0,
         deadlines: Mapping[str, float] | None = None,
         carried: Mapping[str, Any] | None = None,
-        deferral: str | None = None,
     ) -> None:
         self.job_id = job_id
         self.task_name = task_name
@@ -200,7 +194,7 @@ class TCBatchTaskInstancesTrigger(OneEvent):
             "poll_interval": poll_interval,
             "deadlines": self.deadlines,
         }
-        super().__init__(arguments, carried, deferral)
+        super().__init__(arguments, carried)
 
     async def _wait(self) -> JobsEnd:
         from airflow_provider_tcbatch.hooks.jobs_wait import InstancesWait
@@ -214,5 +208,6 @@ class TCBatchTaskInstancesTrigger(OneEvent):
             set(self.indexes),
             poll_interval=self.poll_interval,
             deadlines=Deadlines.from_json(self.deadlines),
+            say=self.say,
         )
         return await wait.run(settings)

@@ -25,7 +25,8 @@ class TCBatchJobStatesTrigger(Observes):
 
     It yields exactly one event, a dictionary:
 
-    - ``status``: ``reached`` if all have; ``failed`` as soon as one is in a failure state; ``timeout``; ``error``
+    - ``status``: ``reached`` if all have; ``failed`` as soon as one is in a failure state; ``timeout``;
+      ``away``; ``error``
     - ``states``: the states that were read last, by job id
     - ``limit``: ``timeout``, if that was reached
     - ``message``: what went wrong, for ``error``
@@ -153,7 +154,7 @@ class TCBatchQuorumTrigger(Observes):
     It yields exactly one event, a dictionary:
 
     - ``status``: ``reached``; ``failed`` when so many can't come to it any more that the others are too few;
-      ``timeout``; ``error``
+      ``timeout``; ``away``; ``error``
     - ``counts``: how many instances ``have`` come to it, ``never`` can any more, are ``needed``, are there in ``total``
     - ``limit``: ``timeout``, if that was reached
     - ``message``: what went wrong, for ``error``

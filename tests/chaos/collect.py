@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_tcbatch import exceptions
 from tests.chaos.facts import TASK_ENDED, Done, Facts, Job, Key, Line, Said, Task, Try
 from tests.chaos.plan import Plan
 from tests.chaos.stack import Storm
@@ -27,16 +25,11 @@ ASKED: dict[str, dict[str, str]] = {
     "machines": {"machines": "success", "job": "success", "machines_teardown": "success"},
 }
 
-_TI_ID = re.compile(r"ti_id=([0-9a-f-]{36})")
-
-#: Names of the provider's own errors.
-_OWN = frozenset(name for name, value in vars(exceptions).items() if isinstance(value, type))
-
 #: How often the job of a task fails by its own doing.
 FAILS_ITSELF = {"flaky": 1, "repaired": 1}
 
-_STATES = "SELECT dag_id, run_id, task_id, map_index, state FROM task_instance"
-_TRIES = "SELECT dag_id, run_id, task_id, map_index, state, try_number, start_date, end_date, %s FROM %s"
+_TASKS = "SELECT dag_id, run_id, task_id, map_index, state, try_number, start_date, end_date FROM task_instance"
+_HISTORY = _TASKS + "_history"
 _SAID = (
     "SELECT dag_id, run_id, task_id, coalesce(map_index, -1), dttm, event, extra FROM log "
     "WHERE task_id IS NOT NULL AND run_id IS NOT NULL"
@@ -62,7 +55,7 @@ def fails_itself_of(plan: Plan) -> dict[Key, int]:
 
 def going_on(storm: Storm, plan: Plan) -> set[Key]:
     """Task instances that have not ended."""
-    states = {Key(*key): state for *key, state in _ask(storm, _STATES)}
+    states = {Key(*key): state for *key, state in _ask(storm, _TASKS.replace(", try_number, start_date, end_date", ""))}
     return {key for key in asked_of(plan) if states.get(key) not in TASK_ENDED}
 
 
@@ -80,7 +73,6 @@ def collect(storm: Storm, plan: Plan, done: Iterable[Done]) -> Facts:
             Said(at.timestamp(), Key(*words), event, str(extra or ""))
             for *words, at, event, extra in _ask(storm, _SAID)
         ),
-        resets=_resets(storm),
         fails_itself=fails_itself_of(plan),
         leftovers=tuple(leftovers),
     )
@@ -99,41 +91,16 @@ def _seconds(at: datetime | None) -> float | None:
 def _tasks(storm: Storm) -> dict[Key, Task]:
     tries: dict[Key, dict[int, Try]] = defaultdict(dict)
     states: dict[Key, str | None] = {}
-    logs = storm.airflow.home / "logs"
-    for table in (("task_instance_id", "task_instance_history"), ("id", "task_instance")):
-        for *words, state, number, began, ended, ti_id in _ask(storm, _TRIES % table):
+    for table in (_HISTORY, _TASKS):
+        for *words, state, number, began, ended in _ask(storm, table):
             key = Key(*words)
-            error = _own_error(logs, key, number) if state in ("failed", "up_for_retry") else ""
-            tries[key][number] = Try(number, state, _seconds(began), _seconds(ended), str(ti_id), error)
+            tries[key][number] = Try(number, state, _seconds(began), _seconds(ended))
             states[key] = state
     job_ids = {Key(*words): _text(value) for *words, value in _ask(storm, _JOBS)}
     return {
         key: Task(key, state, tuple(one for _, one in sorted(tries[key].items())), job_ids.get(key))
         for key, state in states.items()
     }
-
-
-def _own_error(logs: Path, key: Key, number: int) -> str:
-    """The error of the provider's own that ended a try, empty if none did."""
-    folder = logs / f"dag_id={key.dag_id}" / f"run_id={key.run_id}" / f"task_id={key.task_id}"
-    path = folder / f"attempt={number}.log"
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
-        with contextlib.suppress(ValueError, AttributeError):
-            for error in (json.loads(line).get("error_detail") or [])[:1]:
-                if error["exc_type"].removeprefix("Permanent") in _OWN:
-                    return " ".join(f"{error['exc_type']}: {error['exc_value']}".split())[:200]
-    return ""
-
-
-def _resets(storm: Storm) -> frozenset[str]:
-    """Ids of the tries that schedulers have taken from each other, from their logs."""
-    found: set[str] = set()
-    for path in storm.airflow.logs.glob("scheduler*.log"):
-        listed = False
-        for line in path.read_text(errors="replace").splitlines():
-            listed = "Reset the following" in line or (listed and line.startswith("\t"))
-            found.update(_TI_ID.findall(line) if listed else ())
-    return frozenset(found)
 
 
 def _text(value: Any) -> str:

@@ -76,11 +76,18 @@ def api_outage(own_emulator: Emulator) -> Iterator[Outage]:
 
 @pytest.fixture
 def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for more than some hundredths of a second until the API is asked again."""
+    """Nobody waits for more than some hundredths of a second until the API is asked again, nor for a turn to speak."""
     import tenacity
 
-    from airflow_provider_tcbatch.client import probe, retry
+    from airflow_provider_tcbatch.client import poller, probe, retry
+    from airflow_provider_tcbatch.client.waiting import WatcherTimings
+    from airflow_provider_tcbatch.hooks import log_turns, patience
     from airflow_provider_tcbatch.policies import outage
+
+    soon = WatcherTimings(first=0.05, coalesce=0.01, backoff=0.05)
+    monkeypatch.setattr(poller, "WatcherTimings", lambda: soon)
+    monkeypatch.setattr(log_turns, "turns", log_turns.LogTurns(lines=1000, together=0.05))
+    monkeypatch.setattr(patience, "outage_pause", lambda failures, spread: 0.05)
 
     monkeypatch.setattr(outage, "outage_pause", lambda failures, spread: 0.05)
     monkeypatch.setattr(probe, "outage_pause", lambda failures, spread: 0.05)

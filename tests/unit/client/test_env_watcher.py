@@ -14,7 +14,13 @@ import pytest
 from airflow_provider_tcbatch.client.env_watcher import EnvSnapshot, EnvWatcher
 from airflow_provider_tcbatch.client.limits import RateLimiter
 from airflow_provider_tcbatch.client.waiting import WatcherTimings
-from airflow_provider_tcbatch.exceptions import InfrastructureError, InvalidRequest, NotFound, Throttled
+from airflow_provider_tcbatch.exceptions import (
+    InfrastructureError,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    Throttled,
+)
 from airflow_provider_tcbatch.models.env_actions import DescribeComputeEnv, DescribeComputeEnvs
 
 FAST = WatcherTimings(first=0.01, missing=0.1, backoff=0.01)
@@ -182,11 +188,32 @@ async def test_a_throttle_is_never_told() -> None:
     assert service.calls["DescribeComputeEnvs"] >= 20
 
 
-async def test_five_other_failures_in_a_row_are_told() -> None:
+async def test_an_outage_is_no_verdict_about_an_environment() -> None:
+    service = Service("env-a")
+    left = 10
+
+    def fault(ids: list[str]) -> None:
+        nonlocal left
+        left -= 1
+        if left > 0:
+            raise InfrastructureError("down", code="InternalError", retryable=True)
+
+    service.fault = fault
+    async with watching(service) as watcher:
+        with watcher.watch("env-a", TICK) as subscription:
+            assert await subscription.next(5) is None
+            assert subscription.outage is not None
+            while (snapshot := await subscription.next(5)) is None:
+                assert subscription.outage is None
+    assert snapshot.error is None
+    assert left == 0
+
+
+async def test_five_refusals_in_a_row_are_told() -> None:
     service = Service("env-a")
 
     def fault(ids: list[str]) -> None:
-        raise InfrastructureError("down", code="InternalError", retryable=True)
+        raise PermissionDenied("no", code="UnauthorizedOperation")
 
     service.fault = fault
     async with watching(service) as watcher:

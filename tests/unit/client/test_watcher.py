@@ -23,11 +23,20 @@ from airflow_provider_tcbatch.client.registry import shared_watcher
 from airflow_provider_tcbatch.client.waiting import JobSnapshot, Subscription, WatcherTimings
 from airflow_provider_tcbatch.client.watcher import Watcher
 from airflow_provider_tcbatch.emulator import Emulator
-from airflow_provider_tcbatch.exceptions import ApiError, InfrastructureError, InvalidRequest, NotFound, Throttled
+from airflow_provider_tcbatch.exceptions import (
+    ApiError,
+    InfrastructureError,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    Throttled,
+)
 from airflow_provider_tcbatch.models.actions import DescribeJob, DescribeJobs, SubmitJob
 from airflow_provider_tcbatch.models.cmq import CreateCmqQueue, CreateCmqSubscribe
 from airflow_provider_tcbatch.models.events import BatchEvent
+from airflow_provider_tcbatch.policies.outage import Outage
 from tests.support.event_first import end_by_event
+from tests.support.outages import Outage as Trouble
 from tests.unit.conftest import job
 
 FAST = WatcherTimings(first=0.01, coalesce=0.01, announce=0.2, missing=0.1, backoff=0.01)
@@ -75,7 +84,7 @@ async def end_of(subscription: Subscription, timeout: float = 5.0) -> JobSnapsho
     until = time.monotonic() + timeout
     while True:
         snapshot = await subscription.next(until - time.monotonic())
-        assert snapshot is not None or subscription.nudged, "nothing was told in time"
+        assert snapshot is not None or time.monotonic() < until, "nothing was told in time"
         if snapshot is None:
             continue
         if snapshot.error or snapshot.state in ("SUCCEED", "FAILED"):
@@ -340,38 +349,92 @@ async def test_a_throttle_is_never_told() -> None:
     assert left == 0
 
 
-async def test_failures_are_told_after_five_in_a_row_and_not_before() -> None:
+async def test_refusals_are_told_after_five_in_a_row_and_not_before() -> None:
     service = Service("job-a", state="SUCCEED")
     failures = 0
 
     def fault(ids: list[str]) -> None:
         nonlocal failures
         failures += 1
-        raise InfrastructureError("the service is down", retryable=True)
+        raise PermissionDenied("you may not", code="UnauthorizedOperation")
 
     service.fault = fault
     async with running(watching(service)) as watcher:
         with watcher.subscribe("job-a", TICK) as subscription:
             snapshot = await end_of(subscription)
     assert snapshot.error is not None
-    assert "the service is down" in str(snapshot.error)
+    assert "you may not" in str(snapshot.error)
     assert failures == 5
 
 
-async def test_four_failures_in_a_row_are_survived() -> None:
+async def outage_of(subscription: Subscription[JobSnapshot]) -> Outage | None:
+    """What a wait that is woken knows of an outage."""
+    assert await subscription.next(5) is None
+    return subscription.outage
+
+
+async def test_an_outage_is_no_verdict_however_long_it_lasts() -> None:
     service = Service("job-a", state="SUCCEED")
-    failures = 0
+    failures, down = 0, True
+    began = time.time()
 
     def fault(ids: list[str]) -> None:
         nonlocal failures
-        if failures < 4:
+        if down:
             failures += 1
             raise InfrastructureError("the service is down", retryable=True)
 
     service.fault = fault
     async with running(watching(service)) as watcher:
         with watcher.subscribe("job-a", TICK) as subscription:
+            outage = await outage_of(subscription)
+            assert failures == 3, "one or two may be flukes"
+            assert outage is not None
+            assert began <= outage.since <= time.time()
+            assert "the service is down" in outage.error
+            while failures < 20:
+                assert await subscription.next(0.05) is None
+                assert subscription.outage is outage
+            down = False
             assert (await end_of(subscription)).state == "SUCCEED"
+            assert subscription.outage is None
+
+
+async def test_whoever_waits_is_woken_when_the_api_is_back_although_nothing_is_new() -> None:
+    service = Service("job-a")
+    async with running(watching(service)) as watcher:
+        with watcher.subscribe("job-a", TICK) as subscription:
+            assert await subscription.next(2) is not None
+            left = 10
+
+            def fault(ids: list[str]) -> None:
+                nonlocal left
+                left -= 1
+                if left > 0:
+                    raise InfrastructureError("the service is down", retryable=True)
+
+            service.fault = fault
+            assert await outage_of(subscription) is not None
+            assert await outage_of(subscription) is None
+
+
+async def test_the_first_answer_after_an_outage_is_for_all() -> None:
+    """Those whose next look would be a minute away do not wait for it."""
+    ids = [f"job-{number}" for number in range(250)]
+    service = Service(*ids)
+    down = True
+
+    def fault(asked: list[str]) -> None:
+        if down:
+            raise InfrastructureError("the service is down", retryable=True)
+
+    service.fault = fault
+    timings = replace(FAST, backoff=0.02)
+    async with running(watching(service, timings=timings)) as watcher:
+        subscriptions = [watcher.subscribe(job_id, TICK if job_id == ids[0] else 1000) for job_id in ids]
+        await Trouble.until_true(lambda: all(subscription.outage for subscription in subscriptions))
+        down = False
+        assert all(await asyncio.gather(*(subscription.next(5) for subscription in subscriptions)))
 
 
 async def test_a_job_that_always_fails_is_found_and_the_others_go_on() -> None:
@@ -386,8 +449,12 @@ async def test_a_job_that_always_fails_is_found_and_the_others_go_on() -> None:
     service.fault = fault
     async with running(watching(service)) as watcher:
         subscriptions = {job_id: watcher.subscribe(job_id, TICK) for job_id in ids}
-        bad = await end_of(subscriptions.pop("job-77"), 20)
-        assert "can't be read" in str(bad.error)
+        bad = subscriptions.pop("job-77")
+        while (
+            bad.outage is None or service.sizes[-3:].count(1) < 1 or any(one.outage for one in subscriptions.values())
+        ):
+            await bad.next(0.02)
+        assert "can't be read" in bad.outage.error
         for job_id in ids:
             service.states[job_id] = "SUCCEED"
         for subscription in subscriptions.values():
@@ -405,8 +472,9 @@ async def test_an_outage_is_not_remembered_against_later_waits() -> None:
     service.fault = fault
     async with running(watching(service)) as watcher:
         with watcher.subscribe("job-a", TICK) as subscription:
-            assert (await end_of(subscription)).error is not None
+            assert await outage_of(subscription) is not None
         with watcher.subscribe("job-b", TICK) as subscription:
+            assert subscription.outage is None
             assert await subscription.next(0.02) is None, "one failed look is no reason to give up"
             down = False
             assert (await end_of(subscription)).state == "SUCCEED"

@@ -13,6 +13,7 @@ from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.emulator.server import FaultControl
 from airflow_provider_tcbatch.exceptions import (
     ConfigurationError,
+    InfrastructureError,
     InvalidRequest,
     NotFound,
     PermissionDenied,
@@ -24,6 +25,7 @@ from airflow_provider_tcbatch.hooks.cos import CosHook
 from airflow_provider_tcbatch.models.actions import DescribeJobs, SubmitJob
 from airflow_provider_tcbatch.policies.notifying import FAIL_FAST_EVENTS, FINAL_JOB_EVENTS
 from tests.support.in_process import QUICK
+from tests.support.outages import Outage
 from tests.unit.conftest import job
 
 
@@ -141,6 +143,23 @@ def test_a_job_is_terminated(hook: TCBatchHook) -> None:
             hook.terminate_job(job_id)
             break
     assert end_of(hook, job_id) == "FAILED"
+
+
+@pytest.mark.usefixtures("quick_pauses")
+def test_a_wait_goes_on_while_the_api_is_away(
+    hook: TCBatchHook, api_outage: Outage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_tcbatch.hooks.batch.outage_pause", lambda failures, spread: 0.01)
+    job_id = hook.submit_job(job("sleep 0.5"))
+    looks = hook.wait(job_id, poll_interval=0.05)
+    next(looks)
+    api_outage.begin(count=60)
+    assert next(str(view.job_state) for view in looks if str(view.job_state) in FINAL) == "SUCCEED"
+    assert api_outage.failures == 60
+    api_outage.begin()
+    monkeypatch.setenv("AIRFLOW__TCBATCH__API_PATIENCE", "0.1")
+    with pytest.raises(InfrastructureError):
+        next(hook.wait(job_id))
 
 
 # -- a request that is not sent yet ----------------------------------------------------------------------

@@ -24,6 +24,7 @@ from airflow_provider_tcbatch.hooks.event_wait import EventEnd, EventWait
 from airflow_provider_tcbatch.models.events import BatchEvent
 from airflow_provider_tcbatch.policies.awaited_events import AwaitedEvents
 from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
+from tests.support.outages import Outage
 from tests.unit.conftest import job
 from tests.unit.hooks.test_job_wait import Said, held
 
@@ -271,6 +272,7 @@ async def test_the_service_fails_for_a_while(
 ) -> None:
     """However often: what was heard does not come again."""
     monkeypatch.setattr(event_wait, "_LATEST", 0.1)
+    monkeypatch.setattr(event_wait, "_BLIND", 0.1)
     job_id = await asyncio.to_thread(hook.submit_job, job("true"))
     await asyncio.to_thread(emulator.wait_job, job_id)
     emulator.faults.add("throttle", action="DescribeJob", count=1)
@@ -279,18 +281,22 @@ async def test_the_service_fails_for_a_while(
     assert said.count("can't be looked for, and is kept meanwhile") == 1
 
 
-async def test_what_nobody_can_be_asked_about_is_forgotten_in_the_end(
-    api: ApiClient, hook: TCBatchHook, emulator: Emulator, said: Said
+async def test_what_was_heard_is_kept_however_long_nobody_can_be_asked_about_it(
+    api: ApiClient, hook: TCBatchHook, emulator: Emulator, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    emulator.faults.add("error", action="DescribeJob", code="InternalError")
+    monkeypatch.setattr(event_wait, "_BLIND", 0.1)
+    job_id = await asyncio.to_thread(hook.submit_job, job("true"))
+    await asyncio.to_thread(emulator.wait_job, job_id)
+    fault = emulator.faults.add("error", action="DescribeJob", code="InternalError")
     async with hearing(api, hook, emulator) as watcher:
         task = asyncio.create_task(wait_for("JOB_SUCCEED", said).run(watcher, hook.settings))
         await asyncio.sleep(0)
-        assert watcher.hear(BatchEvent("JOB_SUCCEED", job_id="job-00000000"), time.time() - 3600)
-        await said.until(lambda: bool(said.count("ignored, for the service can't be asked")))
+        assert watcher.hear(BatchEvent("JOB_SUCCEED", job_id=job_id), time.time() - 7200)
+        await Outage.until_true(lambda: emulator.faults.all()[0].hits >= 3)
         assert not task.done()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        emulator.faults.remove(fault)
+        end = await asyncio.wait_for(task, 20)
+    assert (end.status, end.heard) == ("reached", True)
 
 
 async def test_for_all_who_hear_it_the_service_is_asked_once(

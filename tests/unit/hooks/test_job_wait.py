@@ -18,6 +18,7 @@ from airflow_provider_tcbatch.client.waiting import WatcherTimings
 from airflow_provider_tcbatch.client.watcher import Watcher
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks import job_wait as module
+from airflow_provider_tcbatch.hooks import log_turns
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.hooks.job_wait import JobWait, WaitEnd, counts_of
 from airflow_provider_tcbatch.hooks.watching import wait_here
@@ -157,7 +158,7 @@ async def test_a_brief_one_says_neither_the_first_state_at_once_nor_the_last(
     api: ApiClient, hook: TCBatchHook, gate: Path, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_FIRST_SAID", (0.5, 0.6))
-    monkeypatch.setattr(module, "_turns", module._Turns(lines=20, together=0.1))
+    monkeypatch.setattr(log_turns, "turns", log_turns.LogTurns(lines=20, together=0.1))
     job_id = hook.submit_job(job(held(gate)))
     await running(hook, job_id)
     waiting = asyncio.create_task(waited(api, hook, JobWait(job_id, poll_interval=0.1, say=said, brief=True)))
@@ -171,7 +172,7 @@ async def test_many_brief_ones_say_their_states_one_after_the_other(
     api: ApiClient, hook: TCBatchHook, gate: Path, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_FIRST_SAID", (0.0, 0.0))
-    monkeypatch.setattr(module, "_turns", module._Turns(lines=1 / 500, together=0.1))
+    monkeypatch.setattr(log_turns, "turns", log_turns.LogTurns(lines=1 / 500, together=0.1))
     first, second = (hook.submit_job(job(held(gate))) for _ in range(2))
     await running(hook, first)
     await running(hook, second)
@@ -190,7 +191,7 @@ async def test_many_brief_ones_say_their_states_one_after_the_other(
 
 
 def test_so_many_lines_a_second_are_said_at_the_same_moments() -> None:
-    turns = module._Turns(lines=20, together=2)
+    turns = log_turns.LogTurns(lines=20, together=2)
     began = time.time()
     moments = Counter(turns.take(after=0) or 0 for _ in range(100))
     assert all(moment % 2 == 0 for moment in moments)
@@ -201,7 +202,7 @@ def test_so_many_lines_a_second_are_said_at_the_same_moments() -> None:
 
 
 def test_who_would_speak_too_late_says_nothing_and_takes_no_turn() -> None:
-    turns = module._Turns(lines=1, together=0.1, longest=10)
+    turns = log_turns.LogTurns(lines=1, together=0.1, longest=10)
     taken = [turns.take(after=0) for _ in range(1_000)]
     assert 10 <= len([at for at in taken if at is not None]) <= 13
     assert taken[-1] is None
