@@ -122,6 +122,17 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "7200",
                         "default": "3600",
                     },
+                    "deferral_hold": {
+                        "description": "Least seconds that a task stays deferred, counted from the start of its "
+                        "trigger, however soon its job ends. By itself the provider waits for the end of the process "
+                        "that deferred the task where it can see it, and else for as long as that may take. A larger "
+                        "value helps where tasks still fail with ``state mismatch`` although their jobs succeeded: a "
+                        "scheduler whose rounds take many seconds, or task logs that take long to be uploaded.",
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": "15",
+                        "default": "0",
+                    },
                 },
             }
         },

@@ -15,7 +15,12 @@ __all__ = ["TCBatchComputeEnvLink", "TCBatchJobLink", "TCBatchLogsLink", "TCBatc
 
 
 class _ConsoleLink(BaseOperatorLink):
-    """A page of the console. The operator stores its address as soon as it is known."""
+    """A page of the console. The operator stores its address as soon as it is known.
+
+    The UI reads what is stored. Airflow's workers would ask each link for its address at the end of each run and store
+    it once more, an empty one too; ours are left out there, see
+    :class:`~airflow_provider_tcbatch.operators.on_worker.OnWorker`.
+    """
 
     #: XCom key that holds the address.
     key: str
@@ -26,7 +31,10 @@ class _ConsoleLink(BaseOperatorLink):
         return self.key
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Return the stored address, or an empty string while there is none."""
+        """Return the stored address, or an empty string while there is none.
+
+        A worker asks only where none of our code has run: a mapped task whose arguments could not be rendered.
+        """
         return XCom.get_value(ti_key=ti_key, key=self.key) or ""
 
 

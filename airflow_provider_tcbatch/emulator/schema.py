@@ -11,12 +11,21 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.required import REQUIRED
 
 _RTYPE = re.compile(r":rtype:\s*(?P<type>.+)")
 _CLASS = re.compile(r":class:`[^`]*\.(?P<name>\w+)`")
 _SCALARS = {"str": "string", "int": "integer", "float": "float", "bool": "boolean"}
+
+#: How text is read where a number or a truth value is wanted: ``"1"``, ``"TRUE"``.
+_READERS: dict[str, TypeAdapter[Any]] = {
+    "integer": TypeAdapter(int),
+    "float": TypeAdapter(float),
+    "boolean": TypeAdapter(bool),
+}
 
 _MODULES = {
     "batch": "tencentcloud.batch.v20170312.models",
@@ -71,15 +80,15 @@ class Schema:
             if name.endswith("Request") and self.has(name[:-7] + "Response"):
                 yield name[:-7]
 
-    def check(self, model: str, value: Any, *, lenient_numbers: bool = False) -> dict[str, Any]:
+    def check(self, model: str, value: Any, *, lenient: bool = False) -> dict[str, Any]:
         """Validate a request and return it without null members.
 
         :param model: name of the request object.
         :param value: decoded JSON.
-        :param lenient_numbers: accept ``"1"`` where a number is wanted.
+        :param lenient: accept ``"1"`` where a number is wanted, and ``"TRUE"`` where a truth value is.
         :raises ApiError: MissingParameter, UnknownParameter or InvalidParameter, naming the member's path.
         """
-        return self._object(model, value, "", lenient_numbers)
+        return self._object(model, value, "", lenient)
 
     def _object(self, model: str, value: Any, path: str, lenient: bool) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -119,6 +128,8 @@ class Schema:
                 raise ApiError("InvalidParameter", f"The parameter `{where}` is not valid Unicode text.") from None
             return value
         if kind == "boolean":
+            if lenient and isinstance(value, str):
+                value = _read(kind, value, where, "a boolean")
             if not isinstance(value, bool):
                 raise _wrong_type(where, "a boolean", value)
             return value
@@ -177,10 +188,7 @@ def _parse_type(doc: str) -> Field:
 def _number(kind: str, value: Any, where: str, lenient: bool) -> Any:
     wanted = "an integer" if kind == "integer" else "a number"
     if lenient and isinstance(value, str):
-        try:
-            value = int(value) if kind == "integer" else float(value)
-        except ValueError:
-            raise _wrong_type(where, wanted, value) from None
+        value = _read(kind, value, where, wanted)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _wrong_type(where, wanted, value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -194,6 +202,13 @@ def _number(kind: str, value: Any, where: str, lenient: bool) -> Any:
             raise ApiError("InvalidParameter", f"The parameter `{where}` does not fit into 64 bits.")
         return int(value)
     return float(value)
+
+
+def _read(kind: str, text: str, where: str, wanted: str) -> Any:
+    try:
+        return _READERS[kind].validate_python(text)
+    except ValidationError:
+        raise _wrong_type(where, wanted, text) from None
 
 
 def _wrong_type(where: str, wanted: str, value: Any) -> ApiError:

@@ -121,13 +121,15 @@ class Settings(BaseModel):
     job_quota_counts_ended: bool = Field(
         True, description="Whether jobs that have ended, and were not deleted, count against job_quota."
     )
-    task_name_length: PositiveInt = Field(60, description="Characters of a TaskName.")
+    task_name_length: PositiveInt = Field(4096, description="Characters of a TaskName; the limit is not documented.")
     task_name_pattern: Annotated[str, AfterValidator(_pattern)] = Field(
-        "[A-Za-z0-9][A-Za-z0-9_-]*",
-        description="Regular expression that the whole of a TaskName matches; `/`, `.` and `..` are refused always.",
+        "[^\\0]*",
+        description="Regular expression that the whole of a TaskName matches; what a name may hold is not documented.",
     )
-    env_name_length: PositiveInt = Field(60, description="Characters of an EnvName.")
-    env_description_length: PositiveInt = Field(200, description="Characters of an EnvDescription.")
+    env_name_length: PositiveInt = Field(4096, description="Characters of an EnvName; the limit is not documented.")
+    env_description_length: PositiveInt = Field(
+        65_536, description="Characters of an EnvDescription; the limit is not documented."
+    )
     max_tasks: PositiveInt = Field(10_000, description="Tasks in one job.")
     max_task_instances: PositiveInt = Field(10_000, description="Instances of one task.")
     max_job_ids: PositiveInt = Field(100, description="JobIds in one call of DescribeJobs.")
@@ -300,8 +302,9 @@ class Settings(BaseModel):
         description="Times that are not reached, StateReason and Tags without content: null times beside empty texts "
         "and lists; all null; all empty; all left out.",
     )
-    lenient_numbers: bool = Field(
-        False, description='Whether a number may be sent as a string ("1") as some of Tencent\'s samples do.'
+    lenient_types: bool = Field(
+        True,
+        description='Whether numbers and truth values may be sent as strings ("1", "TRUE") as Tencent\'s samples do.',
     )
     legacy_cmq_target: Literal["deliver", "drop"] = Field(
         "deliver",

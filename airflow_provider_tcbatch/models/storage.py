@@ -78,15 +78,34 @@ class CosLocation:
         return f"cos://{self.bucket}.cos.{self.region}.myqcloud.com/{self.key}"
 
 
+#: What Batch's own samples print besides: ``appid`` in place of the account's number, and no ``cos``.
+_SAMPLE_HOST = re.compile(
+    r"cos://[a-z0-9][a-z0-9-]*-(?:\d{5,}|appid)\."
+    rf"(?:(?:cos\.)?[a-z]{{2,}}-[a-z0-9-]+|cos(?:{'|'.join(_SHORT_REGIONS)}))\.myqcloud\.com/.*",
+    re.DOTALL,
+)
+
+#: The longest key that COS takes, in bytes of UTF-8 (COS, "Object overview").
+_LONGEST_KEY = 850
+
+
 def _check_cos(path: str) -> None:
-    location = CosLocation.parse(path)
-    if f".cos.{location.region}." not in path:
-        host = f"{location.bucket}.cos.{location.region}.myqcloud.com"
-        warnings.warn(
-            f"{path!r} names a host of COS's old JSON API; Batch documents only the XML API: write {host}",
-            UserWarning,
-            stacklevel=2,
-        )
+    advice = None
+    try:
+        location = CosLocation.parse(path)
+    except ValueError:
+        if _SAMPLE_HOST.fullmatch(path) is None:
+            raise
+        advice = f"names no documented host of COS; Batch documents only the XML API's: write {_COS_FORM}"
+    else:
+        if f".cos.{location.region}." not in path:
+            host = f"{location.bucket}.cos.{location.region}.myqcloud.com"
+            advice = f"names a host of COS's old JSON API; Batch documents only the XML API: write {host}"
+    key = path.removeprefix("cos://").partition("/")[2]
+    if len(key.encode()) > _LONGEST_KEY or any(ord(char) < 32 or ord(char) == 127 for char in key):
+        raise ValueError(f"must not hold control characters, nor a key of more than {_LONGEST_KEY} bytes")
+    if advice is not None:
+        warnings.warn(f"{path!r} {advice}", UserWarning, stacklevel=2)
 
 
 def _folder(path: str) -> str:

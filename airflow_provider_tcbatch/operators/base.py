@@ -22,6 +22,7 @@ from airflow_provider_tcbatch.exceptions import (
     PermissionDenied,
     TCBatchError,
 )
+from airflow_provider_tcbatch.operators.on_worker import OnWorker
 
 if TYPE_CHECKING:
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
@@ -294,7 +295,7 @@ def _written_at() -> str:
     return ""
 
 
-class TCBatchOperator(Patient, BaseOperator, metaclass=TCBatchOperatorMeta):
+class TCBatchOperator(Patient, OnWorker, BaseOperator, metaclass=TCBatchOperatorMeta):
     """Base of the operators.
 
     :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``. (templated)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_tcbatch.exceptions import InvalidRequest, TCBatchError
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.named_env import NamedComputeEnv
+from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import flag, permanent_errors
 from airflow_provider_tcbatch.operators.env_waiting import WaitsForNodes
 from airflow_provider_tcbatch.operators.object_argument import TakesObject, known_later
@@ -165,7 +166,7 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
         found = self._settle(context, spec)
         if not found.own:
             self.announce(context, found.env_id)
-        context["ti"].xcom_push(key="env_created", value=found.own)
+        push(context, "env_created", found.own)
         wanted = self._nodes(None)
         if wanted is not None and wanted > found.desired:
             raise InvalidRequest(

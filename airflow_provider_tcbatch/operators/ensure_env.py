@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_tcbatch.exceptions import InvalidRequest
 from airflow_provider_tcbatch.models.named_env import NamedComputeEnv
 from airflow_provider_tcbatch.models.wire import put_secrets_back, to_wire_form, with_placeholders
+from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import flag, permanent_errors
 from airflow_provider_tcbatch.operators.compute_env import REMOVAL_SECONDS, TCBatchCreateComputeEnvOperator
 from airflow_provider_tcbatch.operators.env_waiting import GoOn, Pause
@@ -216,7 +217,7 @@ class TCBatchEnsureComputeEnvOperator(TCBatchCreateComputeEnvOperator):
             tell_changes(self, context, changes, words=f"Made compute {words}")
         failed = [*failed, *ensuring.passed_over]
         decision = {"alternative": ensuring.choice, "env_id": carried["env_id"], **wish.to_json(), "failed": failed}
-        context["ti"].xcom_push(key="tcbatch_choice", value=decision)
+        push(context, "tcbatch_choice", decision)
         if len(ensuring.wishes) > 1:
             self.log.info("Compute environment %s is alternative %d: %s", carried["env_id"], ensuring.choice, wish)
         return {**carried, "choice": ensuring.choice, "last": len(ensuring.wishes) - 1, "failed": failed}

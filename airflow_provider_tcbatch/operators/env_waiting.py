@@ -16,6 +16,7 @@ from airflow_provider_tcbatch.exceptions import (
     TCBatchError,
 )
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
+from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import AirflowTaskTimeout, flag, permanent_errors
 from airflow_provider_tcbatch.operators.can_wait import WAIT_ERRORS, CanWait
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until, Verdict, env_now, judge_env
@@ -130,9 +131,8 @@ class WaitsForEnv(CanWait):
 
     def announce(self, context: Context, env_id: str) -> None:
         """Tell the id and the console's page at once: whatever comes, they can be looked up."""
-        ti = context["ti"]
-        ti.xcom_push(key="env_id", value=env_id)
-        ti.xcom_push(key=TCBatchComputeEnvLink.key, value=self.hook.settings.env_url(env_id))
+        push(context, "env_id", env_id)
+        push(context, TCBatchComputeEnvLink.key, self.hook.settings.env_url(env_id))
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> str | None:
         """Go on after the triggerer has waited.
@@ -314,7 +314,7 @@ class WaitsForNodes(WaitsForEnv):
     def reached(self, context: Context, carried: Mapping[str, Any], now: EnvNow | None) -> None:
         """It has come true."""
         counts = None if now is None else now.to_json()
-        context["ti"].xcom_push(key="tcbatch_env", value=counts)
+        push(context, "tcbatch_env", counts)
         self.log.info("Compute environment %s: %s", carried["env_id"], now)
 
     def words_for_wait(self, carried: Mapping[str, Any]) -> str:

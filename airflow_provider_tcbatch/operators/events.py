@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_tcbatch.exceptions import ConfigurationError
+from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import TCBatchOperator, permanent_errors
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class _EventsOperator(TCBatchOperator):
             todo = f"; what to do: {step.todo}" if step.todo else ""
             tell("%s: %s, %s%s", step.name, step.state.value, step.what, todo)
         if missing := [step for step in steps if step.state is State.MISSING]:
-            context["ti"].xcom_push(key="return_value", value=rows)
+            push(context, "return_value", rows)
             lines = "".join(f"\n  {step.name}: {step.what}; what to do: {step.todo}" for step in missing)
             raise ConfigurationError(f"Events will not come through:{lines}")
         return rows

@@ -20,6 +20,7 @@ from airflow_provider_tcbatch.links import (
 )
 from airflow_provider_tcbatch.models.job import Job, Task
 from airflow_provider_tcbatch.models.wire import to_wire_form
+from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import duration, flag, permanent_errors
 from airflow_provider_tcbatch.operators.job_argument import TakesJob
 from airflow_provider_tcbatch.operators.waiting import LOG_BYTES, WaitsForJob
@@ -367,16 +368,16 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
     def _announce(self, context: Context, tasks: Sequence[Task], settled: Settled) -> None:
         """Tell the id and the console's pages at once: whatever comes, they can be looked up."""
         self._job_id = settled.job_id
-        settings, ti = self.hook.settings, context["ti"]
-        ti.xcom_push(key="job_id", value=settled.job_id)
-        ti.xcom_push(key=TCBatchJobLink.key, value=settings.job_url(settled.job_id))
+        settings = self.hook.settings
+        push(context, "job_id", settled.job_id)
+        push(context, TCBatchJobLink.key, settings.job_url(settled.job_id))
         env_id = next((task.env_id for task in tasks if task.env_id), None)
         if env_id is not None:
-            ti.xcom_push(key=TCBatchComputeEnvLink.key, value=settings.env_url(env_id))
+            push(context, TCBatchComputeEnvLink.key, settings.env_url(env_id))
         if self._template_ids:
-            ti.xcom_push(key=TCBatchTaskTemplateLink.key, value=settings.template_url(self._template_ids[0]))
+            push(context, TCBatchTaskTemplateLink.key, settings.template_url(self._template_ids[0]))
         if (folder := _log_folder(tasks)) is not None:
-            ti.xcom_push(key=TCBatchLogsLink.key, value=settings.cos_url(*folder))
+            push(context, TCBatchLogsLink.key, settings.cos_url(*folder))
 
     def _repeat(self, context: Context, settled: Settled) -> str | None:
         """The work was done by an earlier try that did not live to say so."""
@@ -421,6 +422,9 @@ def _log_folder(tasks: Sequence[Task]) -> tuple[str, str] | None:
         info = task.redirect_info
         path = info and (info.stdout_redirect_path or info.stderr_redirect_path)
         if path and path.startswith("cos://"):
-            place = CosLocation.parse(path)
+            try:
+                place = CosLocation.parse(path)
+            except ValueError:
+                continue  # a host that says nothing of bucket and region
             return place.bucket, place.key
     return None

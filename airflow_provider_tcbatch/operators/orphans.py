@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import ConfigurationError, TCBatchError
+from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import TCBatchOperator, duration, flag, permanent_errors
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class TCBatchOrphansOperator(TCBatchOperator):
         results = {result.finding.thing.thing_id: result for result in ended}
         rows = [row_of(finding, results.get(finding.thing.thing_id)) for finding in told]
         if failed := [result for result in ended if result.failed]:
-            context["ti"].xcom_push(key="return_value", value=rows)
+            push(context, "return_value", rows)
             lines = "".join(f"\n  {result.finding.thing.thing_id}: {result.words}" for result in failed)
             raise TCBatchError(f"{len(failed)} of {len(ended)} orphans could not be ended:{lines}")
         return rows

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_tcbatch.exceptions import TCBatchError
+from airflow_provider_tcbatch.operators.airflow_calls import airflow_call
 from airflow_provider_tcbatch.policies.submission import Record
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class StoredRecords:
 
         :raises TCBatchError: if it can't be read.
         """
-        data = self._accessor.get(self._key)
+        with airflow_call():
+            data = self._accessor.get(self._key)
         if data is None:
             return None
         try:
@@ -86,7 +88,8 @@ class StoredRecords:
         from airflow.sdk.execution_time.context import NEVER_EXPIRE
 
         # Retries and deferrals may last longer than the default retention of a value. Deleting the run deletes it.
-        self._accessor.set(self._key, record.to_json(), retention=NEVER_EXPIRE)
+        with airflow_call():
+            self._accessor.set(self._key, record.to_json(), retention=NEVER_EXPIRE)
 
 
 class VolatileRecords:

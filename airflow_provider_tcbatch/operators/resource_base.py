@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import TCBatchOperator
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def will_send(context: Context) -> None:
 
     Should the process die before it knows the id, its tear-down knows that there may be something.
     """
-    context["ti"].xcom_push(key=SENT_AT, value=time.time())
+    push(context, SENT_AT, time.time())
 
 
 class FollowsSetUp(TCBatchOperator):

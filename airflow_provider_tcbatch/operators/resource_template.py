@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound
+from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import permanent_errors
 from airflow_provider_tcbatch.operators.object_argument import known_later
 from airflow_provider_tcbatch.operators.resource_base import FollowsSetUp, will_send
@@ -44,7 +45,7 @@ class TCBatchSetUpTaskTemplateOperator(TCBatchEnsureTaskTemplateOperator):
         with permanent_errors():
             if not belongs(self.name, owner):
                 self.name = name_for(self.name, owner)
-        context["ti"].xcom_push(key="name", value=self.name)
+        push(context, "name", self.name)
         will_send(context)
         return super().execute(context)
 

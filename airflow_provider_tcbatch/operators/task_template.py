@@ -12,6 +12,7 @@ from airflow_provider_tcbatch.links import TCBatchTaskTemplateLink
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.job import Task
 from airflow_provider_tcbatch.models.wire import with_placeholders
+from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import TCBatchOperator, flag, permanent_errors
 from airflow_provider_tcbatch.operators.object_argument import TakesObject, known_later
 from airflow_provider_tcbatch.operators.telling import tell_changes
@@ -73,7 +74,7 @@ class _HasTemplate(TakesObject):
         tell_changes(self, context, changes, words=words)
         if template_id is not None:
             url = self.hook.settings.template_url(template_id)
-            context["ti"].xcom_push(key=TCBatchTaskTemplateLink.key, value=url)
+            push(context, TCBatchTaskTemplateLink.key, url)
 
     def _send(self, template_id: str, changes: Sequence[Change], after: Mapping[str, Any]) -> None:
         """Change what differs.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+from airflow_provider_tcbatch.operators.airflow_calls import push
+
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
@@ -29,4 +31,4 @@ def tell_changes(
     operator.log.info("%s: %s", words, f"{len(changes)} changes" if changes else "nothing to change")
     for change in changes:
         operator.log.info("  %s%s", change, " (can't be changed)" if change in fixed else "")
-    context["ti"].xcom_push(key="tcbatch_changes", value=[change.to_json() for change in changes])
+    push(context, "tcbatch_changes", [change.to_json() for change in changes])

@@ -18,6 +18,7 @@ from airflow_provider_tcbatch.exceptions import (
     QueueTimeout,
     TCBatchError,
 )
+from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import AirflowSkipException, AirflowTaskTimeout, deferral, duration, flag
 from airflow_provider_tcbatch.operators.owning import OwnsJob
 from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, Verdict, judge
@@ -309,7 +310,7 @@ class WaitsForJob(OwnsJob):
             "confirmed_at": event.get("observed_at") or resumed_at,
             "resumed_at": resumed_at,
         }
-        context["ti"].xcom_push(key="tcbatch_timeline", value=timeline)
+        push(context, "tcbatch_timeline", timeline)
 
     # -- the end -------------------------------------------------------------------------------------
 
@@ -364,7 +365,7 @@ class WaitsForJob(OwnsJob):
         except TCBatchError as error:
             self.log.warning("Job %s can't be summed up in full: %s", view.job_id, error)
             requested = {}
-        context["ti"].xcom_push(key="tcbatch_summary", value=summarise(view, requested, details))
+        push(context, "tcbatch_summary", summarise(view, requested, details))
 
     def _outputs(self, view: DescribeJobResult, *, failed_only: bool) -> list[InstanceOutput]:
         """What instances printed; less, or nothing, where it can't be read: that must not hide how the job ended."""

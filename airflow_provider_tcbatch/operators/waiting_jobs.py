@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from airflow_provider_tcbatch.exceptions import ApiUnavailable, ExecutionTimeout, InvalidRequest, JobError, JobTimeout
 from airflow_provider_tcbatch.links import TCBatchJobLink
+from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import permanent_errors
 from airflow_provider_tcbatch.operators.can_wait import WAIT_ERRORS, CanWait
 from airflow_provider_tcbatch.operators.job_argument import known_later
@@ -33,7 +34,7 @@ class Waits(CanWait):
     operator_extra_links = (TCBatchJobLink(),)
 
     def show_link(self, context: Context, job_id: str) -> None:
-        context["ti"].xcom_push(key=TCBatchJobLink.key, value=self.hook.settings.job_url(job_id))
+        push(context, TCBatchJobLink.key, self.hook.settings.job_url(job_id))
 
     def errors_after(self, event: Mapping[str, Any], job_id: str) -> int:
         """How often waiting has failed, after another time.
@@ -151,7 +152,7 @@ class WaitsForJobs(Waits):
         while self.wait_for_completion and (pending := self.pending(views)):
             views, carried = self._look_again(self._wait(context, pending, carried))
         states = {job_id: None if view is None else str(view.job_state) for job_id, view in views.items()}
-        context["ti"].xcom_push(key="tcbatch_states", value=states)
+        push(context, "tcbatch_states", states)
         resume = {**carried, "status": "ended", "limit": None, "message": None}
         self.patiently(lambda: self.finish(context, views), resume)
         return list(views)

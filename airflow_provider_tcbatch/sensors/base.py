@@ -17,6 +17,7 @@ from airflow_provider_tcbatch.exceptions import (
     TCBatchError,
 )
 from airflow_provider_tcbatch.links import TCBatchJobLink
+from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import (
     AirflowFailException,
     AirflowSkipException,
@@ -173,7 +174,7 @@ class TCBatchSensor(SensorTrigger):
                 self.log.info("%s", Outage(**outage))
         with permanent_errors():
             if event["status"] == "reached":
-                context["ti"].xcom_push(key=WAIT_KEY, value=wait_of(event))
+                push(context, WAIT_KEY, wait_of(event))
                 return self.told(context, event)
             reached = self._look_if_possible(context, event)
         if reached:
@@ -241,7 +242,7 @@ class SensesJobs(TCBatchSensor):
 
     def show_link(self, context: Context, job_id: str) -> None:
         """Let the task's button lead to the job."""
-        context["ti"].xcom_push(key=TCBatchJobLink.key, value=self.hook.settings.job_url(job_id))
+        push(context, TCBatchJobLink.key, self.hook.settings.job_url(job_id))
 
     def find_job(self, job_id: str) -> DescribeJobResult:
         """A job, which may just have been submitted, as DescribeJob shows it.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import ComputeEnvError, InvalidRequest, NotFound, TCBatchError
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
+from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until, Verdict, env_now, judge_env
 from airflow_provider_tcbatch.policies.naming import only_env
 from airflow_provider_tcbatch.policies.written import number_of, text_of
@@ -141,7 +142,7 @@ class TCBatchComputeEnvSensor(TCBatchSensor):
         return False
 
     def _show_link(self, context: Context, env_id: str) -> None:
-        context["ti"].xcom_push(key=TCBatchComputeEnvLink.key, value=self.hook.settings.env_url(env_id))
+        push(context, TCBatchComputeEnvLink.key, self.hook.settings.env_url(env_id))
 
     def _nodes(self) -> int:
         try:

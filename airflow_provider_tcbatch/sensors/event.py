@@ -17,6 +17,7 @@ from airflow_provider_tcbatch.exceptions import (
 )
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink, TCBatchJobLink
 from airflow_provider_tcbatch.models.states import State
+from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.explaining import failure_of, readable_outputs
 from airflow_provider_tcbatch.operators.object_argument import known_later
 from airflow_provider_tcbatch.policies.awaited_events import AwaitedEvents
@@ -237,7 +238,7 @@ class TCBatchEventSensor(SensesJobs):
 
     def _result(self, context: Context, event: Mapping[str, Any], *, heard: bool) -> dict[str, Any]:
         for key, url in event_links(event, self.hook.settings).items():
-            context["ti"].xcom_push(key=key, value=url)
+            push(context, key, url)
         return {**event, "heard": heard}
 
     def _failure(self, awaited: AwaitedEvents, seen: Finding) -> TCBatchError:

@@ -13,6 +13,7 @@ from airflow_provider_tcbatch.exceptions import InvalidRequest
 from airflow_provider_tcbatch.models.wire import is_jinja
 from airflow_provider_tcbatch.operators.base import TCBatchOperatorMeta, deferral, flag
 from airflow_provider_tcbatch.operators.object_argument import known_later
+from airflow_provider_tcbatch.operators.on_worker import OnWorker
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.triggers.observing import Observes
@@ -24,7 +25,7 @@ __all__ = ["SensorTrigger", "lost_at_the_end"]
 _MARGIN = 120.0
 
 
-class SensorTrigger(BaseSensorOperator, metaclass=TCBatchOperatorMeta):
+class SensorTrigger(OnWorker, BaseSensorOperator, metaclass=TCBatchOperatorMeta):
     """A sensor and its trigger. It may begin in the triggerer, end there, or both.
 
     A sensor names its trigger, says its arguments, and calls :meth:`prepare_start` last in its ``__init__``.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, JobError, NotFound, TCBatchError
 from airflow_provider_tcbatch.models.states import State
+from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import flag
 from airflow_provider_tcbatch.operators.explaining import failure_of, readable_outputs
 from airflow_provider_tcbatch.operators.object_argument import known_later
@@ -158,7 +159,7 @@ class TCBatchJobSensor(SensesJobs):
         found = self._found = dict(states)
         if self.summary:
             summaries = {job_id: self._summarise(job_id) for job_id in states}
-            context["ti"].xcom_push(key="tcbatch_summaries", value=summaries)
+            push(context, "tcbatch_summaries", summaries)
         return found
 
     def _summarise(self, job_id: str) -> dict[str, Any] | None:

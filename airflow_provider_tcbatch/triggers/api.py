@@ -7,10 +7,11 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_tcbatch.triggers.arguments import given
-from airflow_provider_tcbatch.triggers.job import end_job, kill_patience, put_to_an_end, settled
+from airflow_provider_tcbatch.triggers.deferral import DeferredTrigger, Hold
+from airflow_provider_tcbatch.triggers.job import end_job, kill_patience, put_to_an_end
 from airflow_provider_tcbatch.triggers.saying import Says, Told
 
 __all__ = ["TCBatchApiTrigger"]
@@ -19,7 +20,7 @@ __all__ = ["TCBatchApiTrigger"]
 _BLIND_SECONDS = 60.0
 
 
-class TCBatchApiTrigger(Says, BaseTrigger):
+class TCBatchApiTrigger(Says, DeferredTrigger):
     """Wait until the API can be asked again; all triggers of a triggerer that use one account ask it together.
 
     It yields exactly one event: the one that it was given, with ``outage``: ``since`` and ``until``, unix seconds;
@@ -33,6 +34,7 @@ class TCBatchApiTrigger(Says, BaseTrigger):
     :param job_ids: jobs to terminate when the user marks the waiting task as failed, succeeded or skipped (Airflow 3.3
         and later tell the trigger).
     :param env_id: a compute environment whose nodes are to go when the task is marked as failed or skipped.
+    :param deferral: the worker that deferred the task, see :class:`~.triggers.deferral.DeferredTrigger`.
     """
 
     def __init__(
@@ -45,8 +47,9 @@ class TCBatchApiTrigger(Says, BaseTrigger):
         region: str | None = None,
         job_ids: Sequence[str] = (),
         env_id: str | None = None,
+        deferral: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(deferral=deferral)
         self.event = dict(event)
         self.since = since
         self.until = until
@@ -57,13 +60,13 @@ class TCBatchApiTrigger(Says, BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again in another process."""
-        names = ("event", "since", "until", "tencentcloud_conn_id", "region", "job_ids", "env_id")
+        names = ("event", "since", "until", "tencentcloud_conn_id", "region", "job_ids", "env_id", "deferral")
         arguments = {name: getattr(self, name) for name in names if name != "job_ids" or self.job_ids}
         return f"{type(self).__module__}.{type(self).__qualname__}", given(TCBatchApiTrigger, arguments)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and hand on the event."""
-        started = time.monotonic()
+        hold = Hold(self)
         back = False
         try:
             back = await self._wait()
@@ -73,7 +76,7 @@ class TCBatchApiTrigger(Says, BaseTrigger):
                 "Whether the API can be asked again can't be told here: %s: %s", type(error).__name__, error
             )
             await asyncio.sleep(max(0.0, min(_BLIND_SECONDS, self.until - time.time())))
-        await settled(self, started)
+        await hold.over()
         outage = {"since": self.since, "until": time.time() if back else None}
         yield TriggerEvent(Told({**self.event, "outage": outage}))  # type: ignore[no-untyped-call]
 

@@ -11,18 +11,13 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_tcbatch.policies.killing import SWEEP, state_of, terminates
 from airflow_provider_tcbatch.triggers.arguments import given
+from airflow_provider_tcbatch.triggers.deferral import DeferredTrigger, Hold
 from airflow_provider_tcbatch.triggers.saying import Says, Told
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
 
-__all__ = ["TCBatchJobTrigger", "TCBatchQuotaTrigger", "settled"]
-
-#: A wait that ends sooner is held back until this many seconds after its trigger started. Up to 3.3.2 the scheduler may
-#: take the end of the process that deferred the task for the end of the resumed one, if that has begun in the meantime,
-#: and fails a task whose job succeeded (apache/airflow#72716). That process may linger for ``[workers]
-#: min_heartbeat_interval``, 5 s by default.
-_SETTLE_SECONDS = 6.0
+__all__ = ["TCBatchJobTrigger", "TCBatchQuotaTrigger"]
 
 #: Seconds that on_kill goes on asking for a job's end: a SUBMITTED job can't be ended yet.
 KILL_SECONDS = 20.0
@@ -33,15 +28,6 @@ GUARD_SECONDS = 20.0
 
 #: Seconds for all of on_kill.
 _KILLED_SECONDS = 27.0
-
-
-async def settled(trigger: BaseTrigger, started: float) -> None:
-    """Hold a quick end back until the worker that deferred the task has surely wound up.
-
-    :param started: ``time.monotonic()`` when the trigger started.
-    """
-    if trigger.task_instance is not None:  # there is none, and no scheduler, under dag.test()
-        await asyncio.sleep(max(0.0, started + _SETTLE_SECONDS - time.monotonic()))
 
 
 async def put_to_an_end(trigger: BaseTrigger, what: str, spared: Collection[str] = ()) -> bool:
@@ -112,7 +98,7 @@ async def end_job(trigger: BaseTrigger, settings: ConnectionSettings, job_id: st
         )
 
 
-class TCBatchJobTrigger(Says, BaseTrigger):
+class TCBatchJobTrigger(Says, DeferredTrigger):
     """Wait until a job has ended; all triggers of a triggerer that use one account share one watcher.
 
     It yields exactly one event, for errors too: a trigger that raised would fail its task before the operator could
@@ -142,6 +128,7 @@ class TCBatchJobTrigger(Says, BaseTrigger):
     :param stream: show the output of so many running instances at a time.
     :param cancel_on_kill: terminate the job when the user marks the waiting task as failed, succeeded or skipped
         (Airflow 3.3 and later tell the trigger).
+    :param deferral: the worker that deferred the task, see :class:`~.triggers.deferral.DeferredTrigger`.
     """
 
     def __init__(
@@ -159,8 +146,9 @@ class TCBatchJobTrigger(Says, BaseTrigger):
         progress: bool = False,
         stream: int = 0,
         cancel_on_kill: bool = False,
+        deferral: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(deferral=deferral)
         self.job_id = job_id
         self.tencentcloud_conn_id = tencentcloud_conn_id
         self.region = region
@@ -189,19 +177,20 @@ class TCBatchJobTrigger(Says, BaseTrigger):
             "progress": self.progress,
             "stream": self.stream,
             "cancel_on_kill": self.cancel_on_kill,
+            "deferral": self.deferral,
         }
         return f"{type(self).__module__}.{type(self).__qualname__}", given(TCBatchJobTrigger, arguments)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and say how it ended."""
-        started = time.monotonic()
+        hold = Hold(self)
         try:
             event = await self._wait()
         except Exception as error:
             self.log.exception("Waiting for job %s failed", self.job_id)
             event = {"status": "error", "message": f"{type(error).__name__}: {error}"}
         await self.all_said()
-        await settled(self, started)
+        await hold.over()
         carried = {"job_id": self.job_id, "submitted_at": self.submitted_at, "errors": self.errors}
         yield TriggerEvent(Told({**event, **carried}))  # type: ignore[no-untyped-call]
 
@@ -238,31 +227,30 @@ class TCBatchJobTrigger(Says, BaseTrigger):
             return (await wait.run(watcher, settings)).to_event()
 
 
-class TCBatchQuotaTrigger(BaseTrigger):
+class TCBatchQuotaTrigger(DeferredTrigger):
     """Wait until it is time to submit again what a quota of the account did not allow.
 
     :param until: unix seconds.
     :param waiting_since: unix seconds when the quota was first in the way; handed on.
     :param attempts: how often the quota has been in the way so far; handed on.
+    :param deferral: the worker that deferred the task, see :class:`~.triggers.deferral.DeferredTrigger`.
     """
 
-    def __init__(self, *, until: float, waiting_since: float, attempts: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+    def __init__(self, *, until: float, waiting_since: float, attempts: int, deferral: str | None = None) -> None:
+        super().__init__(deferral=deferral)
         self.until = until
         self.waiting_since = waiting_since
         self.attempts = attempts
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again in another process."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {"until": self.until, "waiting_since": self.waiting_since, "attempts": self.attempts},
-        )
+        arguments = {"until": self.until, "waiting_since": self.waiting_since, "attempts": self.attempts}
+        return f"{type(self).__module__}.{type(self).__qualname__}", self.with_deferral(arguments)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait; the event is ``{"status": "quota", "waiting_since": ..., "attempts": ...}``."""
-        started = time.monotonic()
+        hold = Hold(self)
         await asyncio.sleep(max(0.0, self.until - time.time()))
-        await settled(self, started)
+        await hold.over()
         event = {"status": "quota", "waiting_since": self.waiting_since, "attempts": self.attempts}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]

@@ -7,9 +7,10 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
-from airflow_provider_tcbatch.triggers.job import end_job, put_to_an_end, settled
+from airflow_provider_tcbatch.triggers.deferral import DeferredTrigger, Hold
+from airflow_provider_tcbatch.triggers.job import end_job, put_to_an_end
 from airflow_provider_tcbatch.triggers.saying import Says, Told
 
 if TYPE_CHECKING:
@@ -26,28 +27,31 @@ class End(Protocol):
         """The end as a trigger tells it."""
 
 
-class OneEvent(Says, BaseTrigger):
+class OneEvent(Says, DeferredTrigger):
     """A trigger that yields exactly one event, for errors too, and never raises.
 
     :param arguments: what makes it again in another process.
     :param carried: handed on in the event.
+    :param deferral: the worker that deferred the task, see :class:`~.triggers.deferral.DeferredTrigger`.
     """
 
-    def __init__(self, arguments: Mapping[str, Any], carried: Mapping[str, Any] | None) -> None:
-        super().__init__()
+    def __init__(
+        self, arguments: Mapping[str, Any], carried: Mapping[str, Any] | None, deferral: str | None = None
+    ) -> None:
+        super().__init__(deferral=deferral)
         self.carried = dict(carried or {})
         self._arguments = {**arguments, "carried": self.carried}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again in another process."""
-        return f"{type(self).__module__}.{type(self).__qualname__}", dict(self._arguments)
+        return f"{type(self).__module__}.{type(self).__qualname__}", self.with_deferral(dict(self._arguments))
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and say how it ended."""
-        started = time.monotonic()
+        hold = Hold(self)
         event = await self.wait_for_end()
         await self.all_said()
-        await settled(self, started)
+        await hold.over()
         yield TriggerEvent(Told(event))  # type: ignore[no-untyped-call]
 
     async def wait_for_end(self) -> dict[str, Any]:
@@ -86,6 +90,7 @@ class TCBatchJobsTrigger(OneEvent):
     :param cancel_on_kill: terminate the jobs when the user marks the waiting task as failed, succeeded or skipped
         (Airflow 3.3 and later tell the trigger).
     :param carried: handed on in the event.
+    :param deferral: the worker that deferred the task, see :class:`~.triggers.deferral.DeferredTrigger`.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class TCBatchJobsTrigger(OneEvent):
         interrupted: bool = True,
         cancel_on_kill: bool = False,
         carried: Mapping[str, Any] | None = None,
+        deferral: str | None = None,
     ) -> None:
         self.job_ids = list(job_ids)
         self.tencentcloud_conn_id = tencentcloud_conn_id
@@ -116,7 +122,7 @@ class TCBatchJobsTrigger(OneEvent):
             "interrupted": interrupted,
             "cancel_on_kill": cancel_on_kill,
         }
-        super().__init__(arguments, carried)
+        super().__init__(arguments, carried, deferral)
 
     async def on_kill(self) -> None:
         """Terminate the jobs if the user has put an end to the task. Airflow gives this 30 seconds."""
@@ -164,6 +170,7 @@ class TCBatchTaskInstancesTrigger(OneEvent):
     :param poll_interval: longest time in seconds between two looks.
     :param deadlines: unix seconds at which to give up, by limit; see :class:`~.policies.deadline.Deadlines`.
     :param carried: handed on in the event.
+    :param deferral: the worker that deferred the task, see :class:`~.triggers.deferral.DeferredTrigger`.
     """
 
     def __init__(
@@ -177,6 +184,7 @@ class TCBatchTaskInstancesTrigger(OneEvent):
         poll_interval: float = 30.0,
         deadlines: Mapping[str, float] | None = None,
         carried: Mapping[str, Any] | None = None,
+        deferral: str | None = None,
     ) -> None:
         self.job_id = job_id
         self.task_name = task_name
@@ -194,7 +202,7 @@ class TCBatchTaskInstancesTrigger(OneEvent):
             "poll_interval": poll_interval,
             "deadlines": self.deadlines,
         }
-        super().__init__(arguments, carried)
+        super().__init__(arguments, carried, deferral)
 
     async def _wait(self) -> JobsEnd:
         from airflow_provider_tcbatch.hooks.jobs_wait import InstancesWait

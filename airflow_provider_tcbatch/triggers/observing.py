@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTaskEndEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
+from airflow_provider_tcbatch.triggers.deferral import Hold
 from airflow_provider_tcbatch.triggers.in_triggerer import push_xcoms, render
-from airflow_provider_tcbatch.triggers.job import settled
 from airflow_provider_tcbatch.triggers.jobs import OneEvent
 from airflow_provider_tcbatch.triggers.saying import Told
 
@@ -53,6 +52,7 @@ class Observes(OneEvent):
         whether the sensor's return value is pushed, and which of ``soft_fail`` and ``never_fail`` turns a failure into
         a skip, if one does.
     :param carried: handed on in the event.
+    :param deferral: the worker that deferred the task, see :class:`~.triggers.deferral.DeferredTrigger`.
     """
 
     def __init__(
@@ -66,8 +66,9 @@ class Observes(OneEvent):
         margin: float | None = None,
         ending: Mapping[str, Any] | None = None,
         carried: Mapping[str, Any] | None = None,
+        deferral: str | None = None,
     ) -> None:
-        super().__init__({}, carried)
+        super().__init__({}, carried, deferral)
         self.tencentcloud_conn_id = tencentcloud_conn_id
         self.region = region
         self.poll_interval = poll_interval
@@ -109,7 +110,7 @@ class Observes(OneEvent):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again in another process."""
         path = f"{type(self).__module__}.{type(self).__qualname__}"
-        return path, {name: getattr(self, name) for name in self._names}
+        return path, self.with_deferral({name: getattr(self, name) for name in self._names})
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
         """Called by Airflow if it has started the trigger itself. What goes wrong here is for :meth:`run` to say."""
@@ -121,13 +122,13 @@ class Observes(OneEvent):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and say how it ended, or end the task."""
-        started = time.monotonic()
+        hold = Hold(self)
         self._set_deadline()
         event = await self.wait_for_end()
         end = await self._end(event)
         await self.all_said()
         if end is None and self.margin is None:  # else there is no worker that may still be winding up
-            await settled(self, started)
+            await hold.over()
         yield end or TriggerEvent(Told(event))  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> End:

@@ -49,8 +49,8 @@ class Says:
     #: The structured logger of the trigger's base.
     log: Any
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         # Set here, not by the first line: by then the thousands of triggers there are would each need a table of their
         # attributes of their own.
         #: Lines that were said, and those of them that are written; each is counted by one thread only.

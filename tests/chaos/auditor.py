@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.chaos.facts import JOB_ENDED, TASK_ENDED, Done, Facts, Job, Key, Task, Try
-from tests.chaos.plan import FATAL, MACHINES
+from tests.chaos.plan import FATAL, MACHINES, SCHEDULERS
 
 #: What is counted.
 COUNTS = ("lost", "doubled", "orphaned", "wrongly_ended", "wrongly_failed", "stuck")
@@ -128,11 +128,20 @@ def _orphaned(facts: Facts) -> Iterator[Finding]:
 
 def _wrongly_ended(facts: Facts) -> Iterator[Finding]:
     for job in facts.jobs:
-        if job.terminated and not any(
-            act.kind == "clear" and act.target == str(job.owner) and job.created_at <= act.ended + SLACK
-            for act in facts.done
-        ):
+        if job.terminated and not any(_supersedes(facts, act, job) for act in facts.done):
             yield Finding("wrongly_ended", job.owner, f"{job.job_id} was terminated", job.job_id)
+
+
+def _supersedes(facts: Facts, act: Done, job: Job) -> bool:
+    """Whether a user's clear is why a job was ended.
+
+    The job may have been made after it: to find out what became of a request that was sent before, it is sent again.
+    Then another generation has a job since.
+    """
+    if act.kind != "clear" or act.target != str(job.owner):
+        return False
+    since = [other for other in facts.jobs_of(job.owner) if other.created_at > job.created_at]
+    return job.created_at <= act.ended + SLACK or any(other.generation != job.generation for other in since)
 
 
 def _wrongly_failed(facts: Facts) -> Iterator[Finding]:
@@ -148,7 +157,8 @@ def _wrongly_failed(facts: Facts) -> Iterator[Finding]:
             own = facts.fails_itself.get(key, 0) + (wanted == "failed")
             unexplained = [one for one in _failed_tries(task) if not _explained(facts, key, one)]
             for one in unexplained[own:]:
-                yield Finding("wrongly_failed", key, f"try {one.number} failed without a reason")
+                why = f"with {one.error}" if one.error else "without a reason"
+                yield Finding("wrongly_failed", key, f"try {one.number} failed {why}")
 
 
 def _stuck(facts: Facts) -> Iterator[Finding]:
@@ -205,25 +215,43 @@ def _failed_tries(task: Task) -> list[Try]:
 
 
 def _explained(facts: Facts, key: Key, one: Try) -> bool:
-    """Whether something was done that takes a try along, or Airflow itself gave its worker up.
+    """Whether something was done that takes this try along, or Airflow itself failed it.
 
-    A worker's heartbeat is sent by Airflow's own process beside the task: that it was missed, as on a machine which is
-    far too busy, says nothing of the task.
+    A try that ends with an error of the provider's own was ended by the provider, whatever else went on, unless a user
+    cleared it.
     """
-    given_up = any(
-        said.key == key and said.event == "heartbeat timeout" and _within(said.at, one) for said in facts.said
-    )
-    return given_up or any(_takes_along(act, key, one) for act in facts.done)
+    if any(act.kind == "clear" and act.target == str(key) and _overlap(act, one) for act in facts.done):
+        return True
+    if one.error:
+        return False
+    if one.began is None:  # no worker came to begin it: nothing of the provider has run
+        return True
+    # A scheduler believes another one dead that was killed or stands still, or is too busy to say that it lives.
+    if one.ti_id in facts.resets:
+        return True
+    fatal = [act for act in facts.done if act.kind in MACHINES and act.target in FATAL]
+    if any(one.ti_id in act.hit for act in fatal):
+        return True
+    if any(act.target == "api-server" and _overlap(act, one) for act in fatal):
+        return True
+    noted = {said.event for said in facts.said if said.key == key and _within(said.at, one)}
+    # A worker's heartbeat is sent by Airflow's own process beside the task: that it was missed, as on a machine which
+    # is far too busy, says nothing of the task.
+    if "heartbeat timeout" in noted:
+        return True
+    # A scheduler that stood still, or that takes over, hears late of a worker that has deferred its task, and takes its
+    # end for the end of the resumed task.
+    return "state mismatch" in noted and any(act.target in SCHEDULERS and _overlap(act, one) for act in fatal)
 
 
 def _within(at: float, one: Try) -> bool:
+    """Whether something was noted while a try was under way."""
     return one.began is not None and one.ended is not None and one.began <= at <= one.ended + 5
 
 
-def _takes_along(act: Done, key: Key, one: Try) -> bool:
-    fatal = act.kind in MACHINES and act.target in FATAL
-    fits = fatal or (act.kind == "clear" and act.target == str(key))
+def _overlap(act: Done, one: Try) -> bool:
+    """Whether a try was under way during an act or its aftermath."""
     began = one.began if one.began is not None else one.ended
-    if not fits or one.ended is None or began is None:
+    if one.ended is None or began is None:
         return False
     return began <= act.ended + AFTERMATH and one.ended >= act.began - SLACK

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_tcbatch import exceptions
 from tests.chaos.facts import TASK_ENDED, Done, Facts, Job, Key, Line, Said, Task, Try
 from tests.chaos.plan import Plan
 from tests.chaos.stack import Storm
@@ -25,11 +27,16 @@ ASKED: dict[str, dict[str, str]] = {
     "machines": {"machines": "success", "job": "success", "machines_teardown": "success"},
 }
 
+_TI_ID = re.compile(r"ti_id=([0-9a-f-]{36})")
+
+#: Names of the provider's own errors.
+_OWN = frozenset(name for name, value in vars(exceptions).items() if isinstance(value, type))
+
 #: How often the job of a task fails by its own doing.
 FAILS_ITSELF = {"flaky": 1, "repaired": 1}
 
-_TASKS = "SELECT dag_id, run_id, task_id, map_index, state, try_number, start_date, end_date FROM task_instance"
-_HISTORY = _TASKS + "_history"
+_STATES = "SELECT dag_id, run_id, task_id, map_index, state FROM task_instance"
+_TRIES = "SELECT dag_id, run_id, task_id, map_index, state, try_number, start_date, end_date, %s FROM %s"
 _SAID = (
     "SELECT dag_id, run_id, task_id, coalesce(map_index, -1), dttm, event, extra FROM log "
     "WHERE task_id IS NOT NULL AND run_id IS NOT NULL"
@@ -55,7 +62,7 @@ def fails_itself_of(plan: Plan) -> dict[Key, int]:
 
 def going_on(storm: Storm, plan: Plan) -> set[Key]:
     """Task instances that have not ended."""
-    states = {Key(*key): state for *key, state in _ask(storm, _TASKS.replace(", try_number, start_date, end_date", ""))}
+    states = {Key(*key): state for *key, state in _ask(storm, _STATES)}
     return {key for key in asked_of(plan) if states.get(key) not in TASK_ENDED}
 
 
@@ -73,6 +80,7 @@ def collect(storm: Storm, plan: Plan, done: Iterable[Done]) -> Facts:
             Said(at.timestamp(), Key(*words), event, str(extra or ""))
             for *words, at, event, extra in _ask(storm, _SAID)
         ),
+        resets=_resets(storm),
         fails_itself=fails_itself_of(plan),
         leftovers=tuple(leftovers),
     )
@@ -91,16 +99,41 @@ def _seconds(at: datetime | None) -> float | None:
 def _tasks(storm: Storm) -> dict[Key, Task]:
     tries: dict[Key, dict[int, Try]] = defaultdict(dict)
     states: dict[Key, str | None] = {}
-    for table in (_HISTORY, _TASKS):
-        for *words, state, number, began, ended in _ask(storm, table):
+    logs = storm.airflow.home / "logs"
+    for table in (("task_instance_id", "task_instance_history"), ("id", "task_instance")):
+        for *words, state, number, began, ended, ti_id in _ask(storm, _TRIES % table):
             key = Key(*words)
-            tries[key][number] = Try(number, state, _seconds(began), _seconds(ended))
+            error = _own_error(logs, key, number) if state in ("failed", "up_for_retry") else ""
+            tries[key][number] = Try(number, state, _seconds(began), _seconds(ended), str(ti_id), error)
             states[key] = state
     job_ids = {Key(*words): _text(value) for *words, value in _ask(storm, _JOBS)}
     return {
         key: Task(key, state, tuple(one for _, one in sorted(tries[key].items())), job_ids.get(key))
         for key, state in states.items()
     }
+
+
+def _own_error(logs: Path, key: Key, number: int) -> str:
+    """The error of the provider's own that ended a try, empty if none did."""
+    folder = logs / f"dag_id={key.dag_id}" / f"run_id={key.run_id}" / f"task_id={key.task_id}"
+    path = folder / f"attempt={number}.log"
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError, AttributeError):
+            for error in (json.loads(line).get("error_detail") or [])[:1]:
+                if error["exc_type"].removeprefix("Permanent") in _OWN:
+                    return " ".join(f"{error['exc_type']}: {error['exc_value']}".split())[:200]
+    return ""
+
+
+def _resets(storm: Storm) -> frozenset[str]:
+    """Ids of the tries that schedulers have taken from each other, from their logs."""
+    found: set[str] = set()
+    for path in storm.airflow.logs.glob("scheduler*.log"):
+        listed = False
+        for line in path.read_text(errors="replace").splitlines():
+            listed = "Reset the following" in line or (listed and line.startswith("\t"))
+            found.update(_TI_ID.findall(line) if listed else ())
+    return frozenset(found)
 
 
 def _text(value: Any) -> str:

@@ -29,12 +29,16 @@ class Try:
 
     :param began: unix seconds; None if it never began.
     :param ended: unix seconds; None while it goes on.
+    :param ti_id: id that Airflow gives to this try; processes that work on it are called by it.
+    :param error: the error of the provider's own that it failed with, if there was one.
     """
 
     number: int
     state: str | None
     began: float | None
     ended: float | None
+    ti_id: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class Done:
     :param kind: as in the plan; ``clear`` and ``trigger`` are users' acts.
     :param target: the part, or the task instance.
     :param note: what came of it.
+    :param hit: ids of the tries whose processes it met.
     """
 
     kind: str
@@ -100,6 +105,7 @@ class Done:
     began: float
     ended: float
     note: str = ""
+    hit: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,7 @@ class Facts:
 
     :param asked: task instances that there must be, by what must become of them: ``success`` or ``failed``.
     :param said: what Airflow has noted.
+    :param resets: ids of tries that a scheduler took from another one, which it believed dead.
     :param fails_itself: how often the job of a task fails by its own doing.
     :param leftovers: what else is left at the service, such as compute environments.
     """
@@ -131,6 +138,7 @@ class Facts:
     lines: tuple[Line, ...]
     done: tuple[Done, ...]
     said: tuple[Said, ...] = ()
+    resets: frozenset[str] = frozenset()
     fails_itself: dict[Key, int] = field(default_factory=dict)
     leftovers: tuple[str, ...] = ()
 

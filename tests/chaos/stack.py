@@ -8,11 +8,13 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import psutil
@@ -29,10 +31,13 @@ ROOT = Path(__file__).parents[2]
 #: Parts beside those that every stack has.
 SECOND = {"scheduler 2": "scheduler", "triggerer 2": "triggerer"}
 
-#: Airflow looks after its own as quickly as in the end-to-end tests, the schedulers after each other, too.
+#: Airflow looks after its own as quickly as in the end-to-end tests. Schedulers believe in each other for longer: one
+#: that is merely busy must not lose all its tasks to the other.
 CONFIG: dict[str, dict[str, str]] = {
     "core": {"parallelism": "6"},
-    "scheduler": {"scheduler_health_check_threshold": "10"},
+    "scheduler": {"scheduler_health_check_threshold": "25"},
+    # A worker that can't begin within five seconds, because the machine is busy, would lose its task a try.
+    "workers": {"execution_api_timeout": "30"},
     "tcbatch": {"deployment_id": "chaos"},
 }
 
@@ -43,6 +48,7 @@ PATIENT = {"scheduler": {"task_instance_heartbeat_timeout": "300", "scheduler_he
 SETTINGS = {"rate_limits": "cn", "call_log_size": "100000", "capacity": "60"}
 
 _WORKER = "airflow worker -- "
+_TRY = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Storm:
@@ -98,44 +104,31 @@ class Storm:
 
     # Acts upon Airflow
 
-    def kill(self, part: str, dice: random.Random) -> str:
-        """Kill a part of Airflow with all it has started, or some task that runs.
-
-        :return: what was killed, empty if there was nothing.
-        """
+    def kill(self, part: str, dice: random.Random) -> Met:
+        """Kill a part of Airflow with all it has started, or some task that runs."""
+        processes = self._processes(part, dice)
+        met = Met.of(processes)
         if part in ("task", "worker"):
-            processes = self._working(part, dice)
             for process in processes:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
-            return _titles(processes)
-        if part not in self.airflow.parts:
-            return ""
-        self._frozen.pop(part, None)
-        pid = self.airflow.pid(part)
-        self.airflow.kill_part(part)
-        return f"pid {pid}"
+        elif processes:
+            self._frozen.pop(part, None)
+            self.airflow.kill_part(part)
+        return met
 
     def start(self, part: str) -> None:
         """Start a part that was killed."""
         if part not in ("task", "worker") and part not in self.airflow.parts:
             self.airflow.start_part(SECOND.get(part, part), name=part)
 
-    def freeze(self, part: str, dice: random.Random) -> str:
-        """Let a part of Airflow stand still, or some task that runs.
-
-        :return: what stands still, empty if there was nothing.
-        """
-        if part in ("task", "worker"):
-            processes = self._working(part, dice)
-        else:
-            process = self.airflow.parts.get(part)
-            processes = [] if process is None else process.members()
+    def freeze(self, part: str, dice: random.Random) -> Met:
+        """Let a part of Airflow stand still, or some task that runs."""
+        processes = self._frozen[part] = self._processes(part, dice)
         for process in processes:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGSTOP)
-        self._frozen[part] = processes
-        return _titles(processes)
+        return Met.of(processes)
 
     def thaw(self, part: str) -> None:
         """Let it go on."""
@@ -146,6 +139,12 @@ class Storm:
     def revive(self) -> list[str]:
         """Start what has ended by itself, as a supervisor would."""
         return self.airflow.revive()
+
+    def _processes(self, part: str, dice: random.Random) -> list[psutil.Process]:
+        if part in ("task", "worker"):
+            return self._working(part, dice)
+        process = self.airflow.parts.get(part)
+        return [] if process is None else process.members()
 
     def _working(self, part: str, dice: random.Random) -> list[psutil.Process]:
         """The process of some task that runs, for ``worker`` with its supervisor."""
@@ -186,17 +185,32 @@ class _Service(EmulatorProcess):
         super().stop()
 
 
-def _is_task(process: psutil.Process) -> bool:
-    """Whether it is a task's own process: it calls itself ``airflow worker -- <id of the task instance>``."""
+class Met(NamedTuple):
+    """Which processes an act has met.
+
+    :ivar note: the first of them.
+    :ivar tries: ids of the tries that they worked on.
+    """
+
+    note: str
+    tries: frozenset[str]
+
+    @classmethod
+    def of(cls, processes: Sequence[psutil.Process]) -> Met:
+        """What these processes are."""
+        titles = [f"pid {process.pid} {_title(process)[:80]}" for process in processes]
+        more = [f"and {len(titles) - 3} more"] if len(titles) > 3 else []
+        # Workers call themselves by the try they work on, and so do its supervisor and its own process.
+        tries = frozenset(found for title in titles if _WORKER in title for found in _TRY.findall(title))
+        return cls("; ".join([*titles[:3], *more]) or "nothing", tries)
+
+
+def _title(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
-        return " ".join(process.cmdline()).strip().removeprefix(_WORKER).count("-") == 4
-    return False
+        return " ".join(process.cmdline()).strip()
+    return ""
 
 
-def _titles(processes: list[psutil.Process]) -> str:
-    titles = []
-    for process in processes[:3]:
-        with contextlib.suppress(psutil.Error):
-            titles.append(f"pid {process.pid} {' '.join(process.cmdline()).strip()[:80]}")
-    more = f" and {len(processes) - 3} more" if len(processes) > 3 else ""
-    return "; ".join(titles) + more
+def _is_task(process: psutil.Process) -> bool:
+    """Whether it is a task's own process: it calls itself ``airflow worker -- <id of the try>``."""
+    return _TRY.fullmatch(_title(process).removeprefix(_WORKER)) is not None

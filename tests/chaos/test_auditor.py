@@ -33,7 +33,9 @@ def retried(*tries: Try, state: str = "success") -> Task:
     return Task(KEY, state, tries, "job-1")
 
 
-TWICE = retried(Try(1, "failed", 5, 20), Try(2, "success", 25, 45))
+FIRST = Try(1, "failed", 5, 20, ti_id="first")
+HIT = frozenset({"first"})
+TWICE = retried(FIRST, Try(2, "success", 25, 45))
 
 
 def test_good_histories_have_no_findings() -> None:
@@ -90,7 +92,7 @@ def test_good_histories_have_no_findings() -> None:
                     replace(SUCCEED, job_id="job-0", state="FAILED", created_at=6, ended_at=9, terminated=True),
                     SUCCEED,
                 ),
-                done=(Done("killed", "task", 15, 16),),
+                done=(Done("killed", "task", 15, 16, hit=HIT),),
             ),
             "wrongly_ended",
             id="the end of a job was asked for without a reason",
@@ -98,9 +100,14 @@ def test_good_histories_have_no_findings() -> None:
         pytest.param(replace(WELL, tasks={KEY: replace(GOOD, state="failed")}), "wrongly_failed", id="task failed"),
         pytest.param(replace(WELL, tasks={KEY: TWICE}), "wrongly_failed", id="an outage takes a try"),
         pytest.param(
-            replace(WELL, tasks={KEY: TWICE}, done=(Done("killed", "scheduler", 200, 205),)),
+            replace(WELL, tasks={KEY: TWICE}, done=(Done("killed", "scheduler", 10, 15, hit=frozenset({"other"})),)),
             "wrongly_failed",
-            id="a scheduler was killed, but later",
+            id="a scheduler was killed, but other workers with it",
+        ),
+        pytest.param(
+            replace(WELL, tasks={KEY: TWICE}, done=(Done("killed", "api-server", 200, 205),)),
+            "wrongly_failed",
+            id="the API server was killed, but later",
         ),
         pytest.param(
             replace(WELL, tasks={KEY: TWICE}, done=(Done("clear", "deferred/w02/job", 15, 16),)),
@@ -122,8 +129,8 @@ def test_what_is_wrong_is_found(facts: Facts, count: str) -> None:
 @pytest.mark.parametrize(
     "done",
     [
-        Done("killed", "task", 18, 19),
-        Done("killed", "scheduler", 4, 8),
+        Done("killed", "task", 18, 19, hit=HIT),
+        Done("killed", "scheduler", 4, 8, hit=HIT),
         Done("stopped", "api-server", 10, 16),
         Done("clear", str(KEY), 6, 7),
     ],
@@ -131,6 +138,29 @@ def test_what_is_wrong_is_found(facts: Facts, count: str) -> None:
 )
 def test_a_try_may_fail_for_what_was_done_to_airflow(done: Done) -> None:
     assert found(replace(WELL, tasks={KEY: TWICE}, done=(done,))) == {}
+    # Not with an error that is the provider's own.
+    own = retried(replace(FIRST, error="Throttled: DescribeJobs"), Try(2, "success", 25, 45))
+    findings = audit(replace(WELL, tasks={KEY: own}, done=(done,)))
+    if done.kind == "clear":
+        assert findings == []
+    else:
+        [finding] = findings
+        assert str(finding) == "wrongly_failed: deferred/w01/job try 1 failed with Throttled: DescribeJobs"
+
+
+def test_what_a_scheduler_hears_late() -> None:
+    facts = replace(WELL, tasks={KEY: TWICE}, said=(Said(19, KEY, "state mismatch"),))
+    assert found(replace(facts, done=(Done("stopped", "scheduler 2", 10, 16),))) == {}
+    assert found(replace(facts, done=(Done("stopped", "triggerer", 10, 16),))) == {"wrongly_failed": 1}
+
+
+def test_a_try_may_be_taken_from_a_scheduler() -> None:
+    assert found(replace(WELL, tasks={KEY: TWICE}, resets=HIT)) == {}
+    assert found(replace(WELL, tasks={KEY: TWICE}, resets=frozenset({"another"}))) == {"wrongly_failed": 1}
+
+
+def test_a_try_that_never_began_is_nobodys() -> None:
+    assert found(replace(WELL, tasks={KEY: retried(Try(1, "failed", None, 20), Try(2, "success", 25, 45))})) == {}
 
 
 def test_a_worker_may_be_given_up_by_airflow() -> None:
@@ -155,6 +185,14 @@ def test_a_user_may_clear_a_task() -> None:
     assert found(facts) == {}
     # A job of the new generation is nobody's to end.
     assert found(replace(facts, jobs=(first, replace(SUCCEED, terminated=True)))) == {"wrongly_ended": 1}
+
+
+def test_a_request_that_was_sent_before_a_clear_is_resolved_after_it() -> None:
+    late = replace(SUCCEED, job_id="job-0", generation="g0", state="FAILED", created_at=8, ended_at=9, terminated=True)
+    facts = replace(WELL, jobs=(late, SUCCEED), done=(Done("clear", str(KEY), 6, 7),))
+    assert found(facts) == {}
+    assert found(replace(facts, jobs=(late,), lines=())) == {"lost": 1, "wrongly_ended": 1}
+    assert found(replace(facts, done=())) == {"wrongly_ended": 1}
 
 
 def test_a_clear_beside_a_lost_worker_is_a_retry() -> None:

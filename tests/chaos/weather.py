@@ -15,7 +15,7 @@ import httpx
 
 from tests.chaos.facts import Done
 from tests.chaos.plan import Act, Clear, Plan, Work
-from tests.chaos.stack import Storm
+from tests.chaos.stack import Met, Storm
 
 #: Seconds between two looks whether a part of Airflow has to be started again.
 LOOK = 1.0
@@ -86,16 +86,16 @@ class Weather:
 
     def _begin(self, act: Act) -> None:
         began = time.time()
-        note, end = self._do(act)
+        met, end = self._do(act)
 
         def over() -> None:
             end()
-            self.done.append(Done(act.kind, act.target, began, time.time(), note))
+            self.done.append(Done(act.kind, act.target, began, time.time(), met.note, met.tries))
 
         self._add(act.until, act.kind, over)
 
-    def _do(self, act: Act) -> tuple[str, Callable[[], None]]:
-        """Begin an act; what came of it, and how it ends."""
+    def _do(self, act: Act) -> tuple[Met, Callable[[], None]]:
+        """Begin an act; whom it met, and how it ends."""
         storm = self.storm
         if act.kind == "killed":
             return storm.kill(act.target, self._dice), lambda: storm.start(act.target)
@@ -104,12 +104,12 @@ class Weather:
         if act.kind == "frozen":
             storm.freeze_service()
             self._thaws = act.until + 0.01
-            return "", self._thaw_service
+            return Met("", frozenset()), self._thaw_service
         if act.kind == "revoked":
-            return f"{storm.sts('revoke', 'POST')['revoked']} key pairs", lambda: None
+            return Met(f"{storm.sts('revoke', 'POST')['revoked']} key pairs", frozenset()), lambda: None
         fault_id = storm.service.control("faults", method="POST", body=fault_of(act))["id"]
         note = " ".join(f"{name}={value}" for name, value in fault_of(act).items())
-        return note, lambda: storm.service.control(f"faults/{fault_id}", method="DELETE")
+        return Met(note, frozenset()), lambda: storm.service.control(f"faults/{fault_id}", method="DELETE")
 
     def _thaw_service(self) -> None:
         self.storm.thaw_service()

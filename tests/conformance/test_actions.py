@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
-from urllib.parse import parse_qsl
 
 import pytest
 from tencentcloud.batch.v20170312 import batch_client, batch_client_async
@@ -17,6 +16,7 @@ from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentClo
 from airflow_provider_tcbatch.emulator import Emulator, Settings
 from airflow_provider_tcbatch.emulator.schema import Schema, schema
 from tests.conformance.conftest import Call, credential, profile, request_of, submission, task
+from tests.support.in_process import STRICT
 from tests.support.sdk_warnings import warnings_are_errors
 
 PACE = Settings(
@@ -184,62 +184,6 @@ def complete(known: Schema, model: str, value: dict[str, Any]) -> None:
         if field.is_object and value[name] is not None:
             for item in value[name] if field.is_list else [value[name]]:
                 complete(known, field.kind, item)
-
-
-#: The two SubmitJob samples of Tencent's documentation, as its command line tool carries them.
-VENDOR_SAMPLES = (
-    "Placement.Zone=ap-guangzhou-2&Job.JobName=normal_job&Job.JobDescription=normal_job&Job.Priority=1"
-    "&Job.Tasks.0.TaskName=hello2&Job.Tasks.0.TaskInstanceNum=1&Job.Tasks.0.Application.DeliveryForm=LOCAL"
-    "&Job.Tasks.0.Application.Command=sleep 10&Job.Tasks.0.ComputeEnv.EnvType=MANAGED"
-    "&Job.Tasks.0.ComputeEnv.EnvData.InstanceType=SA5.MEDIUM4&Job.Tasks.0.ComputeEnv.EnvData.ImageId=img-bd78fy2t"
-    "&Job.Tasks.0.RedirectInfo.StdoutRedirectPath=cos://dondonbatch-1251783334.cosgz.myqcloud.com/hello2/logs/"
-    "&Job.Tasks.0.RedirectInfo.StderrRedirectPath=cos://dondonbatch-1251783334.cosgz.myqcloud.com/hello2/logs/",
-    "Placement.Zone=ap-beijing-2&Job.JobName=dag&Job.JobDescription=dag_demo&Job.Tasks.0.TaskName=pre_task"
-    "&Job.Tasks.0.TaskInstanceNum=1&Job.Tasks.0.Application.DeliveryForm=LOCAL"
-    "&Job.Tasks.0.Application.Command=echo pre_task&Job.Tasks.0.ComputeEnv.EnvData.InstanceType=S2.SMALL1"
-    "&Job.Tasks.0.RedirectInfo.StdoutRedirectPath=cos://batch-demo-1251783334.cosbj.myqcloud.com/logs/"
-    "&Job.Tasks.0.RedirectInfo.StderrRedirectPath=cos://batch-demo-1251783334.cosbj.myqcloud.com/logs/"
-    "&Job.Tasks.1.TaskName=post_task&Job.Tasks.1.TaskInstanceNum=1&Job.Tasks.1.Application.DeliveryForm=LOCAL"
-    "&Job.Tasks.1.Application.Command=echo post_task&Job.Tasks.1.ComputeEnv.EnvData.InstanceType=S2.SMALL1"
-    "&Job.Tasks.1.RedirectInfo.StdoutRedirectPath=cos://batch-demo-1251783334.cosbj.myqcloud.com/logs/"
-    "&Job.Tasks.1.RedirectInfo.StderrRedirectPath=cos://batch-demo-1251783334.cosbj.myqcloud.com/logs/"
-    "&Job.Dependences.0.StartTask=pre_task&Job.Dependences.0.EndTask=post_task",
-)
-
-
-def nested(query: str) -> Any:
-    """``A.B.0.C=x`` as nested objects and lists; numbers stay text, as they are sent."""
-    root: dict[str, Any] = {}
-    for path, value in parse_qsl(query):
-        *parents, last = path.split(".")
-        place = root
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
-
-    def listed(value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        if all(name.isdigit() for name in value):
-            return [listed(value[name]) for name in sorted(value, key=int)]
-        return {name: listed(item) for name, item in value.items()}
-
-    return listed(root)
-
-
-@pytest.mark.parametrize("sample", VENDOR_SAMPLES)
-def test_the_vendors_sample_jobs(sample: str) -> None:
-    params = nested(sample)
-    region = params["Placement"]["Zone"].rpartition("-")[0]
-    # The first one sleeps for ten seconds, which are nothing to a machine that is played.
-    settings = PACE.updated({"lenient_numbers": True, "mode": "simulate", "speed": 100})
-    with Emulator(settings, region=region) as own:
-        client = batch_client.BatchClient(credential(own), region, profile(own))
-        job_id = client.SubmitJob(request_of(batch_models, "SubmitJob", params)).JobId
-        assert own.wait_job(job_id) == "SUCCEED"
-        answer = client.DescribeJob(request_of(batch_models, "DescribeJob", {"JobId": job_id}))
-        assert answer.JobName == params["Job"]["JobName"]
-        assert [item.TaskState for item in answer.TaskSet] == ["SUCCEED"] * len(params["Job"]["Tasks"])
 
 
 def test_prices_and_stock(batch: Call, emulator: Emulator) -> None:
@@ -448,6 +392,7 @@ UNKNOWN_ENV = "env-00000000"
     ],
 )
 def test_error_codes(batch: Call, emulator: Emulator, action: str, params: dict[str, Any], code: str) -> None:
+    emulator.configure(**STRICT)
     with pytest.raises(TencentCloudSDKException) as caught:
         batch(action, **params)
     assert caught.value.get_code() == code

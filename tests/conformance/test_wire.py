@@ -99,7 +99,7 @@ def test_bad_bodies(emulator: Emulator, body: bytes, code: str, text: str) -> No
 def test_numbers_without_end(
     emulator: Emulator, number: str, action: str, body: dict[str, Any], where: str, lenient: bool
 ) -> None:
-    emulator.configure(lenient_numbers=lenient)
+    emulator.configure(lenient_types=lenient)
     error = error_of(send(emulator, action, json.dumps(body).replace('"#"', number).encode()))
     assert error["Code"] == ("UnknownParameter" if where == "Job" else "InvalidParameter")
     assert f"`{where}`" in error["Message"]
@@ -121,11 +121,12 @@ def test_nested_path_is_named(emulator: Emulator) -> None:
     assert error["Code"] == "UnknownParameter"
     assert "`Job.Tasks.1.Application.Comand`" in error["Message"]
 
+    emulator.configure(lenient_types=False)
     request = submission(task("true", TaskInstanceNum="2"))
     error = error_of(send(emulator, "SubmitJob", json.dumps(request).encode()))
     assert error["Code"] == "InvalidParameter"
     assert "`Job.Tasks.0.TaskInstanceNum`" in error["Message"]
-    emulator.configure(lenient_numbers=True)
+    emulator.configure(lenient_types=True)
     assert "JobId" in send(emulator, "SubmitJob", json.dumps(request).encode()).json()["Response"]
 
 

@@ -272,9 +272,10 @@ class AirflowApi:
         """What to show when a run went wrong: the states, and the log of each task that failed."""
         parts = [f"run {run_id} of {dag_id}: {self.run_state(dag_id, run_id)}"]
         for instance in self.task_instances(dag_id, run_id):
-            parts.append(f"  {instance['task_id']}: {instance['state']}, try {instance['try_number']}")
+            index, number = instance["map_index"], max(instance["try_number"], 1)
+            parts.append(f"  {instance['task_id']} [{index}]: {instance['state']}, try {instance['try_number']}")
             if instance["state"] in ("failed", "up_for_retry"):
-                parts.append(self.log(dag_id, run_id, instance["task_id"], max(instance["try_number"], 1)))
+                parts.append(self.log(dag_id, run_id, instance["task_id"], number, index))
         return "\n".join(parts)
 
 

@@ -11,6 +11,15 @@ from airflow_provider_tcbatch.emulator import Emulator, Settings
 #: Nothing takes longer than it must.
 QUICK = Settings(submitted_seconds=0.05, starting_seconds=0.02, terminate_seconds=0.02, cmq_name_block_seconds=0)
 
+#: What the documentation leaves open is refused as strictly as it may be.
+STRICT = {
+    "task_name_pattern": "[A-Za-z0-9][A-Za-z0-9_-]*",
+    "task_name_length": 60,
+    "env_name_length": 60,
+    "env_description_length": 200,
+    "lenient_types": False,
+}
+
 
 @pytest.fixture(scope="session")
 def running_emulator() -> Iterator[Emulator]:

@@ -170,14 +170,18 @@ def describe_task_logs(core: Core, params: Params) -> Params:
             if index < 0:
                 raise ApiError("InvalidParameterValue.Negative", "`TaskInstanceIndexes` must not be negative.")
             if index >= len(task.instances):
-                raise ApiError("ResourceNotFound.TaskInstance", f"The task {task.name} has no instance {index}.")
+                raise ApiError(
+                    "ResourceNotFound.TaskInstance", f"The task {printable(task.name, 60)} has no instance {index}."
+                )
         shown: Sequence[Instance] = [task.instances[index] for index in indexes]
     else:
         shown = page(task.instances, params, default=5, largest=10)
     if core.settings.missing_logs != "empty":
         known = [instance for instance in shown if views.has_logs(instance, core.settings)]
         if core.settings.missing_logs == "error" and len(known) < len(shown):
-            raise ApiError("ResourceNotFound.TaskInstance", f"The task {task.name} has instances without logs.")
+            raise ApiError(
+                "ResourceNotFound.TaskInstance", f"The task {printable(task.name, 60)} has instances without logs."
+            )
         shown = known
     return {
         "TotalCount": len(task.instances),

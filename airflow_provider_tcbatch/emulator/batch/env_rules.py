@@ -126,7 +126,8 @@ def _check_data(core: Core, data: dict[str, Any], where: str) -> None:
                 "InvalidParameterValue",
                 f"`{where}.InstanceTypeOptions.InstanceCategories` must be of {', '.join(_CATEGORIES)}.",
             )
-    if "ImageId" in data and not _IMAGE_ID.fullmatch(data["ImageId"]):
+    # Tencent's own sample has an empty one, for the user to fill in.
+    if data.get("ImageId") and not _IMAGE_ID.fullmatch(data["ImageId"]):
         raise ApiError("InvalidParameter.ImageIdMalformed", f"The parameter `{where}.ImageId` is malformed.")
     check_choice(data, "InstanceChargeType", ("POSTPAID_BY_HOUR", "SPOTPAID"), f"{where}.InstanceChargeType")
     if "InstanceMarketOptions" in data:

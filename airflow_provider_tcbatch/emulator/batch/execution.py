@@ -15,7 +15,7 @@ from airflow_provider_tcbatch.emulator.batch.docker import Container, DockerErro
 from airflow_provider_tcbatch.emulator.batch.entities import DEFAULT_TIMEOUT, Failure, Instance, Task
 from airflow_provider_tcbatch.emulator.batch.mappings import MappingError, Workspace, prepare, store
 from airflow_provider_tcbatch.emulator.batch.package import PackageError, fetch_http, unpack
-from airflow_provider_tcbatch.emulator.batch.paths import fill_placeholders, parse_cos, relative_local
+from airflow_provider_tcbatch.emulator.batch.paths import fill_placeholders, folder_name, parse_cos, relative_local
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import CosError
 from airflow_provider_tcbatch.emulator.settings import Settings
@@ -33,7 +33,7 @@ async def execute(core: Core, instance: Instance, on_running: Callable[[], None]
         return await simulation.play(core, instance, on_running)
     task = instance.task
     instance.folders += 1
-    folder = task.job.folder / task.name / str(instance.index) / str(instance.folders)
+    folder = task.job.folder / folder_name(task.name) / str(instance.index) / str(instance.folders)
     for name in ("work", "tmp"):
         (folder / name).mkdir(parents=True)
     for name in ("stdout", "stderr"):
@@ -240,7 +240,7 @@ def _copy_local(instance: Instance, folder: Path, path: str, template: str | Non
     name = fill_placeholders(
         template or f"{stream}.${{BATCH_JOB_ID}}.${{BATCH_TASK_NAME}}.${{BATCH_TASK_INSTANCE_INDEX}}.log",
         task.job.job_id,
-        task.name,
+        folder_name(task.name),
         instance.index,
     )
     target = folder / "work" / relative_local(path, "RedirectLocalInfo")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import re
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.schema import printable
 
 _COS_HOST = re.compile(
     r"^(?P<bucket>[a-z0-9][a-z0-9-]{0,49}-\d{5,20})\."
-    r"(?:cos\.(?P<region>[a-z]{2,}-[a-z0-9-]+)|cos(?P<short>[a-z]{2,6}))\.myqcloud\.com$"
+    r"(?:cos\.(?P<region>[a-z]{2,}[a-z0-9-]*)|cos(?P<short>gz|bj|sh|cd|sg|hk|ca))\.myqcloud\.com$"
+)
+#: What Tencent's own samples print besides: ``appid`` in place of the account's number, and no ``cos``.
+_SAMPLE_HOST = re.compile(
+    r"^(?P<bucket>[a-z0-9][a-z0-9-]*-(?:\d{5,20}|appid))\."
+    r"(?:(?:cos\.)?[a-z]{2,}-[a-z0-9-]+|cos(?:gz|bj|sh|cd|sg|hk|ca))\.myqcloud\.com$"
 )
 _PLACEHOLDERS = ("BATCH_JOB_ID", "BATCH_TASK_NAME", "BATCH_TASK_INSTANCE_INDEX")
 
@@ -27,7 +34,8 @@ class CosPath:
 def parse_cos(path: str, where: str, *, folder: bool) -> CosPath:
     """Take ``cos://<bucket>.cos.<region>.myqcloud.com/<key>`` apart.
 
-    The older hosts ``<bucket>.cosgz.myqcloud.com`` of Tencent's own samples are accepted too.
+    The older hosts ``<bucket>.cosgz.myqcloud.com`` of Tencent's own samples are accepted too, and those of samples that
+    leave the account's number, or ``cos``, to the reader.
 
     :param where: the parameter's path, for messages.
     :param folder: whether the path must end with a slash.
@@ -40,7 +48,7 @@ def parse_cos(path: str, where: str, *, folder: bool) -> CosPath:
             f"The parameter `{where}` must begin with cos://, not {printable(path, 60)}.",
         )
     host, _, key = rest.partition("/")
-    match = _COS_HOST.fullmatch(host)
+    match = _COS_HOST.fullmatch(host) or _SAMPLE_HOST.fullmatch(host)
     if match is None:
         raise ApiError(
             "InvalidParameterValue.RemoteStoragePath",
@@ -80,6 +88,14 @@ def check_file_name(name: str, where: str, *, code: str) -> None:
     """
     if not name or "/" in name or name in (".", "..") or len(name) > 255 or not name.isprintable():
         raise ApiError(code, f"The parameter `{where}` is not a usable file name.")
+
+
+def folder_name(name: str) -> str:
+    """A task's name as the name of a folder, which may hold less than a task's name and not be as long."""
+    safe = quote(name, safe=" ")
+    if len(safe) > 200 or safe in ("", ".", ".."):
+        return f"{safe[:150].replace('.', '%2E')}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return safe
 
 
 def fill_placeholders(name: str, job_id: str, task: str, index: int) -> str:

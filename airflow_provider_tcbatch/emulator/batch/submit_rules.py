@@ -23,7 +23,6 @@ from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.schema import printable
 
-_TASK_NAME = re.compile(r"(?!\.{1,2}$)[^/\0]+", re.DOTALL)
 _ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _ENV_ID = re.compile(r"^env-[0-9a-z]+$")
 
@@ -67,7 +66,10 @@ def check_submission(core: Core, request: dict[str, Any]) -> None:
     names = [task["TaskName"] for task in tasks]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ApiError("InvalidParameter.TaskName", f"The TaskName {twice} is used by more than one of `Job.Tasks`.")
+        raise ApiError(
+            "InvalidParameter.TaskName",
+            f"The TaskName {printable(twice, 60)!r} is used by more than one of `Job.Tasks`.",
+        )
     check_dependences(names, job.get("Dependences", ()))
     check_notifications(core, job.get("Notifications", ()), JOB_EVENTS | NODE_EVENTS, "Job.Notifications")
 
@@ -119,9 +121,9 @@ def check_task_name(core: Core, name: str, where: str) -> None:
     """Refuse what cannot be the name of a task."""
     if len(name) > (longest := core.settings.task_name_length):
         raise ApiError("InvalidParameter.TaskNameTooLong", f"The parameter `{where}` is longer than {longest}.")
-    # The emulator makes folders of them.
     pattern = core.settings.task_name_pattern
-    if not re.fullmatch(pattern, name) or not _TASK_NAME.fullmatch(name):
+    # No environment variable can hold a NUL, and BATCH_TASK_NAME is to hold it.
+    if not re.fullmatch(pattern, name) or "\0" in name:
         raise ApiError(
             "InvalidParameter.TaskName",
             f"The parameter `{where}` must match {printable(pattern, 60)}, not {printable(name, 60)!r}.",

@@ -162,4 +162,4 @@ async def _parse(core: Core, request: Request, service: str) -> tuple[str, dict[
         value = json.loads(request.state.body or b"{}")
     except (ValueError, RecursionError) as error:
         raise ApiError("InvalidParameter", f"The request is no valid JSON: {printable(str(error))}") from None
-    return action, schema(service).check(f"{action}Request", value, lenient_numbers=core.settings.lenient_numbers)
+    return action, schema(service).check(f"{action}Request", value, lenient=core.settings.lenient_types)

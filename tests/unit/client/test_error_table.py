@@ -18,6 +18,7 @@ from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.emulator.cmq import queues, topics
 from tests.support import refused_env_requests, refused_requests
 from tests.support.documented_errors import DOCUMENTED
+from tests.support.in_process import STRICT
 from tests.support.refused_requests import Params, Refused, World, as_is
 
 #: By the whole code, or its part before the dot.
@@ -81,7 +82,7 @@ def tidied(running_emulator: Emulator) -> Iterator[None]:
 
 @pytest.fixture
 def world(emulator: Emulator) -> Iterator[World]:
-    emulator.configure(compute_env_quota=1000, task_template_quota=1000, job_quota=10_000)
+    emulator.configure(compute_env_quota=1000, task_template_quota=1000, job_quota=10_000, **STRICT)
     yield World(emulator, client_of(emulator))
     emulator.faults.clear()
 

@@ -72,6 +72,8 @@ def test_cos_paths() -> None:
     path = parse_cos("cos://b-1250000000.cos.ap-guangzhou.myqcloud.com/a/b/", "p", folder=True)
     assert (path.bucket, path.key) == ("b-1250000000", "a/b/")
     assert parse_cos("cos://b-1250000000.cosgz.myqcloud.com/", "p", folder=True).key == ""
+    for host in ("b-1250000000.cos.accelerate", "b-appid.cosgz", "b-appid.ap-guangzhou"):
+        assert parse_cos(f"cos://{host}.myqcloud.com/k/", "p", folder=True).bucket == host.partition(".")[0]
     for bad in (
         "cos://b.cos.ap-guangzhou.myqcloud.com/a/",
         "cos://b-1250000000.file.myqcloud.com/a/",
@@ -243,6 +245,6 @@ def test_numbers_are_finite(value: object) -> None:
     # No action that is played takes a float.
     request = {"InstanceId": "i", "SendReceiveRatio": value}
     with pytest.raises(ApiError, match=r"`SendReceiveRatio`.*finite") as caught:
-        schema("tdmq").check("ModifyRocketMQInstanceRequest", request, lenient_numbers=True)
+        schema("tdmq").check("ModifyRocketMQInstanceRequest", request, lenient=True)
     assert caught.value.code == "InvalidParameter"
     assert schema("tdmq").check("ModifyRocketMQInstanceRequest", {**request, "SendReceiveRatio": 0.5})

@@ -51,6 +51,24 @@ def test_an_old_host_is_accepted_with_a_warning() -> None:
         assert RedirectInfo.parse({"StdoutRedirectPath": old}).stdout_redirect_path == old
 
 
+@pytest.mark.parametrize("host", ["logs-appid.cosgz", "logs-appid.ap-guangzhou", "logs-1250000000.ap-guangzhou"])
+def test_a_host_of_tencents_samples_is_accepted_with_a_warning(host: str) -> None:
+    path = f"cos://{host}.myqcloud.com/a/"
+    with pytest.warns(UserWarning, match="names no documented host of COS"):
+        assert RedirectInfo.parse({"StdoutRedirectPath": path}).stdout_redirect_path == path
+
+
+def test_the_global_host_is_one() -> None:
+    path = "cos://logs-1250000000.cos.accelerate.myqcloud.com/a/"
+    assert RedirectInfo.parse({"StdoutRedirectPath": path}).stdout_redirect_path == path
+    assert CosLocation.parse(path).bucket == "logs-1250000000"
+
+
+@pytest.mark.parametrize("key", ["a\x00b/", "a\x1bb/", "é" * 425 + "/"])
+def test_a_key_that_cos_does_not_take(key: str) -> None:
+    assert "must not hold control characters, nor a key of more than 850 bytes" in refusal(GOOD + key)
+
+
 def test_an_unknown_scheme() -> None:
     assert "must begin with cos://, cfs:// or nfs://" in refusal("s3://bucket/a/")
     assert "must begin with cos://, cfs:// or nfs://" in refusal("/tmp/a/")
