@@ -300,6 +300,15 @@ class CosClient:
                 return b""
             raise
 
+    def count_lines(self, bucket: str, key: str, start: int, size: int) -> int:
+        """Count the line ends in part of an object, without keeping it.
+
+        :param start: offset of the first byte.
+        :param size: how many bytes to read, at least 1.
+        """
+        span = f"bytes={start}-{start + size - 1}"
+        return sum(piece.count(b"\n") for piece in self._pieces(bucket, key, size, start, Range=span))
+
     def _length(self, bucket: str, key: str) -> int:
         headers = self._run(self.sdk.head_object, Bucket=bucket, Key=key)
         return next((int(value) for name, value in headers.items() if name.lower() == "content-length"), 0)

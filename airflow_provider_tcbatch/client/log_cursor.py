@@ -18,7 +18,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-__all__ = ["BEGINNING_LOST", "LOST", "MAYBE_LOST", "WINDOW", "Cursor", "Lines", "overlap"]
+__all__ = [
+    "BEGINNING_LOST",
+    "LONGEST_WINDOW",
+    "LOST",
+    "MAYBE_LOST",
+    "WINDOW",
+    "Cursor",
+    "Lines",
+    "cut_at",
+    "overlap",
+]
 
 #: Most bytes of an output that a preview shows.
 WINDOW = 2048
@@ -36,6 +46,12 @@ _SLACK = 3
 
 #: Of an object in COS so much of the end is searched for what was seen last.
 _SEARCH = 256 * 1024
+
+#: Carriage returns in one piece of output beyond which only its end is looked at.
+_MOST_RETURNS = 4096
+
+#: A preview that is longer, several times as long as documented, is none.
+LONGEST_WINDOW = 4 * WINDOW
 
 #: A line that is longer is shown in parts.
 _LONGEST_LINE = 64 * 1024
@@ -77,6 +93,10 @@ class Lines:
             self._rest = self._rest[_LONGEST_LINE:]
         return lines
 
+    def drop(self) -> None:
+        """Forget the unfinished last line: it is left out."""
+        self._rest = b""
+
     def flush(self) -> list[str]:
         """The unfinished last line, if there is one."""
         rest, self._rest = self._rest.removesuffix(b"\r"), b""
@@ -89,7 +109,39 @@ def _decode(line: bytes) -> str:
 
 def overlap(seen: bytes, window: bytes) -> int:
     """Length of the longest text that ends ``seen`` and begins ``window``."""
-    return next((size for size in range(min(len(seen), len(window)), 0, -1) if seen.endswith(window[:size])), 0)
+    most = min(len(seen), len(window))
+    start = len(seen) - most
+    probe = window[:_SURE]
+    if len(probe) == _SURE:
+        while (start := seen.find(probe, start)) >= 0:
+            if window.startswith(seen[start:]):
+                return len(seen) - start
+            start += 1
+    return next((size for size in range(min(most, _SURE), 0, -1) if seen.endswith(window[:size])), 0)
+
+
+def cut_at(data: bytes, lines: int, size: int) -> int:
+    """Where the last lines of ``data`` begin: at most so many, of so many bytes altogether.
+
+    Of a line that is longer by itself, the end is taken.
+    """
+    if data.count(b"\r") > _MOST_RETURNS:
+        # A progress bar: little of it is shown, and each return is looked at.
+        size = min(size, _MOST_RETURNS)
+    start = max(0, len(data) - size)
+    if lines <= 0 or start == len(data):
+        return len(data)
+    at = len(data) - data.endswith(b"\n")
+    for _ in range(lines):
+        at = data.rfind(b"\n", start, at)
+        if at < 0:
+            break
+    else:
+        return at + 1
+    if start == 0 or data[start - 1 : start] == b"\n":
+        return start
+    first = data.find(b"\n", start, len(data) - 1)
+    return start if first < 0 else first + 1
 
 
 def _whole_lines(data: bytes) -> bytes:
@@ -226,6 +278,11 @@ class Cursor:
         """Take in what follows."""
         self._take(data)
         return self._lines.feed(data)
+
+    def leave(self, data: bytes) -> None:
+        """Take in what follows, without showing it."""
+        self._take(data)
+        self._lines.drop()
 
     def skip(self, data: bytes, *, whole: bool) -> list[str]:
         """Take in what follows after a part that is not shown.

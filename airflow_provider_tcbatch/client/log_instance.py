@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Key", "Output", "Piece", "PrintingInstance", "Run", "began", "ended", "never_ran"]
 
+#: Bytes of an output whose lines are counted when they are left out. To count them, they are read.
+COUNTED = 8 * 1024 * 1024
+
 #: Task name and index of an instance.
 Key = tuple[str, int]
 
@@ -60,12 +63,16 @@ class Piece:
     :param data: its bytes.
     :param size: size of the whole output.
     :param lost: whether something may be missing between it and what was shown before.
+    :param skipped: bytes before it that were passed over.
+    :param lines: lines of these; ``None`` if they were too many to count.
     """
 
     start: int
     data: bytes
     size: int
     lost: bool
+    skipped: int = 0
+    lines: int | None = 0
 
 
 @dataclass
@@ -78,6 +85,9 @@ class Output:
     :param offset: how far the object in COS has been read; ``None`` before that has begun.
     :param size: size of that object.
     :param done: whether it has been shown as far as it can be.
+    :param left_lines: lines that have been left out since the last one that was shown, or was said to be.
+    :param left_size: bytes of these, and of what was not counted.
+    :param uncounted: whether some of that was not counted.
     """
 
     name: str
@@ -86,6 +96,33 @@ class Output:
     offset: int | None = None
     size: int = 0
     done: bool = False
+    left_lines: int = 0
+    left_size: int = 0
+    uncounted: bool = False
+
+    def leave(self, lines: int | None, size: int) -> None:
+        """Note what is left out.
+
+        :param lines: how many lines it has; ``None`` if they were not counted.
+        :param size: how many bytes.
+        """
+        self.left_lines += lines or 0
+        self.left_size += size
+        self.uncounted = self.uncounted or lines is None
+
+    def left_out(self) -> list[str]:
+        """The line that says what has been left out, if something has; it is said once."""
+        if not self.left_size:
+            return []
+        if self.uncounted or not self.left_lines:
+            what = f"{self.left_size:,} bytes"
+        else:
+            what = f"{self.left_lines:,} line{'s' if self.left_lines > 1 else ''}"
+        self.left_lines, self.left_size, self.uncounted = 0, 0, False
+        if self.path:
+            kind = "COS: " if self.path.startswith("cos:") else ""
+            return [f"[... {what} left out, all of it in {kind}{self.path}]"]
+        return [f"[... {what} left out. What to do: redirect the job's output to COS (RedirectInfo), which takes all]"]
 
     @property
     def place(self) -> CosLocation | None:
@@ -95,11 +132,12 @@ class Output:
         except ValueError:
             return None
 
-    def fetch(self, cos: CosClient, most: int, late: bool) -> Piece | None:
+    def fetch(self, cos: CosClient, most: int, late: bool, keep: int) -> Piece | None:
         """Read what comes next from COS, where its place is; blocks, and changes nothing.
 
         :param most: bytes to read at most.
         :param late: whether to show the object's end if what was seen is not to be found in it.
+        :param keep: bytes beyond which all but the last ``most`` are passed over.
         :return: ``None`` if there is nothing to read yet.
         """
         place = self.place
@@ -119,7 +157,13 @@ class Output:
                 if not late:
                     return None  # maybe the object of an earlier run, which will be replaced
                 start, lost = max(0, size - most), True
-        return Piece(start, read(start, min(most, size - start)), size, lost)
+        skipped = 0
+        lines: int | None = 0
+        if size - start > keep:
+            skipped = size - start - most
+            lines = cos.count_lines(place.bucket, place.key, start, skipped) if skipped <= COUNTED else None
+            start += skipped
+        return Piece(start, read(start, min(most, size - start)), size, lost, skipped, lines)
 
 
 @dataclass

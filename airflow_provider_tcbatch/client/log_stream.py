@@ -7,12 +7,25 @@ appears in COS, maybe a moment later. :mod:`~airflow_provider_tcbatch.client.log
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
-from airflow_provider_tcbatch.client.log_instance import Key, Output, PrintingInstance, Run, began, ended, never_ran
+from airflow_provider_tcbatch.client.log_budget import LineBudget
+from airflow_provider_tcbatch.client.log_cursor import LONGEST_WINDOW, cut_at
+from airflow_provider_tcbatch.client.log_instance import (
+    Key,
+    Output,
+    Piece,
+    PrintingInstance,
+    Run,
+    began,
+    ended,
+    never_ran,
+)
 from airflow_provider_tcbatch.client.logs import PREVIEWS, preview_bytes
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
@@ -26,6 +39,8 @@ from airflow_provider_tcbatch.models.actions import DescribeJob, DescribeTask, D
 from airflow_provider_tcbatch.models.states import State
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from airflow_provider_tcbatch.client.api import ApiClient
     from airflow_provider_tcbatch.client.cos import CosClient
     from airflow_provider_tcbatch.models.actions import DescribeTaskResult
@@ -55,6 +70,27 @@ _LAG = 60.0
 _AGAIN = 0.5
 _REST = 1024 * 1024
 
+#: Bytes of an ended instance's stream that are read one piece a turn; of more, all but the last piece is left out.
+_KEEP = 256 * 1024
+
+#: Seconds that one read from COS may take: others wait for the same threads.
+_READ_SECONDS = 20.0
+
+
+@functools.cache
+def _readers() -> Executor:
+    """Threads of their own: a COS that does not answer must not keep those that renew keys, or do Airflow's work.
+
+    Few of them: as many pieces of output are in memory at once.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(4, "tcbatch-cos")
+
+
+# A forked process has no threads of its parent's.
+os.register_at_fork(after_in_child=_readers.cache_clear)
+
 
 class LogStream:
     """Shows what the instances of a job print while they run.
@@ -67,6 +103,7 @@ class LogStream:
     :param emit: takes each line.
     :param instances: most instances to follow at a time.
     :param chunk: most bytes of a stream to read from COS in one turn.
+    :param budget: how much may be shown; what is too much is left out, oldest lines first, and said to be.
     """
 
     def __init__(
@@ -78,6 +115,7 @@ class LogStream:
         *,
         instances: int = 10,
         chunk: int = 64 * 1024,
+        budget: LineBudget | None = None,
     ) -> None:
         self._api = api
         self._cos = cos
@@ -85,6 +123,7 @@ class LogStream:
         self._emit = emit
         self._instances = instances
         self._chunk = chunk
+        self._budget = budget or LineBudget()
         #: The job's tasks with their states, and how many instances each has.
         self._tasks: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
@@ -106,7 +145,7 @@ class LogStream:
     async def _turn(self) -> None:
         await self._find()
         await self._look()
-        await self._read(self._chunk)
+        await self._read(self._chunk, keep=_KEEP)
         await self._give_up()
 
     async def finish(self, patience: float = 10.0) -> None:
@@ -125,7 +164,8 @@ class LogStream:
                 for instance in self._followed.values():
                     instance.over = instance.over or time.monotonic()
             await self._unless_throttled(self._look())
-            await self._read(_REST, last=True)
+            rest = min(_REST, self._budget.burst)
+            await self._read(rest, keep=rest, last=True)
             await self._unless_throttled(self._give_up())
             self._release()
             # Those that still run do so because the job was given up.
@@ -249,7 +289,7 @@ class LogStream:
         instance = PrintingInstance.of(key, self._slides)
         self._followed[key] = instance
         if before is not None:
-            self._show(instance, instance.outputs[0], [instance.anew])
+            self._say(instance, instance.outputs[0], [instance.anew])
         self._heed(instance, view)
 
     def _heed(self, instance: PrintingInstance, view: TaskInstanceView) -> None:
@@ -274,7 +314,7 @@ class LogStream:
                 # Its own text has told so already.
                 output.cursor.restarted = False
             else:
-                self._show(instance, output, output.cursor.restart())
+                self._say(instance, output, output.left_out() + output.cursor.restart())
             output.offset, output.done = None, False
 
     # -- what they print ---------------------------------------------------------------------------------------
@@ -337,55 +377,85 @@ class LogStream:
             if instance := self._followed.get((task, entry.task_instance_index)):
                 instance.redirect(entry)
                 for output, text in zip(instance.outputs, (entry.stdout_log, entry.stderr_log), strict=True):
-                    self._heed_preview(instance, output, preview_bytes(text))
+                    if len(window := preview_bytes(text)) <= LONGEST_WINDOW:
+                        self._heed_preview(instance, output, window, 2 * len(indexes))
+                    else:
+                        self._tell(
+                            InfrastructureError(f"DescribeTaskLogs: a preview has more than {LONGEST_WINDOW} bytes")
+                        )
         for index in indexes:
             instance = self._followed[task, index]
             instance.final = instance.over is not None
 
-    def _heed_preview(self, instance: PrintingInstance, output: Output, window: bytes) -> None:
+    def _heed_preview(self, instance: PrintingInstance, output: Output, window: bytes, among: int) -> None:
         waits = instance.over is not None and self._stored(output) and not self._overdue(instance)
         if output.offset is None and not waits:  # or else a gap before the window would be a gap for good
-            self._show(instance, output, output.cursor.preview(window))
+            self._show(instance, output, output.cursor.preview(window), among)
             self._slides = self._slides or output.cursor.slides
 
-    async def _read(self, most: int, *, last: bool = False) -> None:
+    async def _read(self, most: int, *, keep: int, last: bool = False) -> None:
         """Read what is in COS.
 
         :param most: bytes of a stream to read.
+        :param keep: bytes of a stream beyond which all but the last ``most`` is left out.
         :param last: what is left after that is not read.
         """
         down = False
-        for instance in self._followed.values():
+        over = [instance for instance in self._followed.values() if instance.over is not None]
+        among = sum(not output.done for instance in over for output in instance.outputs)
+        for instance in over:
             for output in instance.outputs:
-                if instance.over is None or output.done:
+                if output.done:
                     continue
                 if not self._stored(output):
                     if instance.final:
                         self._end(instance, output)
                 elif not down:
                     try:
-                        await self._read_object(instance, output, most, last)
+                        piece = await self._fetch(output, most, keep, self._overdue(instance))
+                        if piece is not None:
+                            self._show_piece(instance, output, piece, among)
+                            output.done = output.done or last
+                        among -= 1
                     except TCBatchError as error:
                         # The others would wait for the same timeout, in vain.
                         down = isinstance(error, InfrastructureError)
                         instance.refused = not (isinstance(error, ApiError) and error.retryable)
                         self._tell(error)
 
-    async def _read_object(self, instance: PrintingInstance, output: Output, most: int, last: bool) -> None:
+    async def _fetch(self, output: Output, most: int, keep: int, late: bool) -> Piece | None:
         assert self._cos is not None
-        piece = await asyncio.to_thread(output.fetch, self._cos, most, self._overdue(instance))
-        if piece is None:
-            return
-        if piece.lost:
-            self._show(instance, output, output.cursor.skip(piece.data, whole=piece.start == 0))
+        reading = asyncio.get_running_loop().run_in_executor(_readers(), output.fetch, self._cos, most, late, keep)
+        try:
+            return await asyncio.wait_for(reading, _READ_SECONDS)
+        except asyncio.TimeoutError:
+            raise InfrastructureError(
+                f"COS has not answered within {_READ_SECONDS:g} s", code="ClientNetworkError", retryable=True
+            ) from None
+
+    def _show_piece(self, instance: PrintingInstance, output: Output, piece: Piece, among: int) -> None:
+        """Show the end of what was read, as much as may be."""
+        cursor, data = output.cursor, piece.data
+        notes = cursor.enter(piece.start - piece.skipped) if output.offset is None and not piece.lost else []
+        output.offset, output.size = piece.start + len(data), piece.size
+        output.done = output.offset >= output.size
+        lines, size = self._budget.left(among)
+        # Whoever passes something over begins with a whole line.
+        start = max(cut_at(data, lines, size), cut_at(data, lines, len(data) - 1) if piece.skipped else 0)
+        if start or piece.skipped:
+            cursor.leave(data[:start])
+            output.leave(
+                None if piece.lines is None else piece.lines + data.count(b"\n", 0, start), piece.skipped + start
+            )
+        data = data[start:]
+        if not data:
+            shown = []
+        elif piece.lost:
+            shown = cursor.skip(data, whole=piece.start + start == 0)
         else:
-            notes = output.cursor.enter(piece.start) if output.offset is None else []
-            self._show(instance, output, notes + output.cursor.more(piece.data))
-        output.offset, output.size = piece.start + len(piece.data), piece.size
-        left = output.size - output.offset
-        output.done = last or left <= 0
-        if output.done and left > 0:
-            self._show(instance, output, [*output.cursor.flush(), f"[... {left} more bytes in {output.path}]"])
+            shown = cursor.more(data)
+        self._budget.take(len(shown), len(data))
+        self._say(instance, output, notes + (output.left_out() if shown else []) + shown)
 
     def _end(self, instance: PrintingInstance, output: Output) -> None:
         """End an output of which nothing more is to be had."""
@@ -393,7 +463,7 @@ class LogStream:
         if output.offset is not None or output.cursor.cut:
             where = f" in {output.path}" if output.path else ""
             note = f"[... there may be more of this output{where}]"
-            self._show(instance, output, [*output.cursor.flush(), note])
+            self._say(instance, output, [*output.left_out(), *output.cursor.flush(), note])
 
     def _release(self) -> None:
         """Let go of the instances that have been shown."""
@@ -405,9 +475,27 @@ class LogStream:
 
     def _flush(self, instance: PrintingInstance) -> None:
         for output in instance.outputs:
-            self._show(instance, output, output.cursor.flush())
+            self._say(instance, output, output.left_out() + output.cursor.flush())
 
-    def _show(self, instance: PrintingInstance, output: Output, lines: list[str]) -> None:
+    def _show(self, instance: PrintingInstance, output: Output, lines: list[str], among: int) -> None:
+        """Show the last ones of these lines, as many as may be.
+
+        :param among: how many outputs have to do with that.
+        """
+        if not lines:
+            return
+        most, size = self._budget.left(among)
+        start = len(lines)
+        while start and most and (size := size - len(lines[start - 1])) >= 0:
+            start, most = start - 1, most - 1
+        left, shown = lines[:start], lines[start:]
+        if left:
+            output.leave(len(left), sum(len(line) + 1 for line in left))
+        if shown:
+            self._budget.take(len(shown), sum(map(len, shown)))
+            self._say(instance, output, output.left_out() + shown)
+
+    def _say(self, instance: PrintingInstance, output: Output, lines: list[str]) -> None:
         for line in lines:
             self._emit(*instance.key, output.name, line)
 

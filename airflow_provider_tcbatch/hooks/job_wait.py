@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from airflow_provider_tcbatch.policies.outcome import Counts, SuccessPolicy, jud
 from airflow_provider_tcbatch.policies.pacing import pace
 
 if TYPE_CHECKING:
+    from airflow_provider_tcbatch.client.cos import CosClient
+    from airflow_provider_tcbatch.client.log_budget import LineBudget
     from airflow_provider_tcbatch.client.log_stream import LogStream
     from airflow_provider_tcbatch.client.waiting import JobSnapshot, Subscription
     from airflow_provider_tcbatch.client.watcher import Watcher
@@ -36,6 +39,9 @@ _HINT_SECONDS = 1.0
 #: From when to when, in seconds, the first state is said of a wait that is brief (another one at once).
 _FIRST_SAID = (2.0, 8.0)
 
+
+#: The clients for COS of all waits that share a watcher, by connection and region.
+_cos_clients: weakref.WeakKeyDictionary[Watcher, dict[tuple[str, str], CosClient]] = weakref.WeakKeyDictionary()
 
 #: Time in seconds between two looks at the output of a job's instances.
 _STREAM_SECONDS = 10.0
@@ -96,6 +102,7 @@ class JobWait:
     :param policy: what counts as success; matters here with ``fail_fast`` only.
     :param progress: log how many instances have ended, when that has changed.
     :param stream: follow the output of this many instances at a time; 0 for none.
+    :param budget: how much of that output may be shown; ``None`` for as much as on a worker.
     :param say: takes what the task's log shows: a format and its arguments.
     :param brief: say the first state some seconds later, and the last one, which is told anyway, not at all. Where
         there are thousands of waits, each says its states minutes later, and not those that have passed by then, or
@@ -110,6 +117,7 @@ class JobWait:
     policy: SuccessPolicy = field(default_factory=SuccessPolicy)
     progress: bool = False
     stream: int = 0
+    budget: LineBudget | None = None
     say: Callable[..., None] = lambda *_: None
     brief: bool = False
     enforced: float | None = None
@@ -150,9 +158,11 @@ class JobWait:
         def show(task: str, index: int, stream: str, line: str) -> None:
             self.say("[%s %d %s] %s", task, index, stream, line)
 
-        # A client for COS reads its keys and imports its SDK: not on the event loop.
-        cos = await asyncio.to_thread(settings.cos_client)
-        return LogStream(watcher.api, cos, self.job_id, show, instances=self.stream)
+        # Making a client for COS reads its keys: not on the event loop. One does for all waits of an account.
+        known, key = _cos_clients.setdefault(watcher, {}), (settings.conn_id, settings.api.region)
+        if (cos := known.get(key)) is None:
+            cos = known.setdefault(key, await asyncio.to_thread(settings.cos_client))
+        return LogStream(watcher.api, cos, self.job_id, show, instances=self.stream, budget=self.budget)
 
     async def _follow(
         self, watcher: Watcher, subscription: Subscription[JobSnapshot], stream: LogStream | None

@@ -12,7 +12,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_tcbatch.policies.killing import SWEEP, state_of, terminates
 from airflow_provider_tcbatch.triggers.arguments import given
 from airflow_provider_tcbatch.triggers.deferral import DeferredTrigger, Hold
-from airflow_provider_tcbatch.triggers.saying import Says, Told
+from airflow_provider_tcbatch.triggers.saying import Says, Told, lines_waiting
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
@@ -206,6 +206,7 @@ class TCBatchJobTrigger(Says, DeferredTrigger):
 
     async def _wait(self) -> dict[str, Any]:
         # Imported here: a DAG file that names this trigger should not pay for its clients.
+        from airflow_provider_tcbatch.client.log_budget import SHARED, LineBudget
         from airflow_provider_tcbatch.hooks.job_wait import JobWait
         from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
         from airflow_provider_tcbatch.hooks.watching import job_watcher
@@ -220,6 +221,7 @@ class TCBatchJobTrigger(Says, DeferredTrigger):
             policy=SuccessPolicy(self.min_success, self.fail_fast),
             progress=self.progress,
             stream=self.stream,
+            budget=LineBudget(SHARED, lines_waiting) if self.stream else None,
             say=self.say,
             brief=not self.stream,
         )

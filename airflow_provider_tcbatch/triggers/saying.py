@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["Says", "Told"]
+__all__ = ["Says", "Told", "lines_waiting"]
 
 
 @functools.cache
@@ -22,8 +22,25 @@ def _writer() -> Executor:
     return ThreadPoolExecutor(1, "tcbatch-log")
 
 
-# A forked process has no thread of its parent's.
-os.register_at_fork(after_in_child=_writer.cache_clear)
+class _Counts:
+    """Lines of all triggers of this process: each number is changed by one thread only."""
+
+    said = 0
+    written = 0
+
+
+def _forget() -> None:
+    _writer.cache_clear()
+    _Counts.said = _Counts.written = 0
+
+
+# A forked process has no thread of its parent's, nor its lines.
+os.register_at_fork(after_in_child=_forget)
+
+
+def lines_waiting() -> int:
+    """How many lines of this process are on their way to the log."""
+    return _Counts.said - _Counts.written
 
 
 class Told(dict[str, Any]):
@@ -60,6 +77,7 @@ class Says:
     def say(self, form: str, *args: object) -> None:
         """Have a line written soon, as ``log.info`` writes it."""
         self._said += 1
+        _Counts.said += 1
         # The context knows whose line it is.
         _writer().submit(contextvars.copy_context().run, self._write, form, *args)
 
@@ -68,6 +86,7 @@ class Says:
             self.log.info(form, *args)
         finally:
             self._written += 1
+            _Counts.written += 1
 
     async def all_said(self) -> None:
         """Wait until everything is written: Airflow closes the log when the trigger has ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -12,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_tcbatch.client import log_stream
+from airflow_provider_tcbatch.client import log_instance, log_stream
 from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.client.cos import CosClient, CosSettings
 from airflow_provider_tcbatch.client.credentials import StaticKeys
+from airflow_provider_tcbatch.client.log_budget import SHARED, LineBudget, LineLimits, Room
 from airflow_provider_tcbatch.client.log_cursor import LOST
 from airflow_provider_tcbatch.client.log_stream import LogStream
 from airflow_provider_tcbatch.emulator import Emulator
@@ -267,12 +269,114 @@ async def test_the_end_is_bounded(
         emulator.faults.add("error", action="DescribeTaskLogs", code="InternalError")
         await LogStream(api, cos, each, shown).finish(patience=0)
         emulator.faults.clear()
-        *lines, last = shown.lines.pop(("main", 0, "stdout"))
+        first, *lines = shown.lines.pop(("main", 0, "stdout"))
         if each == job_id:
-            assert lines == ["123456789", "abcdefghi"]
-            assert last == f"[... 7 more bytes in {redirect(emulator)['StdoutRedirectPath']}stdout.{job_id}.main.0.log]"
+            path = f"{redirect(emulator)['StdoutRedirectPath']}stdout.{job_id}.main.0.log"
+            assert first == f"[... 1 line left out, all of it in COS: {path}]"
+            assert lines == ["abcdefghi", "1234567"]
         else:
-            assert (*lines, last) == ("123456789", "abcdefghi")
+            assert [first, *lines] == ["123456789", "abcdefghi"]
+
+
+# -- loud ones -------------------------------------------------------------------------------------------------
+
+
+class Reads(CosClient):
+    """Counts what is kept of what is read."""
+
+    kept = 0
+
+    def range(self, *place: Any) -> bytes | None:
+        data = super().range(*place)
+        self.kept += len(data or b"")
+        return data
+
+
+@pytest.fixture
+def reads(emulator: Emulator) -> Reads:
+    info = emulator.info
+    return Reads(StaticKeys(info.secret_id, info.secret_key), CosSettings(info.region, endpoint=info.cos_endpoint))
+
+
+def said_to_be_left(line: str) -> int:
+    found = re.fullmatch(r"\[\.\.\. ([\d,]+) lines left out, all of it in COS: cos://.*\]", line)
+    assert found, line
+    return int(found[1].replace(",", ""))
+
+
+async def test_of_a_loud_job_the_end_is_shown_and_the_rest_counted(
+    api: ApiClient, reads: Reads, emulator: Emulator, submit: Submit
+) -> None:
+    shown = Shown()
+    job_id = submit(job("seq 60000", RedirectInfo=redirect(emulator)))
+    await asyncio.to_thread(emulator.wait_job, job_id)
+    await LogStream(api, reads, job_id, shown, budget=LineBudget(SHARED, lambda: 0)).finish()
+    first, *lines = shown[0]
+    assert 100 < len(lines) <= SHARED.line_burst
+    assert lines == [str(number) for number in range(60_001 - len(lines), 60_001)]
+    assert said_to_be_left(first) == 60_000 - len(lines)
+    assert reads.kept <= SHARED.size_burst
+
+
+async def test_a_loud_job_is_counted_up_to_a_size(
+    api: ApiClient, reads: Reads, emulator: Emulator, submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_instance, "COUNTED", 100_000)
+    shown = Shown()
+    job_id = submit(job("seq 60000", RedirectInfo=redirect(emulator)))
+    await asyncio.to_thread(emulator.wait_job, job_id)
+    await LogStream(api, reads, job_id, shown, budget=LineBudget(SHARED, lambda: 0)).finish()
+    first, *lines = shown[0]
+    size = sum(len(str(number)) + 1 for number in range(1, 60_001)) - sum(len(line) + 1 for line in lines)
+    assert first.startswith(f"[... {size:,} bytes left out, all of it in COS: cos://")
+
+
+async def test_all_instances_of_a_loud_job_have_their_share(
+    api: ApiClient, cos: CosClient, emulator: Emulator, submit: Submit
+) -> None:
+    shown = Shown()
+    command = "seq 3000; echo problem $BATCH_TASK_INSTANCE_INDEX >&2"
+    job_id = submit(job(command, instances=8, RedirectInfo=redirect(emulator)))
+    await asyncio.to_thread(emulator.wait_job, job_id)
+    await LogStream(api, cos, job_id, shown, budget=LineBudget(SHARED, lambda: 0)).finish()
+    for index in range(8):
+        first, *lines = shown[index]
+        assert said_to_be_left(first) == 3_000 - len(lines)
+        assert lines[-1] == "3000"
+        assert shown.lines["main", index, "stderr"] == [f"problem {index}"]
+    assert sum(len(lines) for lines in shown.lines.values()) <= SHARED.line_burst + 8
+
+
+async def test_who_is_quiet_is_shown_however_loud_others_are(
+    api: ApiClient, cos: CosClient, emulator: Emulator, submit: Submit
+) -> None:
+    room = Room(LineLimits(lines=0.001, line_burst=50, size=1, size_burst=10_000))
+    loud, quiet = Shown(), Shown()
+    ids = [submit(job(command, RedirectInfo=redirect(emulator))) for command in ("seq 60000", "seq 12")]
+    for job_id, shown in zip(ids, (loud, quiet), strict=True):
+        await asyncio.to_thread(emulator.wait_job, job_id)
+        budget = LineBudget(SHARED, lambda: 0, together=room)
+        await LogStream(api, cos, job_id, shown, budget=budget).finish()
+    assert len(loud[0]) <= 51
+    assert quiet[0] == [str(number) for number in range(1, 13)]
+
+
+async def test_what_runs_and_prints_a_lot_is_bounded_too(
+    api: ApiClient, cos: CosClient, emulator: Emulator, submit: Submit, stage: Stage
+) -> None:
+    """Previews of two kilobytes hold two thousand lines; then the object holds all."""
+    emulator.configure(log_excerpt="tail")
+    shown = Shown()
+    job_id = submit(job(f"yes | head -3000; {stage.pause('one')}; echo end", RedirectInfo=redirect(emulator)))
+    few = LineLimits(lines=0.001, line_burst=100, size=0.001, size_burst=100_000)
+    stream = LogStream(api, cos, job_id, shown, budget=LineBudget(few, lambda: 0))
+    await stage.reached("one")
+    await stream.turn()
+    stage.go("one")
+    await asyncio.to_thread(emulator.wait_job, job_id)
+    await stream.finish()
+    assert sum(line == "y" for line in shown[0]) <= 100
+    assert any("left out, all of it in COS" in line for line in shown[0])
 
 
 @pytest.mark.parametrize("excerpt", ["head", "tail"])
