@@ -19,6 +19,7 @@ from rich.console import Console
 from benchmarks.bare_loop import BareLoop
 from benchmarks.figures import as_json, show
 from benchmarks.sizes import FULL, QUICK
+from benchmarks.triggerer.loud import LoudNeighbours
 from benchmarks.triggerer.table import UnderTriggerer
 
 _PACKAGES = ("apache-airflow", "apache-airflow-providers-amazon", "aiobotocore", "httpx", "pydantic")
@@ -47,7 +48,7 @@ def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small numbers: shows that it works, measures nothing")
-    parser.add_argument("--only", choices=("bare-loop", "triggerer"), help="one of the two tables")
+    parser.add_argument("--only", choices=("bare-loop", "triggerer", "loud"), help="one of the tables")
     parser.add_argument(
         "--rounds", type=int, metavar="N", help="how often both sides are measured (3, and 2 to 4 triggerers)"
     )
@@ -60,6 +61,7 @@ def main() -> int:
             rounds=arguments.rounds,
             triggerer_rounds=dict.fromkeys(sizes.triggerer_rounds, arguments.rounds),
             stored_rounds=dict.fromkeys(sizes.stored_rounds, arguments.rounds),
+            loud_rounds=arguments.rounds,
         )
     # The last line of stdout is the JSON; what is going on is told elsewhere.
     told = Console(stderr=True, highlight=False)
@@ -74,17 +76,20 @@ def main() -> int:
         "imports_and_dag_files": sizes.short_rounds,
         "triggerer": sizes.triggerer_rounds,
         "triggerer_stored": sizes.stored_rounds,
+        "loud": sizes.loud_rounds,
     }
     result: dict[str, Any] = {"machine": machine(), "quick": arguments.quick, "rounds": rounds}
     with_peer = importlib.util.find_spec("airflow.providers.amazon") is not None
-    if arguments.only != "triggerer" and not (with_peer or arguments.quick):
+    if arguments.only in (None, "bare-loop") and not (with_peer or arguments.quick):
         raise SystemExit("The peer is missing: make bench installs it, or pip install '.[bench]'")
     bare = BareLoop(sizes, say, peer=with_peer)
     under = UnderTriggerer(sizes, say)
+    loud = LoudNeighbours(sizes, say)
     failed = False
     for name, title, peer, table in (
         ("bare_loop", "Table 1. A bare event loop", "amazon", bare),
         ("triggerer", "Table 2. A real triggerer", "idle trigger", under),
+        ("loud", "Loud jobs in a real triggerer", "without output", loud),
     ):
         if arguments.only not in (None, name.replace("_", "-")):
             continue

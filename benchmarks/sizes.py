@@ -31,6 +31,9 @@ class Sizes:
     :param triggerer_rounds: numbers of waits under a real triggerer, and how often each is measured with each kind of
         trigger: short starts differ most from one to the next.
     :param stored_rounds: the same where the connection is in the database.
+    :param loud_rounds: how often loud jobs beside a quiet one are measured.
+    :param loud_waits: waits that show what their jobs print.
+    :param loud_bytes: what each of these prints.
     """
 
     rounds: int
@@ -52,6 +55,9 @@ class Sizes:
     margin: float
     triggerer_rounds: dict[int, int]
     stored_rounds: dict[int, int]
+    loud_rounds: int
+    loud_waits: int
+    loud_bytes: int
 
 
 FULL = Sizes(
@@ -74,6 +80,9 @@ FULL = Sizes(
     margin=30,
     triggerer_rounds={1_000: 4, 5_000: 3},
     stored_rounds={5_000: 2},
+    loud_rounds=2,
+    loud_waits=100,
+    loud_bytes=3_000_000,
 )
 
 QUICK = Sizes(
@@ -96,4 +105,7 @@ QUICK = Sizes(
     margin=20,
     triggerer_rounds={20: 1},
     stored_rounds={20: 1},
+    loud_rounds=1,
+    loud_waits=3,
+    loud_bytes=300_000,
 )
