@@ -52,6 +52,7 @@ __all__ = [
     "QueueTimeout",
     "QuotaExceeded",
     "ResourceBusy",
+    "ServerNotTrusted",
     "TCBatchError",
     "Throttled",
 ]
@@ -148,6 +149,13 @@ class KeysRefused(InfrastructureError, ConfigurationError):
 
     That passes, or somebody sets it right: it is no verdict about a job, and another try may do. Keys that nobody
     renews, and rights that are missing, are :class:`PermissionDenied`.
+    """
+
+
+class ServerNotTrusted(InfrastructureError, ConfigurationError):
+    """The certificate of a server is of no authority that is trusted here, or of another host: set ``ca_file``.
+
+    That is no outage: the same request is refused again until somebody sets it right.
     """
 
 

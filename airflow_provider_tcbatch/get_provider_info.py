@@ -19,6 +19,86 @@ def _text(label: str, description: str, **schema: Any) -> dict[str, Any]:
     }
 
 
+def _choice(label: str, description: str, *values: str) -> dict[str, Any]:
+    return _text(label, description, enum=[None, *values])
+
+
+def _connection_fields() -> dict[str, Any]:
+    """The form of the connection: sections stand in the order of their first fields."""
+    sections: dict[str, dict[str, Any]] = {
+        "Where": {
+            "region": _text(
+                "Region", "Of jobs and buckets, such as ap-guangzhou. Needed, unless each operator names its own."
+            ),
+            "zone": _text("Zone", "Availability zone for jobs that name none, such as ap-guangzhou-3."),
+        },
+        "Keys": {
+            "credentials": _choice(
+                "Where keys come from",
+                "Empty: SecretId and SecretKey above if they are set, else default (environment, profile, role).",
+                *("keys", "default", "environment", "profile", "cvm_role", "tke_oidc"),
+            ),
+            "token": _text("Session token", "Token of temporary keys (STS).", format="password"),
+            "profile": _text("Profile", "Profile of a credentials file; default is default."),
+            "cvm_role": _text("CVM role", "CAM role of the CVM instance; default the one that is bound."),
+            "role_arn": _text("Role to assume", "qcs::cam::uin/<account>:roleName/<role>"),
+            "role_session_name": _text("Role session name", "What audit logs call this use of the role."),
+            "role_duration": _text("Role duration", "Seconds that a role's keys hold; default 7200."),
+        },
+        "Events": {
+            "event_topic": _text(
+                "Event topic", "Name of the TDMQ CMQ topic that jobs publish to. Empty: waits poll only."
+            ),
+            "event_queue": _text(
+                "Shared event queue", "Name of one queue for all triggerers. Empty: each makes its own."
+            ),
+        },
+        "Limits and marks": {
+            "api_limits": _text(
+                "API limits",
+                'Requests a second: cn (default), intl, or JSON such as {"DescribeJobs": 5}.',
+                examples=["cn", "intl"],
+            ),
+            "api_share": _text("API share", "Part of these rates that one process takes, 0 to 1; default 0.5."),
+            "ownership_mark": _choice(
+                "Ownership mark",
+                "Where a job says which task it belongs to; default tag. name: where the keys may not set tags.",
+                *("tag", "name", "none"),
+            ),
+        },
+        "Addresses and network": {
+            "root_domain": _text(
+                "Root domain",
+                "tencentcloudapi.com, or intl.tencentcloudapi.com for the international site.",
+                examples=["tencentcloudapi.com", "intl.tencentcloudapi.com"],
+            ),
+            "endpoint": _text("Batch endpoint", "Host or URL; default batch.tencentcloudapi.com."),
+            "tdmq_endpoint": _text("TDMQ endpoint", "Host or URL of the TDMQ API; default beside Batch's."),
+            "cmq_endpoint": _text("CMQ address", "The console's 'API request address' of CMQ."),
+            "cos_endpoint": _text("COS address", "URL of another COS server; default the public one."),
+            "sts_endpoint": _text("STS endpoint", "Host or URL; default sts.tencentcloudapi.com."),
+            "proxy": _text("Proxy", "URL of a HTTP proxy for all requests."),
+            "ca_file": _text("CA file", "PEM file of the authorities to trust; default the usual ones."),
+        },
+        "Console": {
+            "console_url": _text("Job page", "Template of its address, with {job_id}, {region} and {rid}."),
+            "console_env_url": _text("Compute environment page", "The same, with {env_id}."),
+            "console_template_url": _text("Task template page", "The same, with {task_template_id}."),
+            "console_cos_url": _text("COS folder page", "The same, with {bucket}, {path} and {region}."),
+        },
+    }
+    fields = {}
+    for section, members in sections.items():
+        for name, field in members.items():
+            # The name too: it is what the documentation and Extra call the field.
+            fields[name] = {
+                **field,
+                "label": f"{field['label']} ({name})",
+                "schema": {**field["schema"], "section": section},
+            }
+    return fields
+
+
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's description in Airflow's ``provider_info`` schema."""
     return {
@@ -146,56 +226,7 @@ def get_provider_info() -> dict[str, Any]:
                     "relabeling": {"login": "SecretId", "password": "SecretKey"},
                     "placeholders": {"login": "AKID...", "extra": '{"region": "ap-guangzhou"}'},
                 },
-                "conn-fields": {
-                    "region": _text("Region", "Region of jobs and buckets, such as ap-guangzhou."),
-                    "zone": _text("Zone", "Availability zone for jobs that name none, such as ap-guangzhou-3."),
-                    "token": _text("Session token", "Token of temporary keys (STS).", format="password"),
-                    "credentials": _text(
-                        "Credentials",
-                        "keys (Login and Password), default, environment, profile, cvm_role or tke_oidc. "
-                        "Empty: keys if Login is set, else default.",
-                    ),
-                    "profile": _text("Profile", "Profile of a credentials file."),
-                    "cvm_role": _text("CVM role", "CAM role of the CVM instance; default the one that is bound."),
-                    "role_arn": _text("Role to assume", "qcs::cam::uin/<account>:roleName/<role>"),
-                    "role_session_name": _text("Role session name", "What audit logs call this use of the role."),
-                    "role_duration": _text("Role duration", "Seconds that a role's keys hold; default 7200."),
-                    "sts_endpoint": _text("STS endpoint", "Host or URL; default sts.tencentcloudapi.com."),
-                    "event_topic": _text(
-                        "Event topic", "Name of the TDMQ CMQ topic that jobs publish to. Empty: waits poll only."
-                    ),
-                    "event_queue": _text(
-                        "Shared event queue", "Name of one queue for all triggerers. Empty: each makes its own."
-                    ),
-                    "api_limits": _text(
-                        "API limits", 'Request rates: cn (default), intl, or JSON such as {"DescribeJobs": 5}.'
-                    ),
-                    "api_share": _text("API share", "Part of these rates that one process takes, 0 to 1; default 0.5."),
-                    "endpoint": _text("Batch endpoint", "Host or URL; default batch.tencentcloudapi.com."),
-                    "tdmq_endpoint": _text("TDMQ endpoint", "Host or URL of the TDMQ API; default beside Batch's."),
-                    "cmq_endpoint": _text("CMQ address", "The console's 'API request address' of CMQ."),
-                    "cos_endpoint": _text("COS address", "URL of another COS server; default the public one."),
-                    "root_domain": _text(
-                        "Root domain", "tencentcloudapi.com, or intl.tencentcloudapi.com for the international site."
-                    ),
-                    "proxy": _text("Proxy", "URL of a HTTP proxy for all requests."),
-                    "ca_file": _text("CA file", "PEM file of the authorities to trust; default the usual ones."),
-                    "console_url": _text(
-                        "Console address", "Template of a job's page, with {job_id}, {region} and {rid}."
-                    ),
-                    "console_env_url": _text(
-                        "Console address, environments", "The same of a compute environment's page, with {env_id}."
-                    ),
-                    "console_template_url": _text(
-                        "Console address, templates", "The same of a task template's page, with {task_template_id}."
-                    ),
-                    "console_cos_url": _text(
-                        "Console address, COS", "The same of a folder in COS, with {bucket}, {path} and {region}."
-                    ),
-                    "ownership_mark": _text(
-                        "Ownership mark", "Where a job says which task it belongs to: tag (default), name or none."
-                    ),
-                },
+                "conn-fields": _connection_fields(),
             }
         ],
     }

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import anyio
 from pydantic import ValidationError
 
-from airflow_provider_tcbatch.client.errors import TOO_MUCH, api_error
+from airflow_provider_tcbatch.client.errors import TOO_MUCH, api_error, network_code
 from airflow_provider_tcbatch.client.http import ALTOGETHER, async_http, blocking_http
 from airflow_provider_tcbatch.client.keys import asend_signed, send_signed
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, RateLimiter
@@ -141,7 +141,7 @@ class ApiClient:
         except Exception as error:
             if (translated := self._translate(error, action)) is None:
                 raise
-            raise translated from error
+            raise translated from None
         return self._result(action, response)
 
     def _http(self, action: Action[Any]) -> httpx.Client:
@@ -198,7 +198,7 @@ class ApiClient:
         except Exception as error:
             if (translated := self._translate(error, action)) is None:
                 raise
-            raise translated from error
+            raise translated from None
         return self._result(action, response)
 
     async def _ahttp(self) -> httpx.AsyncClient:
@@ -279,7 +279,7 @@ class ApiClient:
         import httpx
 
         if isinstance(error, (httpx.HTTPError, OSError)):
-            return self._api_error(action, "ClientNetworkError", f"{type(error).__name__}: {error}")
+            return self._api_error(action, network_code(error), f"{type(error).__name__}: {error}")
         if isinstance(error, TooMuch):
             return self._api_error(action, TOO_MUCH, f"the answer is not looked at: {error}")
         if isinstance(error, ValueError):
@@ -308,7 +308,7 @@ class ApiClient:
             answer = json.loads(answered.content)
         except ValueError as error:
             text = f"the answer is not an API answer ({type(error).__name__}: {error})"
-            raise self._api_error(action, "ServerNetworkError", text) from error
+            raise self._api_error(action, "ServerNetworkError", text) from None
         response = answer.get("Response") if isinstance(answer, dict) else None
         if not isinstance(response, dict):
             raise InfrastructureError(f"{name}: the answer has no Response member", action=name, retryable=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_provider_tcbatch.client.errors import TOO_MUCH, refused_hint
+from airflow_provider_tcbatch.client.errors import NOT_TRUSTED, TOO_MUCH, api_error, network_code, refused_hint
 from airflow_provider_tcbatch.client.http import ALTOGETHER, BOUNDS, async_http, blocking_http
 from airflow_provider_tcbatch.client.keys import asend_signed, send_signed
 from airflow_provider_tcbatch.exceptions import (
@@ -246,7 +246,7 @@ class CmqClient:
                 with anyio.fail_after(ALTOGETHER * timeout):
                     response = await http.post(self._url, data=form, timeout=timeout, extensions={BOUNDS: bounds})
             except (httpx.HTTPError, OSError) as error:
-                raise self._unreachable(action, error) from error
+                raise self._unreachable(action, error) from None
             except ValueError as error:
                 raise self._strange(action, error) from None
             return self._read(action, response)
@@ -263,7 +263,7 @@ class CmqClient:
                 with blocking_http(self._proxy, self._ca_file, bounds, url=self._url, timeout=timeout) as http:
                     response = http.post(self._url, data=form)
             except (httpx.HTTPError, OSError) as error:
-                raise self._unreachable(action, error) from error
+                raise self._unreachable(action, error) from None
             except ValueError as error:
                 raise self._strange(action, error) from None
             return self._read(action, response)
@@ -285,7 +285,10 @@ class CmqClient:
         form["Signature"] = sign("POST", self._host, form, credential.secret_key)
         return form
 
-    def _unreachable(self, action: str, error: Exception) -> InfrastructureError:
+    def _unreachable(self, action: str, error: Exception) -> ApiError:
+        if (code := network_code(error)) == NOT_TRUSTED:
+            text = f"{self._url}: {error}"
+            return api_error(code, text, action=action, connection=self._connection, field="cmq_endpoint")
         return InfrastructureError(
             f"{action}: {self._url} can't be reached ({type(error).__name__}: {error}). What to do: check field "
             f"cmq_endpoint of {self._connection} and the network",

@@ -17,7 +17,15 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_provider_tcbatch.client.errors import TOO_MUCH, refused_hint, refuses_keys
+from airflow_provider_tcbatch.client.errors import (
+    NOT_TRUSTED,
+    TOO_MUCH,
+    api_error,
+    network_code,
+    refused_hint,
+    refuses_keys,
+)
+from airflow_provider_tcbatch.client.http import check_ca_file
 from airflow_provider_tcbatch.client.keys import send_signed
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
@@ -228,6 +236,7 @@ class CosClient:
         if settings.proxy:
             options["Proxies"] = {"http": settings.proxy, "https": settings.proxy}
         if settings.ca_file:
+            check_ca_file(settings.ca_file)  # the SDK takes a missing one for trouble with the network
             options["VerifySSL"] = settings.ca_file
         config = _config_type()(
             Region=settings.region,
@@ -337,7 +346,7 @@ class CosClient:
                 )
             yield from _at_most(stream, most)
         except (OSError, ValueError, HTTPException, _http_error()) as error:  # the SDK lets urllib3's own through
-            raise self._unreachable(action, where, error) from error
+            raise self._unreachable(action, where, error) from None
         finally:
             _release(stream)
 
@@ -420,11 +429,15 @@ class CosClient:
             with self._keys.using(credential):
                 return method(**arguments)
         except CosServiceError as error:
-            raise self._translate(error, method.__name__, where) from error
+            raise self._translate(error, method.__name__, where) from None
         except CosClientError as error:
-            raise self._unreachable(method.__name__, where, error) from error
+            raise self._unreachable(method.__name__, where, error) from None
 
-    def _unreachable(self, action: str, where: str, error: Exception) -> InfrastructureError:
+    def _unreachable(self, action: str, where: str, error: Exception) -> ApiError:
+        if (code := network_code(error)) == NOT_TRUSTED:
+            text = f"{where}: {error}"
+            connection = self._settings.connection
+            return api_error(code, text, action=action, connection=connection, field="cos_endpoint")
         return InfrastructureError(
             f"{action} {where}: COS can't be reached ({type(error).__name__}: {error}). What to do: check fields "
             f"cos_endpoint and region of {self._settings.connection}",

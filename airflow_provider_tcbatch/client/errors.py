@@ -14,14 +14,18 @@ from airflow_provider_tcbatch.exceptions import (
     PermissionDenied,
     QuotaExceeded,
     ResourceBusy,
+    ServerNotTrusted,
     Throttled,
 )
 from airflow_provider_tcbatch.models.bounds import shortened
 
-__all__ = ["TOO_MUCH", "api_error", "refused_hint", "refuses_keys"]
+__all__ = ["NOT_TRUSTED", "TOO_MUCH", "api_error", "network_code", "refused_hint", "refuses_keys"]
 
 #: Our own code for an answer that is over its bounds, see :mod:`~airflow_provider_tcbatch.models.bounds`.
 TOO_MUCH = "ClientAnswerTooLarge"
+
+#: Our own code for a server whose certificate can't be verified.
+NOT_TRUSTED = "ClientServerNotTrusted"
 
 _T = TypeVar("_T")
 
@@ -34,6 +38,7 @@ _CLASSES: dict[str, tuple[type[ApiError], bool]] = {
     "ClientNetworkError": (InfrastructureError, True),
     "ServerNetworkError": (InfrastructureError, True),
     TOO_MUCH: (InfrastructureError, True),
+    NOT_TRUSTED: (ServerNotTrusted, False),
     # Said of what can't be done, too: sending it again is no general remedy.
     "FailedOperation.CmqBackendError": (InfrastructureError, False),
     "AuthFailure": (PermissionDenied, False),
@@ -73,7 +78,7 @@ _CLASSES: dict[str, tuple[type[ApiError], bool]] = {
 }
 
 #: Codes of the SDK's own, with the beginning of whatever answered instead of the service.
-_NETWORK = frozenset({"ClientNetworkError", "ServerNetworkError"})
+_NETWORK = frozenset({"ClientNetworkError", "ServerNetworkError", NOT_TRUSTED})
 _TAG = re.compile(r"<[^<>]{0,200}>")
 
 #: What to look at; ``{connection}`` and ``{field}`` are filled in.
@@ -97,12 +102,26 @@ _HINTS = {
     "UnsupportedRegion": "check field region of {connection}",
     "ClientNetworkError": "check field {field} of {connection} and the network",
     "ServerNetworkError": "check field {field} of {connection} and the network",
+    NOT_TRUSTED: (
+        "name the PEM file of the authority that made the server's certificate in field ca_file of {connection}, or "
+        "check field {field}"
+    ),
 }
 
 
 #: What says that the keys themselves are refused: API 3.0, CMQ's data plane (authentication failed), COS.
 #: https://cloud.tencent.com/document/product/436/7730
 _REFUSALS = ("AuthFailure", "4100", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")
+
+
+def network_code(error: BaseException) -> str:
+    """The code for an error of the network: the SDK's, or our own where the server is there, but is not trusted.
+
+    A certificate that has expired, or is not valid yet, is no matter of trust: it is renewed, or a clock is set.
+    """
+    text = str(error)
+    passes = "certificate has expired" in text or "not yet valid" in text
+    return NOT_TRUSTED if "CERTIFICATE_VERIFY_FAILED" in text and not passes else "ClientNetworkError"
 
 
 def refused_hint(renewed_by: str) -> str:

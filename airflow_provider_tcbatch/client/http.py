@@ -8,12 +8,13 @@ import zlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_provider_tcbatch.exceptions import ConfigurationError
 from airflow_provider_tcbatch.models.bounds import ANSWER, LARGE_ANSWER, Bounds, TooMuch
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["ALTOGETHER", "BOUNDS", "Body", "async_http", "blocking_http", "trust"]
+__all__ = ["ALTOGETHER", "BOUNDS", "Body", "async_http", "blocking_http", "check_ca_file", "trust"]
 
 #: An answer may take so many times as long altogether as a piece of it may.
 ALTOGETHER = 2.0
@@ -70,7 +71,23 @@ class Body:
 
 def trust(ca_file: str | None) -> ssl.SSLContext | bool:
     """What httpx verifies servers with."""
-    return True if ca_file is None else ssl.create_default_context(cafile=ca_file)
+    return True if ca_file is None else check_ca_file(ca_file)
+
+
+def check_ca_file(ca_file: str) -> ssl.SSLContext:
+    """Read the certificates of the authorities to trust.
+
+    :param ca_file: path of the PEM file.
+    :raises ConfigurationError: if there are none to be had from it.
+    """
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        problem = f"no certificate in PEM form ({error})" if isinstance(error, ssl.SSLError) else str(error)
+        raise ConfigurationError(
+            f"The authorities to trust can't be read: {problem}. What to do: check field ca_file ({ca_file!r}) of the "
+            "connection; the file has to be there on each machine that runs workers or triggerers"
+        ) from None
 
 
 def blocking_http(
@@ -156,4 +173,4 @@ def _proxy(proxy: str | None, ca_file: str | None) -> httpx.Proxy | None:
     import httpx
 
     secure = ca_file is not None and urlsplit(proxy).scheme == "https"
-    return httpx.Proxy(proxy, ssl_context=ssl.create_default_context(cafile=ca_file) if secure else None)
+    return httpx.Proxy(proxy, ssl_context=check_ca_file(ca_file) if secure and ca_file else None)

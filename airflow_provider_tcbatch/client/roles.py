@@ -13,7 +13,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 from urllib.request import ProxyHandler, build_opener
 
-from airflow_provider_tcbatch.client.errors import api_error
+from airflow_provider_tcbatch.client.errors import api_error, network_code
 from airflow_provider_tcbatch.client.http import blocking_http
 from airflow_provider_tcbatch.client.keys import CredentialSource, Keys, Renewing, send_signed, text_of
 from airflow_provider_tcbatch.client.signing import signed
@@ -175,7 +175,7 @@ class _StsRole(Renewing):
             with blocking_http(self._proxy, None, CREDENTIALS, url=url, timeout=30.0) as http:
                 response = http.post(url, content=body, headers=headers)
         except (httpx.HTTPError, OSError) as error:
-            raise api_error("ClientNetworkError", f"{type(error).__name__}: {error}", action=action) from None
+            raise api_error(network_code(error), f"{type(error).__name__}: {error}", action=action) from None
         if response.status_code != 200:
             raise api_error("ServerNetworkError", f"HTTP {response.status_code}", action=action)
         return response.json()["Response"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -71,6 +72,29 @@ FIELDS = (
     "console_cos_url",
     "ownership_mark",
 )
+
+#: What other clouds and other tools call a field; ``Login`` and ``Password`` stand outside of Extra.
+_CALLED_ELSEWHERE = {
+    "Login": ("secret_id", "access_key_id", "aws_access_key_id", "access_key", "access_id", "ak", "akid"),
+    "Password": ("secret_key", "secret_access_key", "aws_secret_access_key", "access_key_secret", "secret", "sk"),
+    "token": ("session_token", "aws_session_token", "security_token", "sts_token", "x_cos_security_token"),
+    "region": ("region_name", "region_id", "aws_region", "default_region", "cos_region", "location"),
+    "zone": ("zone_id", "zone_name", "availability_zone", "az"),
+    "profile": ("profile_name", "aws_profile"),
+    "cvm_role": ("role_name", "ram_role", "ecs_ram_role", "instance_role", "cvm_role_name"),
+    "role_arn": ("role", "assume_role", "assume_role_arn"),
+    "role_session_name": ("session_name", "assume_role_session_name"),
+    "role_duration": ("duration_seconds", "session_duration", "assume_role_session_duration"),
+    "endpoint": ("endpoint_url", "base_url", "api_endpoint", "batch_endpoint", "host", "url"),
+    "cos_endpoint": ("s3_endpoint", "cos_host", "cos_url", "oss_endpoint"),
+    "cmq_endpoint": ("queue_endpoint", "cmq_url", "sqs_endpoint"),
+    "root_domain": ("domain", "site"),
+    "event_topic": ("topic", "topic_name", "cmq_topic"),
+    "event_queue": ("queue", "queue_name", "cmq_queue"),
+    "proxy": ("proxies", "http_proxy", "https_proxy", "proxy_url"),
+    "ca_file": ("verify", "verify_ssl", "ca_bundle", "ca_cert", "ca_certs", "cafile", "ssl_ca", "certification"),
+    "credentials": ("auth", "auth_type", "credential_type", "credentials_type"),
+}
 
 #: Where the region selector of Tencent's console stands, by region (``rid`` in its addresses).
 _CONSOLE_REGIONS = {
@@ -145,6 +169,7 @@ class ConnectionSettings:
         if not region:
             raise ConfigurationError(
                 f"No region: set field region of {called} (such as ap-guangzhou), or the operator's argument region"
+                + _given_instead(connection, "region")
             )
         proxy = extra.get("proxy")
         endpoint = extra.get("endpoint")
@@ -263,11 +288,20 @@ class ConnectionSettings:
             ) from None
 
 
-def _fields(extra: Mapping[str, Any], conn_id: str) -> dict[str, str]:
+def _fields(extra: object, conn_id: str) -> dict[str, str]:
+    """The fields of Extra, as text.
+
+    :raises ConfigurationError: if Extra is no JSON object.
+    """
+    if not isinstance(extra, Mapping):
+        raise ConfigurationError(
+            f"Extra of connection {conn_id!r} is a JSON {type(extra).__name__}: write an object, such as "
+            '{"region": "ap-guangzhou"}'
+        )
     for name in extra:
         if name not in FIELDS:
-            close = difflib.get_close_matches(name, FIELDS, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            meant = _meant(str(name))
+            hint = "" if meant is None else f"; did you mean {meant}?"
             log.warning("Connection %r: field %r of Extra is not known%s", conn_id, name, hint)
     # The form of the UI stores fields that were left empty as "".
     return {
@@ -275,6 +309,24 @@ def _fields(extra: Mapping[str, Any], conn_id: str) -> dict[str, str]:
         for name, value in extra.items()
         if value not in (None, "")
     }
+
+
+def _meant(name: str) -> str | None:
+    """Which field is meant by another name: as other tools call it, or misspelt."""
+    plain = re.sub("[^a-z0-9]", "", name.lower()).removeprefix("tencentcloud")
+    for field, others in _CALLED_ELSEWHERE.items():
+        if plain in (field.lower().replace("_", ""), *(other.replace("_", "") for other in others)):
+            return f"field {field} of the connection, outside of Extra" if field in ("Login", "Password") else field
+    return next(iter(difflib.get_close_matches(name, FIELDS, n=1)), None)
+
+
+def _given_instead(connection: Connection, *fields: str) -> str:
+    """What was given in the place of missing fields, as an addition to a message."""
+    others = [str(name) for name in connection.extra_dejson if name not in FIELDS]
+    found = [name for name in others if (meant := _meant(name)) and any(field in meant.split() for field in fields)]
+    # Not their values: one of them may hold a secret.
+    found += [f"{name} of the connection" for name in ("host", "schema", "port") if getattr(connection, name, None)]
+    return f". Not looked at: {', '.join(found)}" if found else ""
 
 
 def _credentials(connection: Connection, extra: Mapping[str, str], called: str) -> CredentialSource:
@@ -326,9 +378,11 @@ def _base_credentials(connection: Connection, extra: Mapping[str, str], called: 
         known = ", ".join(("keys", *_SOURCES))
         raise ConfigurationError(f"Field credentials of {called} is {kind!r}: write one of {known}")
     if not connection.login:
-        raise ConfigurationError(f"Field Login (the SecretId) of {called} is empty")
+        instead = _given_instead(connection, "Login")
+        raise ConfigurationError(f"Field Login (the SecretId) of {called} is empty{instead}")
     if not connection.password:
-        raise ConfigurationError(f"Field Password (the SecretKey) of {called} is empty")
+        instead = _given_instead(connection, "Password")
+        raise ConfigurationError(f"Field Password (the SecretKey) of {called} is empty{instead}")
     return StaticKeys(
         connection.login, connection.password, extra.get("token"), description=f"fields Login and Password of {called}"
     )

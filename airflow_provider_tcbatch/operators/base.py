@@ -82,7 +82,7 @@ def permanent_errors() -> Iterator[None]:
             raise
         permanent = kind(str(error))
         permanent.__dict__.update(error.__dict__)
-        raise permanent from error
+        raise permanent from None
 
 
 def default_deferrable() -> bool:
@@ -223,7 +223,7 @@ class Patient:
                 action=error.action,
                 request_id=error.request_id,
                 retryable=True,
-            ) from error
+            ) from None
         if first:
             self.log.warning("%s", outage)  # type: ignore[attr-defined]
         if self.deferrable and resume is not None:

@@ -264,7 +264,7 @@ class WaitsForJob(OwnsJob):
                 f"{self.hook.settings.job_url(job_id)}"
             )
             again.__dict__.update(error.__dict__)
-            raise again from error
+            raise again from None
 
     def _look(self, event: Mapping[str, Any]) -> tuple[DescribeJobResult, Outcome] | None:
         from airflow_provider_tcbatch.operators.judging import judge_job

@@ -224,7 +224,7 @@ class SensesJobs(TCBatchSensor):
                 raise
             permanent = kind(str(error), job_id=error.job_id)
             permanent.__dict__.update(error.__dict__)
-            raise permanent from error
+            raise permanent from None
 
     def execute(self, context: Context) -> Any:
         """Look; if it has not come true, go on in the triggerer, or as every sensor does."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from airflow_provider_tcbatch.client.api import ApiClient, ApiSettings
 from airflow_provider_tcbatch.client.credentials import StaticKeys
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.models.actions import DescribeJob, DescribeJobs, SubmitJob
+from airflow_provider_tcbatch.policies.outage import can_not_be_asked
 from tests.support.in_process import QUICK
 from tests.unit.conftest import job
 
@@ -257,6 +259,30 @@ async def test_a_server_is_verified_by_the_ca_file(call: Any) -> None:
         assert (await call(ApiClient(keys, settings), DescribeJobs())).total_count == 0
         with pytest.raises(e.InfrastructureError, match="CERTIFICATE_VERIFY_FAILED"):
             await call(ApiClient(keys, replace(settings, ca_file=None)), DescribeJobs(), attempts=1)
+
+
+async def test_an_authority_that_is_not_known_is_no_outage(call: Any) -> None:
+    with Emulator(QUICK, tls=True) as emulator:
+        info = emulator.info
+        settings = ApiSettings(region=info.region, endpoints={"batch": info.endpoint}, connection="conn 'prod'")
+        client = ApiClient(StaticKeys(info.secret_id, info.secret_key), settings)
+        with pytest.raises(e.ServerNotTrusted, match=r"field ca_file of conn 'prod'") as caught:
+            await call(client, DescribeJobs())
+        assert isinstance(caught.value, e.ConfigurationError)
+        assert not can_not_be_asked(caught.value)
+        assert client.sent == {"DescribeJobs": 1}, "sending it again can't help"
+
+
+@pytest.mark.parametrize("content", [None, "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n"])
+async def test_a_ca_file_that_can_not_be_used_is_named_at_once(call: Any, content: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    settings = ApiSettings(region="ap-guangzhou", endpoints={"batch": "https://127.0.0.1:1"}, ca_file=str(path))
+    client = ApiClient(StaticKeys("AKIDx", "y"), settings)
+    with pytest.raises(e.ConfigurationError, match=r"can't be read: .*check field ca_file \('.*ca\.pem'\)"):
+        await call(client, DescribeJobs())
+    assert client.sent == {}
 
 
 async def test_a_proxy_is_used(call: Any) -> None:

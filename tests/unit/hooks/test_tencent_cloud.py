@@ -219,3 +219,51 @@ def test_test_connection_tells_good_from_bad(
 
 async def test_the_connection_can_be_read_on_the_event_loop(connection: str) -> None:
     assert (await TencentCloudHook().asettings()).zone == "ap-guangzhou-3"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("region_name", "region"),
+        ("aws_region", "region"),
+        ("session_token", "token"),
+        ("endpoint_url", "endpoint"),
+        ("verify", "ca_file"),
+        ("CaBundle", "ca_file"),
+        ("https_proxy", "proxy"),
+        ("duration_seconds", "role_duration"),
+        ("profileName", "profile"),
+        ("TENCENTCLOUD_REGION", "region"),
+        ("secret_id", "field Login of the connection, outside of Extra"),
+        ("SecretKey", "field Password of the connection, outside of Extra"),
+        ("event_topik", "event_topic"),
+    ],
+)
+def test_what_other_tools_call_a_field_leads_to_it(caplog: pytest.LogCaptureFixture, written: str, meant: str) -> None:
+    with caplog.at_level(logging.WARNING):
+        read(**{written: "not-to-be-logged"})
+    assert f"field {written!r} of Extra is not known; did you mean {meant}?" in caplog.text
+    assert "not-to-be-logged" not in caplog.text
+
+
+def test_what_stands_in_the_wrong_place_is_named_where_the_right_one_is_empty() -> None:
+    connection = Connection(
+        conn_id="prod",
+        conn_type="tencentcloud",
+        host="ap-guangzhou",
+        password="x",
+        extra=json.dumps({"region_name": "ap-guangzhou", "secretId": "AKIDx"}),
+    )
+    with pytest.raises(ConfigurationError, match=r"No region.*Not looked at: region_name, host of the connection"):
+        ConnectionSettings.read(connection)
+    with pytest.raises(ConfigurationError, match=r"field Login|Field Login.*Not looked at: secretId"):
+        ConnectionSettings.read(connection, region="ap-guangzhou")
+
+
+@pytest.mark.parametrize("extra", [[{"region": "ap-guangzhou"}], "ap-guangzhou", 5])
+def test_extra_that_is_no_object_is_an_error_that_says_so(extra: Any) -> None:
+    connection = Connection(conn_id="prod", conn_type="tencentcloud", extra=json.dumps(extra))
+    with pytest.raises(
+        ConfigurationError, match=r"Extra of connection 'prod' is a JSON (list|str|int): write an object"
+    ):
+        ConnectionSettings.read(connection)

@@ -21,7 +21,8 @@ def test_what_no_retry_can_mend_is_not_retried_and_keeps_all_it_says(error: e.Ap
     with pytest.raises(type(error), match=str(error)) as raised, permanent_errors():
         raise error
     assert isinstance(raised.value, AirflowFailException)
-    assert raised.value.__cause__ is error
+    assert raised.value.__cause__ is None, "what it was made of says nothing more"
+    assert raised.value.__suppress_context__
     for name, value in vars(error).items():
         assert getattr(raised.value, name) == value, name
 
@@ -34,9 +35,11 @@ def test_other_errors_are_left_as_they_are(error: Exception) -> None:
 
 
 def test_an_error_is_made_permanent_once() -> None:
-    with pytest.raises(e.InvalidRequest) as raised, permanent_errors(), permanent_errors():
+    with pytest.raises(e.InvalidRequest) as inner, permanent_errors():
         raise e.InvalidRequest("wrong")
-    assert type(raised.value.__cause__) is e.InvalidRequest
+    with pytest.raises(e.InvalidRequest) as outer, permanent_errors():
+        raise inner.value
+    assert outer.value is inner.value
 
 
 @pytest.mark.parametrize(
