@@ -51,7 +51,8 @@ class _Server:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _ask(self, path: str, method: str = "GET", body: Any = None) -> Any:
-        with httpx.Client(base_url=self.info["endpoint"], trust_env=False, timeout=120) as client:
+        headers = {"X-Emulator-Token": self.info.get("control_token", "")}
+        with httpx.Client(base_url=self.info["endpoint"], trust_env=False, timeout=120, headers=headers) as client:
             answer = client.request(method, path, json=body)
             answer.raise_for_status()
             return answer.json()

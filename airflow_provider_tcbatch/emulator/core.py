@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Identity:
     secret_key: str
     topic: str
     bucket: str
+    control_token: str = ""
 
 
 class Core:
@@ -82,7 +84,7 @@ class Core:
         self._make_topic()
 
     def _new_broker(self) -> Broker:
-        return Broker(self.queue_clock.now, self.queue_clock.wall, lambda queue: self.faults.queue(queue) is not None)
+        return Broker(self.queue_clock, lambda queue: self.faults.queue(queue) is not None)
 
     def now(self) -> float:
         """The clock of jobs and machines: epoch seconds."""
@@ -90,7 +92,7 @@ class Core:
 
     async def sleep(self, seconds: float) -> None:
         """Wait for so many seconds of that clock; everything in a job's life that takes time goes through here."""
-        await asyncio.sleep(self.clock.wall(seconds))
+        await self.clock.sleep(seconds)
 
     def server_time(self) -> float:
         """The time by which signatures are judged. Clients do not live faster because jobs do."""
@@ -140,8 +142,7 @@ class Core:
     def add_fault(self, kind: str, /, **members: Any) -> Fault:
         """Add a fault; one that names a compute node meets it at once.
 
-        :raises pydantic.ValidationError: for an unknown kind or member, or an impossible value.
-        :raises ValueError: for a member that only the emulator itself writes.
+        :raises FaultError: for an unknown kind or member, or an impossible value.
         """
         from airflow_provider_tcbatch.emulator.batch.accidents import hit_node
 
@@ -158,6 +159,7 @@ class Core:
         self.jobs.clear()
         self.batch = BatchState()
         self.client_tokens.clear()
+        await asyncio.to_thread(shutil.rmtree, self.data_dir / "jobs", ignore_errors=True)
         self.settings = self._initial_settings.model_copy()
         # Fast clocks have run ahead of the wall's.
         self.clock, self.queue_clock = Clock(), Clock()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from typing_extensions import Self
 
 RequestKind = Literal[
@@ -30,8 +31,27 @@ REQUEST_KINDS: frozenset[str] = frozenset(get_args(RequestKind))
 EVENT_KINDS: frozenset[str] = frozenset(get_args(EventKind))
 QUEUE_KINDS: frozenset[str] = frozenset(get_args(QueueKind))
 
+KINDS = tuple(kind for kinds in (RequestKind, EventKind, QueueKind, MachineKind) for kind in get_args(kinds))
+
 #: What a fault says of itself; somebody who adds one has no say in it.
 _OWN_MEMBERS = frozenset({"id", "hits", "passed"})
+
+
+class FaultError(ValueError):
+    """There is no such fault.
+
+    :param problem: what is wrong, in one sentence.
+    :param members: the members that it is about.
+    """
+
+    def __init__(self, problem: str, *members: str) -> None:
+        super().__init__(problem)
+        self.members = members
+
+
+def _meant(written: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(written, known, n=1)
+    return f", did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
 
 
 class Fault(BaseModel):
@@ -112,13 +132,25 @@ class Faults:
     def add(self, kind: str, /, **members: Any) -> Fault:
         """Add a fault; :class:`Fault` says what there is.
 
-        :raises pydantic.ValidationError: for an unknown kind or member, or an impossible value.
-        :raises ValueError: for a member that only the emulator itself writes.
+        :raises FaultError: for an unknown kind or member, an impossible value, or a member that only the emulator
+            itself writes.
         """
         own = sorted(_OWN_MEMBERS & members.keys())
         if own:
-            raise ValueError(f"{', '.join(own)}: only the emulator sets that")
-        fault = Fault.model_validate({**members, "kind": kind, "id": f"fault-{next(self._numbers)}"})
+            raise FaultError(f"{', '.join(own)}: only the emulator sets that")
+        if kind not in KINDS:
+            raise FaultError(f"there is no fault {kind!r}{_meant(kind, KINDS)}", "kind")
+        free = [name for name in Fault.model_fields if name not in _OWN_MEMBERS and name != "kind"]
+        for name in members:
+            if name not in free:
+                raise FaultError(f"a fault has no {name!r}{_meant(name, free)}", name)
+        try:
+            fault = Fault.model_validate({**members, "kind": kind, "id": f"fault-{next(self._numbers)}"})
+        except ValidationError as error:
+            raise FaultError(
+                "; ".join(f"{'.'.join(map(str, item['loc'])) or kind}: {item['msg']}" for item in error.errors()),
+                *(".".join(map(str, item["loc"])) for item in error.errors()),
+            ) from None
         self._faults[fault.id] = fault
         return fault
 

@@ -22,6 +22,8 @@ class EmulatorInfo(BaseModel):
     bucket: str
     data_dir: str
     pid: int
+    #: What changes to the emulator itself are sent with, below ``/_emulator/``: as header ``X-Emulator-Token``.
+    control_token: str = ""
     #: With TLS: the certificate of the authority that clients have to trust.
     ca_file: str | None = None
     #: A temporary key pair that is accepted with this token only, when one was asked for.

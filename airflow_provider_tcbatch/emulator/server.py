@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import json
 import logging
 import os
 import shutil
@@ -52,6 +53,7 @@ class Launch(BaseModel):
     bucket: str = Field("airflow-1250000000", pattern=r"^[a-z0-9][a-z0-9-]{0,49}-\d{5,12}$")
     secret_id: str = Field(default_factory=new_secret_id, pattern=r"^AKID[A-Za-z0-9]{4,60}$")
     secret_key: str = Field(default_factory=new_secret_key, pattern=r"^[A-Za-z0-9]{8,64}$", repr=False)
+    control_token: str = Field(default_factory=new_secret_key, pattern=r"^[\x21-\x7e]{8,256}$", repr=False)
     tls: bool = False
     token: str | None = Field(None, pattern=r"^[\x21-\x7e]{1,4096}$", repr=False)
     temporary_secret_id: str = Field(default_factory=new_secret_id, pattern=r"^AKID[A-Za-z0-9]{4,60}$")
@@ -64,6 +66,37 @@ class Launch(BaseModel):
         if self.token is not None:
             access.add(TemporaryKey(self.temporary_secret_id, self.temporary_secret_key, self.token))
         return access
+
+
+#: What a data folder keeps of an emulator's keys, so that connections to it go on working.
+_KEPT = ("secret_id", "secret_key", "control_token")
+
+
+def remembered(launch: Launch) -> Launch:
+    """The same with the keys that the data folder was given first; what was named now replaces them.
+
+    :raises OSError: when the folder's file can't be read or written.
+    """
+    if launch.data_dir is None:
+        return launch
+    path = launch.data_dir / "identity.json"
+    kept: dict[str, str] = {}
+    try:
+        found = json.loads(path.read_text())
+        kept = {name: found[name] for name in _KEPT if isinstance(found.get(name), str)}
+    except FileNotFoundError:
+        pass
+    except (ValueError, AttributeError):
+        log.warning("%s can't be read; the keys are made anew", path)
+    named = {name: getattr(launch, name) for name in _KEPT if name in launch.model_fields_set}
+    launch = launch.model_copy(update={**kept, **named})
+    partial = path.with_suffix(".new")
+    partial.unlink(missing_ok=True)
+    # The keys are nobody else's business, and half a file nobody's.
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump({name: getattr(launch, name) for name in _KEPT}, file)
+    partial.replace(path)
+    return launch
 
 
 class NotLoopback(ValueError):
@@ -122,6 +155,7 @@ class Service:
             self._temporary = Path(tempfile.mkdtemp(prefix="tcbatch-emulator-"))
         data_dir = (launch.data_dir or self._temporary or Path()).resolve()
         data_dir.mkdir(parents=True, exist_ok=True)
+        launch = await asyncio.to_thread(remembered, launch)
         identity = Identity(
             region=launch.region,
             zone=f"{launch.region}-3",
@@ -129,6 +163,7 @@ class Service:
             secret_key=launch.secret_key,
             topic=launch.topic,
             bucket=launch.bucket,
+            control_token=launch.control_token,
         )
         self.core = core = Core(identity, self._settings, data_dir, Watchdog(self._temporary), launch.access)
         certificate = await asyncio.to_thread(make_certificate, data_dir / "tls", self._host) if launch.tls else None
@@ -146,6 +181,7 @@ class Service:
             bucket=identity.bucket,
             data_dir=str(data_dir),
             pid=os.getpid(),
+            control_token=identity.control_token,
             ca_file=str(certificate.ca) if certificate else None,
             token=launch.token,
             temporary_secret_id=launch.temporary_secret_id if launch.token else None,
@@ -378,7 +414,7 @@ class FaultControl:
     def add(self, kind: str, **members: Any) -> Fault:
         """Add a fault; :class:`~airflow_provider_tcbatch.emulator.faults.Fault` says what there is.
 
-        :raises pydantic.ValidationError: for an unknown kind or member, or an impossible value.
+        :raises FaultError: for an unknown kind or member, or an impossible value.
         """
         return self._emulator.on_loop(lambda core: core.add_fault(kind, **members).model_copy())
 

@@ -19,6 +19,7 @@ from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentClo
 
 from airflow_provider_tcbatch.emulator import Emulator
 from tests.conformance.conftest import Call, alive, credential, profile, request_of, states, submission, task
+from tests.support.in_process import STRICT
 
 
 def code_of(error: pytest.ExceptionInfo[TencentCloudSDKException]) -> str:
@@ -426,7 +427,8 @@ JOB_FAILED = {"EventName": "JOB_FAILED", "EventVars": []}
         (notified("airflow-batch", JOB_FAILED, JOB_FAILED), "InvalidParameter.NotificationEventNameDuplicate"),
     ],
 )
-def test_bad_jobs_are_refused(batch: Call, change: dict[str, Any], code: str) -> None:
+def test_bad_jobs_are_refused(batch: Call, emulator: Emulator, change: dict[str, Any], code: str) -> None:
+    emulator.configure(**STRICT)
     request = submission(task("true"))
     request["Job"].update(change)
     with pytest.raises(TencentCloudSDKException) as caught:

@@ -20,7 +20,8 @@ def test_numbers_that_are_no_json_are_refused(emulator: Emulator, number: str) -
         ("POST", "faults", "seconds", f'{{"kind": "clock_skew", "action": "None", "seconds": {number}}}'),
     ):
         before = requests.get(f"{base}/{path}", timeout=5).json()
-        refused = requests.request(method, f"{base}/{path}", data=body, headers=JSON, timeout=5)
+        headers = {**JSON, "X-Emulator-Token": emulator.info.control_token}
+        refused = requests.request(method, f"{base}/{path}", data=body, headers=headers, timeout=5)
         assert refused.status_code == 400
         assert [next(iter(detail.values())) for detail in refused.json()["details"]] == [name]
         assert requests.get(f"{base}/{path}", timeout=5).json() == before
@@ -29,7 +30,8 @@ def test_numbers_that_are_no_json_are_refused(emulator: Emulator, number: str) -
 @pytest.mark.parametrize("member", ["id", "hits", "passed", "self"])
 def test_what_a_fault_says_of_itself_is_not_taken_from_outside(emulator: Emulator, member: str) -> None:
     url = f"{emulator.info.endpoint}/_emulator/faults"
-    refused = requests.post(url, json={"kind": "drop", "action": "None", member: 1}, timeout=5)
+    headers = {"X-Emulator-Token": emulator.info.control_token}
+    refused = requests.post(url, json={"kind": "drop", "action": "None", member: 1}, timeout=5, headers=headers)
     assert refused.status_code == 400
     assert member in refused.text
     assert requests.get(url, timeout=5).json() == {"faults": []}

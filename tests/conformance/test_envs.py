@@ -279,6 +279,7 @@ def test_modify(batch: Call, emulator: Emulator, envs: Envs) -> None:
 
     assert code(lambda: modify(DesiredComputeNodeCount=-1)) == "InvalidParameterValue.Negative"
     assert code(lambda: modify(DesiredComputeNodeCount=2001)) == "InvalidParameterValue.LimitExceeded"
+    emulator.configure(env_name_length=60, env_description_length=200)
     assert code(lambda: modify(EnvName="x" * 61)) == "InvalidParameter.EnvNameTooLong"
     assert code(lambda: modify(EnvDescription="x" * 201)) == "InvalidParameter.EnvDescriptionTooLong"
     empty: list[str] = []

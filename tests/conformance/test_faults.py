@@ -227,19 +227,21 @@ def test_events_that_change_places(emulator: Emulator, batch: Call, cmq: Call, h
 
 def test_control_api(emulator: Emulator, batch: Call) -> None:
     url = f"{emulator.info.endpoint}/_emulator/faults"
-    added = requests.post(url, json={"kind": "throttle", "action": "DescribeJobs", "count": 1}, timeout=5)
+    session = requests.Session()
+    session.headers["X-Emulator-Token"] = emulator.info.control_token
+    added = session.post(url, json={"kind": "throttle", "action": "DescribeJobs", "count": 1}, timeout=5)
     assert added.status_code == 201
     assert code_of(batch, "DescribeJobs") == "RequestLimitExceeded"
     (listed,) = requests.get(url, timeout=5).json()["faults"]
     assert (listed["id"], listed["hits"], listed["kind"]) == (added.json()["id"], 1, "throttle")
     for bad in ({"kind": "earthquake"}, {"kind": "drop", "count": "many"}, {}, [], {"kind": 7}):
-        answer = requests.post(url, json=bad, timeout=5)
+        answer = session.post(url, json=bad, timeout=5)
         assert answer.status_code == 400
         assert "invalid" in answer.json()["error"]
-    assert requests.delete(f"{url}/{listed['id']}", timeout=5).status_code == 200
-    assert requests.delete(f"{url}/{listed['id']}", timeout=5).status_code == 404
+    assert session.delete(f"{url}/{listed['id']}", timeout=5).status_code == 200
+    assert session.delete(f"{url}/{listed['id']}", timeout=5).status_code == 404
     requests.post(url, json={"kind": "drop", "service": "cmq"}, timeout=5)
-    assert requests.delete(url, timeout=5).json() == {"faults": []}
+    assert session.delete(url, timeout=5).json() == {"faults": []}
 
 
 def test_clock_of_the_whole_service(emulator: Emulator, batch: Call, cmq: Call, cos: CosS3Client) -> None:

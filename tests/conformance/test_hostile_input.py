@@ -443,7 +443,11 @@ def test_control_api(place: Place, data: st.DataObject) -> None:
     method = data.draw(st.sampled_from(["GET", "POST", "PATCH", "DELETE", "PUT"]))
     body = data.draw(st.one_of(junk.map(lambda value: json.dumps({"x": value})), st.text(max_size=20)))
     answer = place.session.request(
-        method, f"{place.emulator.info.endpoint}/_emulator/{path}", data=body.encode("utf-8", "replace"), timeout=20
+        method,
+        f"{place.emulator.info.endpoint}/_emulator/{path}",
+        data=body.encode("utf-8", "replace"),
+        timeout=20,
+        headers={"X-Emulator-Token": place.emulator.info.control_token},
     )
     assert answer.status_code < 500
     assert place.emulator.info.secret_key not in answer.text

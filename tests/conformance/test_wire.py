@@ -206,33 +206,36 @@ def test_required_members_agree_with_the_vendors_description() -> None:
 
 
 def test_control_api(emulator: Emulator, batch: Call) -> None:
+    session = requests.Session()
+    session.headers["X-Emulator-Token"] = emulator.info.control_token
     base = emulator.info.endpoint + "/_emulator"
     token = hashlib.sha256(str(time.time()).encode()).hexdigest()[:20]
     job_id = batch("SubmitJob", **submission(task("true"), token=token)).JobId
-    waited = requests.get(f"{base}/jobs/{job_id}/wait?timeout=20", timeout=30).json()
+    waited = session.get(f"{base}/jobs/{job_id}/wait?timeout=20", timeout=30).json()
     assert waited["state"] == "SUCCEED"
-    assert requests.get(f"{base}/health", timeout=5).json()["status"] == "ok"
-    row = next(job for job in requests.get(f"{base}/jobs", timeout=5).json()["jobs"] if job["job_id"] == job_id)
+    assert session.get(f"{base}/health", timeout=5).json()["status"] == "ok"
+    row = next(job for job in session.get(f"{base}/jobs", timeout=5).json()["jobs"] if job["job_id"] == job_id)
     assert (row["client_token"], row["name"], row["state"]) == (token, "conformance", "SUCCEED")
-    calls = requests.get(f"{base}/calls", timeout=5).json()
+    calls = session.get(f"{base}/calls", timeout=5).json()
     assert calls["counts"]["batch.SubmitJob"] >= 1
     last = next(call for call in reversed(calls["calls"]) if call["action"] == "SubmitJob")
     assert last["job_ids"] == [job_id]
     assert last["code"] == "OK"
     assert emulator.info.secret_key not in json.dumps(calls)
-    assert requests.get(f"{base}/jobs/job-00000000/timeline", timeout=5).status_code == 404
+    assert session.get(f"{base}/jobs/job-00000000/timeline", timeout=5).status_code == 404
 
-    answer = requests.patch(f"{base}/settings", json={"events": "off", "capacity": "3"}, timeout=5)
+    answer = session.patch(f"{base}/settings", json={"events": "off", "capacity": "3"}, timeout=5)
     assert (answer.json()["events"], answer.json()["capacity"]) == ("off", 3)
     for bad in ({"nonsense": 1}, {"capacity": 0}, {"events": "maybe"}):
-        answer = requests.patch(f"{base}/settings", json=bad, timeout=5)
+        answer = session.patch(f"{base}/settings", json=bad, timeout=5)
         assert answer.status_code == 400
         assert answer.json()["details"][0]["setting"] == next(iter(bad))
-    assert requests.patch(f"{base}/settings", data="[", timeout=5).status_code == 400
-    assert requests.get(f"{base}/settings", timeout=5).json()["capacity"] == 3
+    assert session.patch(f"{base}/settings", data="[", timeout=5).status_code == 400
+    assert session.get(f"{base}/settings", timeout=5).json()["capacity"] == 3
 
 
 @pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Host": "evil.example"}])
 def test_web_pages_cannot_use_the_control_api(emulator: Emulator, headers: dict[str, str]) -> None:
+    headers = {**headers, "X-Emulator-Token": emulator.info.control_token}
     answer = requests.post(emulator.info.endpoint + "/_emulator/reset", headers=headers, timeout=5)
     assert answer.status_code == 403

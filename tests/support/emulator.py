@@ -111,7 +111,9 @@ class EmulatorProcess:
         if self._client is None:
             # Making one takes longer than a call.
             self._client = httpx.Client(base_url=self.info["endpoint"], trust_env=False, timeout=10)
-        response = self._client.request(method, f"/_emulator/{path}", json=body)
+        response = self._client.request(
+            method, f"/_emulator/{path}", json=body, headers={"X-Emulator-Token": self.info["control_token"]}
+        )
         response.raise_for_status()
         return response.json() if response.content else None
 

@@ -8,6 +8,14 @@ import itertools
 from collections.abc import Callable
 
 
+def waiting_reason(size: int) -> str:
+    """Why somebody waits."""
+    return (
+        f"Waiting for capacity: at most {size} instances run on this computer at the same time (the emulator's setting "
+        "capacity)"
+    )
+
+
 class Capacity:
     """A counting lock that serves higher priorities first and whose size may change while it is used.
 
@@ -24,6 +32,11 @@ class Capacity:
     def used(self) -> int:
         """Slots taken now."""
         return self._used
+
+    @property
+    def full(self) -> bool:
+        """Whether whoever asks now has to wait."""
+        return self._used >= self._size() or bool(self._waiting)
 
     async def acquire(self, priority: int) -> None:
         """Take a slot, after all who wait with a higher priority or came earlier with the same."""

@@ -63,7 +63,7 @@ class Instance:
     node: str | None = None
     #: Attempts since the job was submitted or retried; decides about further ones.
     attempts: int = 0
-    #: Attempts ever; names their folders.
+    #: Attempts ever; names their folders, and says where in its script a played one is.
     folders: int = 0
     #: Folder of the newest attempt; holds ``stdout`` and ``stderr``.
     folder: Path | None = None
@@ -71,6 +71,8 @@ class Instance:
     stop_reason: str | None = None
     runner: asyncio.Task[None] | None = None
     holds_slot: bool = False
+    #: Whether it waits for room on this computer (setting capacity).
+    queued: bool = False
     #: What was rented for it, or the type of its node.
     machine: MachineType | None = None
     #: Id that a rented machine has in events while it exists.
@@ -146,6 +148,8 @@ class Job:
     #: Set once the state is final.
     ended: Latch = field(default_factory=Latch)
     terminator: asyncio.Task[None] | None = None
+    #: How many of its instances wait for room on this computer (setting capacity).
+    queued: int = 0
     #: Whether RetryJobs has been accepted and not taken effect yet.
     retrying: bool = False
     #: Whether TerminateJob has taken effect.
@@ -166,6 +170,11 @@ class Job:
         return self.state in FINISHED and not any(
             count > 0 and state not in FINISHED for task in self.tasks.values() for state, count in task.counts.items()
         )
+
+    @property
+    def waits(self) -> bool:
+        """Whether it could run, and waits for room on this computer."""
+        return self.queued > 0 and not self.final and RANK[self.state] < RANK[RUNNING]
 
     @property
     def spec(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_tcbatch.emulator import files
 from airflow_provider_tcbatch.emulator.batch import processes, simulation
 from airflow_provider_tcbatch.emulator.batch.docker import Container, DockerError
 from airflow_provider_tcbatch.emulator.batch.entities import DEFAULT_TIMEOUT, Failure, Instance, Task
@@ -152,7 +153,7 @@ async def _run(
         instance.exit_code = ended.exit_code
         if space.error_file.exists():
             instance.exit_code = None
-            return Failure(f"Mappings: {space.error_file.read_text()}", was_running=False)
+            return Failure(f"Mappings: {space.error()}", was_running=False)
         space.reset()
         if ended.timed_out:
             return Failure(f"Timeout: the command ran longer than {timeout} s")
@@ -220,10 +221,12 @@ def _upload(core: Core, instance: Instance, folder: Path) -> None:
     local = instance.task.spec.get("RedirectLocalInfo") or {}
     for stream, title in (("stdout", "Stdout"), ("stderr", "Stderr")):
         try:
-            with open(folder / stream, "rb") as file:
-                data = file.read(core.settings.max_open_log_bytes)
-        except OSError:
+            data = files.read(folder / stream, core.settings.max_open_log_bytes)
+        except FileNotFoundError:
             # The job was deleted in between.
+            continue
+        except OSError as error:
+            log.warning("%s of %s is not uploaded: %s", stream, instance.task.job.job_id, error)
             continue
         if info[f"{title}RedirectPath"]:
             target = parse_cos(info[f"{title}RedirectPath"], "RedirectInfo", folder=True)
@@ -250,6 +253,6 @@ def _copy_local(instance: Instance, folder: Path, path: str, template: str | Non
         return
     try:
         target.mkdir(parents=True, exist_ok=True)
-        (target / name).write_bytes(data)
+        files.write(target / name, data)
     except OSError as error:
         log.warning("%s of %s is not copied: %s", stream, task.job.job_id, error)

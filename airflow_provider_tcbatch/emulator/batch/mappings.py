@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_tcbatch.emulator import files
 from airflow_provider_tcbatch.emulator.batch import private_mounts
 from airflow_provider_tcbatch.emulator.batch.entities import Task
 from airflow_provider_tcbatch.emulator.batch.paths import parse_cos
@@ -66,13 +67,20 @@ class Workspace:
             "mounts": [[str(real), path] for path, real in self.absolute.items()],
         }
         path = self.folder / "mounts.json"
-        path.write_text(json.dumps(spec))
+        files.write(path, json.dumps(spec).encode())
         return private_mounts.launcher(str(path))
 
     @property
     def error_file(self) -> Path:
         """Where a launcher that fails says why."""
         return self.folder / "mount-error"
+
+    def error(self) -> str:
+        """What a launcher that failed said, as far as it can be read."""
+        try:
+            return files.read(self.error_file, 4096).decode("utf-8", "replace")
+        except OSError as error:
+            return str(error)
 
     def reset(self) -> None:
         """Make the launcher usable for another command."""
@@ -152,7 +160,7 @@ def _fetch(core: Core, source: str, place: Path, left: int) -> int:
                 left -= len(data)
                 if left < 0:
                     raise MappingError(f"InputMappings: more than {core.settings.max_mapping_bytes} bytes")
-                target.write_bytes(data)
+                files.write(target, data)
         except OSError as error:
             raise MappingError(f"InputMappings: the object {printable(key)!r} cannot be a file: {error}") from error
     return left
@@ -180,12 +188,7 @@ def store(core: Core, task: Task, space: Workspace) -> None:
             raise MappingError(f"OutputMappings: there is no {printable(item['SourcePath'], 60)}")
         for path, name in _files(place):
             try:
-                # Never wait for a pipe that somebody put in a file's place.
-                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-                with open(descriptor, "rb") as file:
-                    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                        continue
-                    data = file.read(left + 1)
+                data = files.read(path, left + 1)
             except OSError as error:
                 raise MappingError(f"OutputMappings: {printable(name)}: {error.strerror}") from error
             left -= len(data)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.emulator.batch import cvm, events, nodes
+from airflow_provider_tcbatch.emulator.batch.capacity import waiting_reason
 from airflow_provider_tcbatch.emulator.batch.entities import FAILED_INTERRUPTED, RUNNABLE, STARTING, Failure, Instance
 from airflow_provider_tcbatch.emulator.batch.env_entities import (
     ABNORMAL,
@@ -21,6 +23,8 @@ from airflow_provider_tcbatch.emulator.ids import new_id
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.emulator.core import Core
+
+log = logging.getLogger("tcbatch_emulator.jobs")
 
 
 async def take(core: Core, instance: Instance) -> Failure | None:
@@ -61,8 +65,7 @@ async def _rent(core: Core, instance: Instance) -> Failure | None:
     failures = 0
     while True:
         if not instance.holds_slot:
-            await core.capacity.acquire(job.spec.get("Priority", 0))
-            instance.holds_slot = True
+            await _make_room(core, instance)
         instance.node = instance.machine = None
         _start(core, instance)
         try:
@@ -89,6 +92,23 @@ async def _rent(core: Core, instance: Instance) -> Failure | None:
         await core.sleep(core.settings.starting_seconds)
         _tell_machine(core, instance, RUNNING)
         return None
+
+
+async def _make_room(core: Core, instance: Instance) -> None:
+    job, capacity = instance.task.job, core.capacity
+    priority = job.spec.get("Priority", 0)
+    if capacity.full:
+        if not job.queued:
+            log.info("%s: %s", job.job_id, waiting_reason(core.settings.capacity))
+        job.queued += 1
+        instance.queued = True
+    try:
+        await capacity.acquire(priority)
+    finally:
+        if instance.queued:
+            instance.queued = False
+            job.queued -= 1
+    instance.holds_slot = True
 
 
 def _start(core: Core, instance: Instance) -> None:

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from airflow_provider_tcbatch.emulator.batch import watchdog as watchdog_module
+from airflow_provider_tcbatch.emulator.files import open_to_append
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -87,7 +87,7 @@ async def run(
     :param on_start: called with the process group when it runs.
     :raises OSError: when the process cannot be started.
     """
-    with _append(stdout) as out, _append(stderr) as err:
+    with open_to_append(stdout) as out, open_to_append(stderr) as err:
         process = await asyncio.create_subprocess_exec(
             *launcher,
             "/bin/sh",
@@ -116,10 +116,6 @@ async def run(
     code = process.returncode
     assert code is not None
     return Ended(code if code >= 0 else 128 - code, timed_out)
-
-
-def _append(path: Path) -> BinaryIO:
-    return open(path, "ab")
 
 
 async def _end_group(process: asyncio.subprocess.Process, group: int, grace: float) -> None:

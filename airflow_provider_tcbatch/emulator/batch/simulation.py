@@ -26,10 +26,12 @@ async def play(core: Core, instance: Instance, on_running: Callable[[], None]) -
     :return: None on success.
     """
     spec = instance.task.spec
+    # Attempts ever, also those before a RetryJobs: what a user repairs goes on in its script.
+    instance.folders += 1
     script = {item["Name"]: item["Value"] for item in spec.get("EnvVars", ()) if item["Name"].startswith("EMULATOR_")}
     try:
-        seconds = float(_turn(script, SECONDS, instance.attempts) or core.settings.simulated_seconds)
-        exit_code = int(_turn(script, EXIT_CODE, instance.attempts) or core.settings.simulated_exit_code)
+        seconds = float(_turn(script, SECONDS, instance.folders) or core.settings.simulated_seconds)
+        exit_code = int(_turn(script, EXIT_CODE, instance.folders) or core.settings.simulated_exit_code)
         if not (math.isfinite(seconds) and seconds >= 0 and 0 <= exit_code <= 255):
             raise ValueError("out of range")
     except ValueError as error:

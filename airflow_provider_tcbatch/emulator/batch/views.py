@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_tcbatch.emulator import files
+from airflow_provider_tcbatch.emulator.batch.capacity import waiting_reason
 from airflow_provider_tcbatch.emulator.batch.entities import FINISHED, STATES, Instance, Job, Task
 from airflow_provider_tcbatch.emulator.batch.execution import redirect_info
 from airflow_provider_tcbatch.emulator.ids import iso
@@ -55,7 +57,7 @@ def job_detail(job: Job, settings: Settings) -> dict[str, Any]:
         "DependenceSet": job.spec.get("Dependences", []),
         "TaskMetrics": metrics(job.counts),
         "TaskInstanceMetrics": metrics(counts_of_instances(job)),
-        "StateReason": _reason(job.state_reason, settings),
+        "StateReason": _reason(waiting_reason(settings.capacity) if job.waits else job.state_reason, settings),
         "Tags": job.spec.get("Tags", []),
         "NextAction": job.next_action,
     }
@@ -96,7 +98,9 @@ def instance_row(instance: Instance, settings: Settings) -> dict[str, Any]:
         "TaskInstanceIndex": instance.index,
         "TaskInstanceState": instance.state,
         "ExitCode": instance.exit_code,
-        "StateReason": _reason(instance.state_reason, settings),
+        "StateReason": _reason(
+            waiting_reason(settings.capacity) if instance.queued else instance.state_reason, settings
+        ),
         "ComputeNodeInstanceId": instance.node,
         "CreateTime": iso(instance.created_at),
         "LaunchTime": iso(instance.launched_at),
@@ -128,7 +132,7 @@ def _excerpt(folder: Path | None, name: str, settings: Settings) -> str:
     data = b""
     if folder is not None:
         try:
-            with open(folder / name, "rb") as file:
+            with files.open_to_read(folder / name) as file:
                 if settings.log_excerpt == "tail":
                     file.seek(max(0, file.seek(0, 2) - LOG_BYTES))
                 data = file.read(LOG_BYTES)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_tcbatch.emulator.clock import Clock, Timer
 from airflow_provider_tcbatch.emulator.ids import new_id
 
 MAX_UNACKED = MAX_DELAYED = 100_000
@@ -117,26 +118,24 @@ class Topic:
 class Broker:
     """All queues and topics. Runs on one event loop and is not thread safe.
 
-    :param now: the clock of queues, epoch seconds.
-    :param wall: how long a number of that clock's seconds lasts on the wall's.
+    :param clock: the clock of queues.
     :param is_dead: whether a queue is out of order now; what a topic sends to it is lost.
     """
 
     def __init__(
         self,
-        now: Callable[[], float],
-        wall: Callable[[float], float] = float,
+        clock: Clock,
         is_dead: Callable[[str], bool] = lambda name: False,
     ) -> None:
-        self.now = now
-        self._wall = wall
+        self._clock = clock
+        self.now = clock.now
         self._is_dead = is_dead
         # Names are case-insensitive, so keys are in lower case.
         self.queues: dict[str, Queue] = {}
         self.topics: dict[str, Topic] = {}
         self.deleted_names: dict[tuple[str, str], float] = {}
         self._message_ids = itertools.count(1)
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._timers: set[Timer] = set()
 
     # -- names ---------------------------------------------------------------------------------------------
 
@@ -379,12 +378,12 @@ class Broker:
             self._timers.discard(timer)
             call()
 
-        timer = asyncio.get_running_loop().call_later(self._wall(delay), run)
+        timer = self._clock.call_later(delay, run)
         self._timers.add(timer)
 
     def close(self) -> None:
         """Wake every receiver and stop all timers."""
-        for timer in self._timers:
+        for timer in list(self._timers):
             timer.cancel()
         self._timers.clear()
         for queue in self.queues.values():

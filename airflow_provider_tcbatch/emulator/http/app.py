@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,6 +16,12 @@ from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.http import api3, cmq_http, control, trouble
 from airflow_provider_tcbatch.emulator.signing.cmq import PATH as CMQ_PATH
 
+TOKEN_HEADER = b"x-emulator-token"
+
+_NO_TOKEN = (
+    "what changes the emulator is sent with the ready line's control_token, in the header X-Emulator-Token: "
+    "other users of this machine reach this port, too"
+)
 _LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -46,7 +53,7 @@ def build(core: Core) -> ASGIApp:
         ],
         exception_handlers={ClientDisconnect: _gone},
     )
-    return _guard(application)
+    return _guard(core, application)
 
 
 async def _gone(request: Request, error: Exception) -> Response:
@@ -54,11 +61,12 @@ async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=499)
 
 
-def _guard(application: ASGIApp) -> ASGIApp:
-    """Keep web pages out of the control API, which has no signature.
+def _guard(core: Core, application: ASGIApp) -> ASGIApp:
+    """Keep web pages, and other users of this machine, out of the control API, which has no signature.
 
     A page in a browser on this machine can reach loopback; its requests give themselves away by an ``Origin``
-    header, or by a host name that merely resolves to this machine.
+    header, or by a host name that merely resolves to this machine. Other users reach loopback, too: what changes
+    anything needs the token that only whoever started the emulator was told.
     """
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,6 +77,11 @@ def _guard(application: ASGIApp) -> ASGIApp:
                 await JSONResponse({"error": "the control API is for this machine's own tools"}, 403)(
                     scope, receive, send
                 )
+                return
+            given = headers.get(TOKEN_HEADER, b"")
+            token = core.identity.control_token.encode()
+            if scope["method"] not in ("GET", "HEAD") and not hmac.compare_digest(given, token):
+                await JSONResponse({"error": _NO_TOKEN}, 401)(scope, receive, send)
                 return
         trouble.expose_transport(scope, send)
         await application(scope, receive, send)

@@ -14,8 +14,12 @@ from starlette.responses import JSONResponse
 
 from airflow_provider_tcbatch.emulator.batch.entities import Job
 from airflow_provider_tcbatch.emulator.core import Core
+from airflow_provider_tcbatch.emulator.faults import FaultError
 from airflow_provider_tcbatch.emulator.http.body import TooLarge, read_body
 from airflow_provider_tcbatch.emulator.settings import problems
+
+#: Settings that run a program on this machine as the emulator's user: whoever reaches its port has no say in them.
+_AT_START = frozenset({"docker_command"})
 
 
 def _job_view(job: Job) -> dict[str, Any]:
@@ -88,9 +92,9 @@ async def faults(core: Core, request: Request) -> JSONResponse:
                 raise ValueError("the body must be a JSON object with a kind")
             fault = core.add_fault(members.pop("kind"), **members)
             return JSONResponse(fault.model_dump(mode="json"), 201)
-        except ValidationError as error:
-            details = [{"member": ".".join(map(str, e["loc"])), "problem": e["msg"]} for e in error.errors()]
-            return JSONResponse({"error": "invalid fault", "details": details}, 400)
+        except FaultError as error:
+            details = [{"member": member, "problem": str(error)} for member in error.members]
+            return JSONResponse({"error": f"invalid fault: {error}", "details": details}, 400)
         except (ValueError, TooLarge, RecursionError) as error:
             return JSONResponse({"error": f"invalid body: {error}"}, 400)
     if request.method == "DELETE":
@@ -113,6 +117,8 @@ async def settings(core: Core, request: Request) -> JSONResponse:
             changes = json.loads(await read_body(request, 65_536))
             if not isinstance(changes, dict):
                 raise ValueError("the body must be a JSON object")
+            if at_start := sorted(_AT_START & changes.keys()):
+                raise ValueError(f"{', '.join(at_start)} is set at the start only (--set)")
             core.change_settings(changes)
         except ValidationError as error:
             details = [{"setting": name, "problem": problem} for name, problem in problems(error)]

@@ -131,7 +131,11 @@ def test_a_refused_request(world: World, row: Refused) -> None:
 @pytest.mark.parametrize(("action", "code"), TOLD)
 def test_a_code_that_only_a_fault_brings(world: World, action: str, code: str) -> None:
     fault = {"kind": "error", "service": "batch", "action": action, "code": code, "count": 1}
-    assert requests.post(f"{world.emulator.info.endpoint}/_emulator/faults", json=fault, timeout=5).status_code == 201
+    info = world.emulator.info
+    added = requests.post(
+        f"{info.endpoint}/_emulator/faults", json=fault, timeout=5, headers={"X-Emulator-Token": info.control_token}
+    )
+    assert added.status_code == 201
     check(world.emulator, world.api, action, code, {})
 
 

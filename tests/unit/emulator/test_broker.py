@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_tcbatch.emulator.clock import Clock as PlayedClock
 from airflow_provider_tcbatch.emulator.cmq.broker import Broker, Queue
 
 
-class Clock:
+class Clock(PlayedClock):
     def __init__(self) -> None:
+        super().__init__()
         self.time = 1_000_000.0
 
-    def __call__(self) -> float:
+    def now(self) -> float:
         return self.time
 
 

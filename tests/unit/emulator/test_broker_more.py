@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_tcbatch.emulator.clock import Clock as PlayedClock
 from airflow_provider_tcbatch.emulator.cmq.broker import (
     BY_RECEIVE_COUNT,
     BY_TIME_TO_LIVE,
@@ -20,18 +21,15 @@ from airflow_provider_tcbatch.emulator.faults import Faults
 from airflow_provider_tcbatch.emulator.post import Post
 
 
-class Clock:
-    """Runs a thousand times faster than the wall, and jumps when told to."""
+class Clock(PlayedClock):
+    """Its timers run a thousand times faster than the wall, and it jumps when told to."""
 
     def __init__(self) -> None:
+        super().__init__(speed=1000)
         self.time = 1_000_000.0
 
-    def __call__(self) -> float:
+    def now(self) -> float:
         return self.time
-
-    @staticmethod
-    def wall(seconds: float) -> float:
-        return seconds / 1000
 
 
 @pytest.fixture
@@ -41,7 +39,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def broker(clock: Clock) -> Any:
-    broker = Broker(clock, clock.wall)
+    broker = Broker(clock)
     yield broker
     broker.close()
 

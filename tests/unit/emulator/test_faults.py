@@ -3,9 +3,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from pydantic import ValidationError
 
-from airflow_provider_tcbatch.emulator.faults import Faults
+from airflow_provider_tcbatch.emulator.faults import FaultError, Faults
 
 
 def test_the_first_that_matches_strikes_alone() -> None:
@@ -64,6 +63,6 @@ def test_target_in_any_case() -> None:
 )
 def test_impossible_faults_are_refused(members: dict[str, object]) -> None:
     faults = Faults()
-    with pytest.raises(ValidationError):
+    with pytest.raises(FaultError):
         faults.add(str(members.pop("kind")), **members)
     assert faults.all() == []
