@@ -50,7 +50,11 @@ def airflow(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator[
             tmp_path_factory.mktemp("stack"),
             dags=here / "short_dags",
             connections={"tencentcloud_default": json.loads(emulator.connection)},
-            config={"core": {"plugins_folder": str(here / "plugins")}, "workers": {"min_heartbeat_interval": "5"}},
+            config={
+                # Room for the tasks that are resumed, beside the workers that have not ended.
+                "core": {"plugins_folder": str(here / "plugins"), "parallelism": str(2 * JOBS)},
+                "workers": {"min_heartbeat_interval": "5"},
+            },
             variables={"SLOW_WORKER_FOLDER": str(folder)},
             database=database.url,
         ) as stack,
