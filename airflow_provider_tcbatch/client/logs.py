@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_provider_tcbatch.client.log_budget import ALONE
+from airflow_provider_tcbatch.client.log_cursor import LONGEST_WINDOW, cut_at
 from airflow_provider_tcbatch.exceptions import TCBatchError
 from airflow_provider_tcbatch.models.actions import DescribeTask, DescribeTaskLogs, Filter
 from airflow_provider_tcbatch.models.states import State
@@ -63,7 +65,7 @@ def preview_bytes(text: str | None) -> bytes:
 
 def decode_preview(text: str | None) -> str:
     """Decode a stream of a preview to text; undecodable bytes (a character cut in two) are replaced."""
-    return preview_bytes(text).decode("utf-8", "replace")
+    return preview_bytes(text)[-LONGEST_WINDOW:].decode("utf-8", "replace")
 
 
 def redirected(stream: str, location: LogLocation | None) -> str | None:
@@ -167,5 +169,8 @@ class LogReader:
             # The preview will do.
             log.info("%s can't be read, showing the preview instead: %s", path, error)
             return None
+        # As many lines as a wait on a worker shows at once: each is a record of Airflow's log.
+        start = cut_at(data, ALONE.line_burst, len(data))
+        data, whole = data[start:], whole and not start
         text = data.decode("utf-8", "replace")
         return text if whole else f"[... earlier output is in {place}]\n{text}"

@@ -100,7 +100,8 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         ``log_instances``), or ``none``.
     :param log_instances: most instances whose output is shown.
     :param log_bytes: most bytes of each of their streams, counted from its end: 16 KB unless you ask for more, at most
-        16 MB. More than the service's preview of 2 KB is there where the job redirects its output to COS.
+        16 MB, and of these the last 5,000 lines. More than the service's preview of 2 KB is there where the job
+        redirects its output to COS.
     :param stream_logs: show the output of running instances while the task waits, of up to ``log_instances`` at a time.
     :raises InvalidRequest: if the job is wrong. (No retry.)
     :raises PermissionDenied: if the keys may not do this. (No retry.)

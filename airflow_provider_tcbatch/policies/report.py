@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from airflow_provider_tcbatch.models.bounds import shortened
 from airflow_provider_tcbatch.policies.advice import advice, exit_code_advice
 
 __all__ = ["FailedInstance", "failure_report", "last_lines"]
@@ -13,6 +14,8 @@ __all__ = ["FailedInstance", "failure_report", "last_lines"]
 SHOWN = 5
 #: Lines of stderr that a report shows for each.
 LINES = 10
+#: Characters of such a line.
+_LONGEST = 1_000
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class FailedInstance:
 
 def last_lines(text: str, count: int = LINES) -> list[str]:
     """The last lines of a text that are not blank."""
-    return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
+    last = [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
+    return [shortened(line, _LONGEST) for line in last]
 
 
 def failure_report(
