@@ -18,7 +18,6 @@ from airflow_provider_tcbatch.client.log_budget import ALONE
 from airflow_provider_tcbatch.client.log_cursor import LONGEST_WINDOW, cut_at
 from airflow_provider_tcbatch.exceptions import TCBatchError
 from airflow_provider_tcbatch.models.actions import DescribeTask, DescribeTaskLogs, Filter
-from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.models.storage import CosLocation
 
 if TYPE_CHECKING:
@@ -32,8 +31,6 @@ log = logging.getLogger(__name__)
 
 #: Most instances that one DescribeTaskLogs takes.
 PREVIEWS = 10
-
-FAILED_STATES = (State.FAILED.value, State.FAILED_INTERRUPTED.value)
 
 
 @dataclass(frozen=True)

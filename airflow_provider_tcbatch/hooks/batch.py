@@ -6,40 +6,33 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.client.logs import FAILED_STATES, InstanceOutput, LogReader
+from airflow_provider_tcbatch import models, policies
 from airflow_provider_tcbatch.exceptions import ApiError, NotFound, ResourceBusy, TCBatchError, Throttled
 from airflow_provider_tcbatch.hooks.batch_base import PAGE, Filters, filters_of, portions
 from airflow_provider_tcbatch.hooks.batch_env_care import ComputeEnvCare
 from airflow_provider_tcbatch.hooks.batch_templates import TaskTemplateMethods
 from airflow_provider_tcbatch.hooks.deployment import api_patience
-from airflow_provider_tcbatch.hooks.job_wait import counts_of
-from airflow_provider_tcbatch.models.actions import (
-    DeleteJob,
-    DescribeJob,
-    DescribeJobMonitorData,
-    DescribeJobMonitorDataResult,
-    DescribeJobResult,
-    DescribeJobs,
-    DescribeJobSubmitInfo,
-    DescribeJobSubmitInfoResult,
-    DescribeTask,
-    DescribeTaskResult,
-    RetryJobs,
-    SubmitJob,
-    TerminateJob,
-    TerminateTaskInstance,
-)
 from airflow_provider_tcbatch.models.job import Job
-from airflow_provider_tcbatch.models.states import State
-from airflow_provider_tcbatch.models.views import JobView, TaskInstanceView
+from airflow_provider_tcbatch.models.states import FAILED_STATES, State
 from airflow_provider_tcbatch.policies.naming import newest_named
 from airflow_provider_tcbatch.policies.notifying import FINAL_JOB_EVENTS, with_notification
 from airflow_provider_tcbatch.policies.outage import Outage, can_not_be_asked, outage_pause
-from airflow_provider_tcbatch.policies.outcome import judge
+from airflow_provider_tcbatch.policies.outcome import counts_of, judge
 from airflow_provider_tcbatch.policies.pacing import pace
-from airflow_provider_tcbatch.policies.report import SHOWN, FailedInstance, failure_report
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.client.logs import InstanceOutput, LogReader
+    from airflow_provider_tcbatch.models.job_reading import (
+        DescribeJobMonitorDataResult,
+        DescribeJobResult,
+        DescribeJobSubmitInfoResult,
+        DescribeTaskResult,
+    )
+    from airflow_provider_tcbatch.models.job_writing import SubmitJob
+    from airflow_provider_tcbatch.models.views import JobView, TaskInstanceView
+    from airflow_provider_tcbatch.policies.report import FailedInstance
 
 __all__ = ["UNKNOWN_SECONDS", "TCBatchHook", "failed_instance", "has_machines"]
 
@@ -66,7 +59,7 @@ def has_machines(view: DescribeJobResult) -> bool:
 
 def failed_instance(output: InstanceOutput) -> FailedInstance:
     """What a report says of an instance."""
-    return FailedInstance(
+    return policies.report.FailedInstance(
         task=output.task_name,
         index=output.view.task_instance_index,
         exit_code=output.view.exit_code,
@@ -82,6 +75,8 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
     @cached_property
     def log_reader(self) -> LogReader:
         """Reads what the instances of a job printed."""
+        from airflow_provider_tcbatch.client.logs import LogReader
+
         return LogReader(self.api, self.settings.cos_client())
 
     def submit_job(
@@ -123,11 +118,13 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
         model = job if isinstance(job, Job) else Job.parse(job, at="Job")
         if notify and self.settings.event_topic:
             model = Job.parse(with_notification(model.to_wire(), self.settings.event_topic, events), at="Job")
-        return SubmitJob(placement=self.placement(zone, placement), job=model, client_token=client_token)
+        return models.job_writing.SubmitJob(
+            placement=self.placement(zone, placement), job=model, client_token=client_token
+        )
 
     def describe_job(self, job_id: str) -> DescribeJobResult:
         """One job with its tasks, counts, reason and next action."""
-        return self.api.call(DescribeJob(job_id=job_id))
+        return self.api.call(models.job_reading.DescribeJob(job_id=job_id))
 
     def describe_jobs(self, job_ids: Sequence[str] | None = None, filters: Filters | None = None) -> Iterator[JobView]:
         """Iterate over jobs, by id or by filter.
@@ -137,9 +134,9 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
         """
         if job_ids is not None:
             for ids in portions(job_ids):
-                yield from self.api.call(DescribeJobs(job_ids=ids, limit=len(ids))).job_set
+                yield from self.api.call(models.job_reading.DescribeJobs(job_ids=ids, limit=len(ids))).job_set
             return
-        for page in self.api.pages(DescribeJobs(filters=filters_of(filters)), PAGE):
+        for page in self.api.pages(models.job_reading.DescribeJobs(filters=filters_of(filters)), PAGE):
             yield from page.job_set
 
     def newest_job(self, name: str) -> JobView | None:
@@ -148,11 +145,11 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
 
     def describe_job_submit_info(self, job_id: str) -> DescribeJobSubmitInfoResult:
         """A job as it was submitted. Secrets in it come back in clear: they are ``SecretStr`` here."""
-        return self.api.call(DescribeJobSubmitInfo(job_id=job_id))
+        return self.api.call(models.job_reading.DescribeJobSubmitInfo(job_id=job_id))
 
     def describe_task(self, job_id: str, task_name: str, *, limit: int = 100) -> DescribeTaskResult:
         """One task with its first ``limit`` instances."""
-        return self.api.call(DescribeTask(job_id=job_id, task_name=task_name, limit=limit))
+        return self.api.call(models.job_reading.DescribeTask(job_id=job_id, task_name=task_name, limit=limit))
 
     def terminate_job(self, job_id: str, *, patience: float = 0.0) -> None:
         """Ask for a job's end. The service takes its time, and refuses while the job is still SUBMITTED.
@@ -163,7 +160,7 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
         until = time.monotonic() + patience
         while True:
             try:
-                self.api.call(TerminateJob(job_id=job_id), attempts=1)
+                self.api.call(models.job_writing.TerminateJob(job_id=job_id), attempts=1)
                 return
             except ApiError as error:
                 if time.monotonic() >= until or not (error.retryable or isinstance(error, ResourceBusy)):
@@ -188,7 +185,7 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
                 if judge(view.job_state).is_final and (not has_machines(view) or (asked and late)):
                     return view
                 if not asked or not (view.next_action or late):
-                    self.api.call(TerminateJob(job_id=job_id), attempts=1)
+                    self.api.call(models.job_writing.TerminateJob(job_id=job_id), attempts=1)
                     asked = True
                 if late:
                     return view
@@ -204,20 +201,22 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
     def terminate_task_instance(self, job_id: str, task_name: str, task_instance_index: int) -> None:
         """End one instance; it becomes FAILED. Without effect on one that has ended."""
         self.api.call(
-            TerminateTaskInstance(job_id=job_id, task_name=task_name, task_instance_index=task_instance_index)
+            models.job_writing.TerminateTaskInstance(
+                job_id=job_id, task_name=task_name, task_instance_index=task_instance_index
+            )
         )
 
     def retry_jobs(self, job_ids: Sequence[str]) -> None:
         """Run the failed instances of FAILED jobs again; what succeeded is left alone. Asynchronous."""
         for ids in portions(job_ids):
-            self.api.call(RetryJobs(job_ids=ids))
+            self.api.call(models.job_writing.RetryJobs(job_ids=ids))
 
     def delete_job(self, job_id: str) -> None:
         """Forget a job that is SUCCEED or FAILED, with all its instances; nothing can be asked about it afterwards.
 
         :raises ResourceBusy: if it has not ended.
         """
-        self.api.call(DeleteJob(job_id=job_id))
+        self.api.call(models.job_writing.DeleteJob(job_id=job_id))
 
     def task_log_previews(
         self, job_id: str, task_name: str, task_instance_indexes: Sequence[int]
@@ -235,21 +234,23 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
         :param span: ``start_time`` and ``end_time`` (UTC, ``2025-01-31T12:00:00Z``), ``dimensions``.
         """
         request = {"job_id": job_id, "task_name": task_name, "task_instance_index": task_instance_index}
-        return self.api.call(DescribeJobMonitorData.parse({**request, "metric_name": metric, **span}))
+        return self.api.call(
+            models.job_reading.DescribeJobMonitorData.parse({**request, "metric_name": metric, **span})
+        )
 
     # -- why it failed -------------------------------------------------------------------------------
 
     def instance_outputs(
-        self, job: DescribeJobResult, *, failed_only: bool = True, limit: int = SHOWN, size: int | None = None
+        self, job: DescribeJobResult, *, failed_only: bool = True, limit: int | None = None, size: int | None = None
     ) -> Iterator[InstanceOutput]:
         """What the instances of a job printed.
 
         :param job: the job as :meth:`describe_job` returned it.
         :param failed_only: leave out the instances that did not fail.
-        :param limit: most instances in all.
+        :param limit: most instances in all; default is as many as a report shows.
         :param size: most bytes of each stream, counted from its end; default 16 KB.
         """
-        left = limit
+        left = policies.report.SHOWN if limit is None else limit
         states = FAILED_STATES if failed_only else ()
         for task in job.task_set or ():
             if left <= 0:
@@ -271,11 +272,13 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
             if task.task_name is not None and str(task.task_state) not in _UNHARMED:
                 yield from self.log_reader.instances(job.job_id, task.task_name, FAILED_STATES, limit=10**6)
 
-    def unfinished_instances(self, job: DescribeJobResult, *, limit: int = SHOWN) -> list[str]:
+    def unfinished_instances(self, job: DescribeJobResult, *, limit: int | None = None) -> list[str]:
         """The first instances of a job that have not ended, each in a few words.
 
         :param job: the job as :meth:`describe_job` returned it.
+        :param limit: most instances in all; default is as many as a report shows.
         """
+        limit = policies.report.SHOWN if limit is None else limit
         found: list[str] = []
         for task in job.task_set or ():
             if task.task_name is None or judge(str(task.task_state)).is_final or len(found) >= limit:
@@ -293,7 +296,7 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
         :param outputs: failed instances, as :meth:`instance_outputs` returned them.
         """
         metrics = job.task_instance_metrics
-        return failure_report(
+        return policies.report.failure_report(
             job.job_id,
             str(job.job_state),
             job_name=job.job_name,

@@ -6,16 +6,17 @@ import itertools
 import logging
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from airflow_provider_tcbatch import policies
 from airflow_provider_tcbatch.exceptions import ConfigurationError, NotFound, ResourceBusy, TCBatchError
 from airflow_provider_tcbatch.hooks.batch_envs import ComputeEnvMethods
-from airflow_provider_tcbatch.models.env_views import ComputeEnvView
-from airflow_provider_tcbatch.policies.advice import lacks_stock
-from airflow_provider_tcbatch.policies.env_emptying import detachable, emptied, shrinks
-from airflow_provider_tcbatch.policies.env_nodes import EnvNow, env_now
-from airflow_provider_tcbatch.policies.env_report import env_report, failed_nodes
-from airflow_provider_tcbatch.policies.instance_types import InstanceTypeCheck, check_types, offer_of
 from airflow_provider_tcbatch.policies.naming import envs_named
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.models.env_views import ComputeEnvView
+    from airflow_provider_tcbatch.policies.env_nodes import EnvNow
+    from airflow_provider_tcbatch.policies.instance_types import InstanceTypeCheck
 
 __all__ = ["ComputeEnvCare"]
 
@@ -50,7 +51,9 @@ class ComputeEnvCare(ComputeEnvMethods):
                 f"No zone: name one, or set field zone of connection {self.tencentcloud_conn_id!r}"
             )
         items = self.instance_type_offers({"zone": [zone], "instance-charge-type": [charge_type]})
-        return check_types(types, map(offer_of, items), zone=zone, alternatives=alternatives)
+        return policies.instance_types.check_types(
+            types, map(policies.instance_types.offer_of, items), zone=zone, alternatives=alternatives
+        )
 
     def explain_compute_env(self, env_id: str, *, zone: str | None = None) -> str:
         """Say how an environment is, which of its nodes failed and why, and what to change.
@@ -61,18 +64,18 @@ class ComputeEnvCare(ComputeEnvMethods):
         try:
             view = self.describe_compute_env(env_id)
         except NotFound:
-            return env_report(env_id, None, None, [], url=url)
-        now = env_now(view)
+            return policies.env_report.env_report(env_id, None, None, [], url=url)
+        now = policies.env_nodes.env_now(view)
         try:
             activities = list(itertools.islice(self.describe_compute_env_activities(env_id), _ACTIVITIES))
         except TCBatchError as error:
             log.warning("The activities of compute environment %s can't be read: %s", env_id, error)
             activities = []
-        failed = failed_nodes(now, activities)
+        failed = policies.env_report.failed_nodes(now, activities)
         hints: list[str] = []
-        if any(lacks_stock(node.reason) for node in failed):
+        if any(policies.advice.lacks_stock(node.reason) for node in failed):
             hints = self._stock(env_id, zone or (view.placement.zone if view.placement else None))
-        return env_report(env_id, view.env_name, now, failed, hints=hints, url=url)
+        return policies.env_report.env_report(env_id, view.env_name, now, failed, hints=hints, url=url)
 
     def _stock(self, env_id: str, zone: str | None) -> list[str]:
         """What the service says about the types that an environment asks for; nothing where that can't be read."""
@@ -98,7 +101,7 @@ class ComputeEnvCare(ComputeEnvMethods):
         :returns: the environment as it was before; ``None`` if it does not exist any more.
         """
         try:
-            now = env_now(self.describe_compute_env(env_id))
+            now = policies.env_nodes.env_now(self.describe_compute_env(env_id))
             if not now.deleting:
                 self._towards_deletion(env_id, now, force=force)
         except NotFound:
@@ -114,7 +117,7 @@ class ComputeEnvCare(ComputeEnvMethods):
         :returns: whether there is nothing more to ask for: its nodes are going, or there are none.
         """
         try:
-            return self._shrink(env_id, env_now(self.describe_compute_env(env_id)), force=force)
+            return self._shrink(env_id, policies.env_nodes.env_now(self.describe_compute_env(env_id)), force=force)
         except NotFound:
             return True
 
@@ -138,13 +141,13 @@ class ComputeEnvCare(ComputeEnvMethods):
             log.info("Compute environment %s is being deleted", env_id)
             return
         self._shrink(env_id, now, force=force)
-        if own := detachable(now, force=force):
+        if own := policies.env_emptying.detachable(now, force=force):
             self.detach_instances(env_id, own)
             log.info("Instances %s leave compute environment %s; they go on running", ", ".join(own), env_id)
 
     def _shrink(self, env_id: str, now: EnvNow, *, force: bool) -> bool:
         """Let nodes go, as far as that can be asked for now; whether all are going then."""
-        for step in shrinks(now, force=force):
+        for step in policies.env_emptying.shrinks(now, force=force):
             try:
                 if step.desired is None:
                     self.terminate_compute_nodes(env_id, step.nodes)
@@ -158,4 +161,4 @@ class ComputeEnvCare(ComputeEnvMethods):
                 log.info("Not all nodes of compute environment %s can go now: %s", env_id, error)
                 if "NotEnoughComputeNodesToTerminate" not in error.code:
                     return False
-        return emptied(now)
+        return policies.env_emptying.emptied(now)

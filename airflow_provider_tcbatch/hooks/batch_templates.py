@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from airflow_provider_tcbatch import models
 from airflow_provider_tcbatch.hooks.batch_base import PAGE, BatchHookBase, Filters, filters_of, portions
 from airflow_provider_tcbatch.models.job import Tag, Task
-from airflow_provider_tcbatch.models.template_actions import (
-    CreateTaskTemplate,
-    DeleteTaskTemplates,
-    DescribeTaskTemplates,
-    ModifyTaskTemplate,
-    TaskTemplateView,
-)
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.models.template_actions import TaskTemplateView
 
 __all__ = ["TaskTemplateMethods"]
 
@@ -39,7 +36,7 @@ class TaskTemplateMethods(BatchHookBase):
         :param description: at most 200 characters.
         :param tags: at most 10.
         """
-        request = CreateTaskTemplate(
+        request = models.template_actions.CreateTaskTemplate(
             task_template_name=name,
             task_template_info=_task(task),
             task_template_description=description,
@@ -57,10 +54,10 @@ class TaskTemplateMethods(BatchHookBase):
         """
         if task_template_ids is not None:
             for ids in portions(task_template_ids):
-                request = DescribeTaskTemplates(task_template_ids=ids, limit=PAGE)
+                request = models.template_actions.DescribeTaskTemplates(task_template_ids=ids, limit=PAGE)
                 yield from self.api.call(request).task_template_set
             return
-        for page in self.api.pages(DescribeTaskTemplates(filters=filters_of(filters)), PAGE):
+        for page in self.api.pages(models.template_actions.DescribeTaskTemplates(filters=filters_of(filters)), PAGE):
             yield from page.task_template_set
 
     def task_templates_named(self, names: Sequence[str]) -> dict[str, list[TaskTemplateView]]:
@@ -87,7 +84,7 @@ class TaskTemplateMethods(BatchHookBase):
         description: str | None = None,
     ) -> None:
         """Change a template; what is not given stays, at least one must be given."""
-        request = ModifyTaskTemplate.parse(
+        request = models.template_actions.ModifyTaskTemplate.parse(
             {
                 "TaskTemplateId": task_template_id,
                 "TaskTemplateName": name,
@@ -100,7 +97,7 @@ class TaskTemplateMethods(BatchHookBase):
     def delete_task_templates(self, task_template_ids: Sequence[str]) -> None:
         """Delete templates, any number of them."""
         for ids in portions(task_template_ids):
-            self.api.call(DeleteTaskTemplates(task_template_ids=ids))
+            self.api.call(models.template_actions.DeleteTaskTemplates(task_template_ids=ids))
 
 
 def _age(view: TaskTemplateView) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from airflow_provider_tcbatch.hooks import log_turns
 from airflow_provider_tcbatch.hooks.patience import Patience
 from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
-from airflow_provider_tcbatch.policies.outcome import Counts, SuccessPolicy, judge
+from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, counts_of, judge
 from airflow_provider_tcbatch.policies.pacing import pace
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.waiting import JobSnapshot, Subscription
     from airflow_provider_tcbatch.client.watcher import Watcher
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
-    from airflow_provider_tcbatch.models.actions import DescribeJobResult
 
 __all__ = ["JobWait", "WaitEnd", "counts_of"]
 
@@ -45,16 +44,6 @@ _cos_clients: weakref.WeakKeyDictionary[Watcher, dict[tuple[str, str], CosClient
 
 #: Time in seconds between two looks at the output of a job's instances.
 _STREAM_SECONDS = 10.0
-
-
-def counts_of(view: DescribeJobResult) -> Counts | None:
-    """How far a job's instances are, ``None`` if the service does not say."""
-    metrics = view.task_instance_metrics
-    if metrics is None or not metrics.total:
-        return None
-    ended = metrics.succeed_count + metrics.failed
-    active = metrics.starting_count + metrics.running_count + metrics.failed_interrupted_count
-    return Counts(metrics.total, metrics.succeed_count, metrics.failed, metrics.running_count + ended, active)
 
 
 @dataclass(frozen=True)

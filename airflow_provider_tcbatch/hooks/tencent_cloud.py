@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,16 +19,7 @@ from airflow.sdk.log import mask_secret
 from airflow_provider_tcbatch.client.api import ApiClient, ApiSettings
 from airflow_provider_tcbatch.client.cmq import CmqClient, default_endpoint
 from airflow_provider_tcbatch.client.cos import CosClient, CosSettings
-from airflow_provider_tcbatch.client.credentials import (
-    AssumeRole,
-    CredentialSource,
-    CvmRole,
-    DefaultChain,
-    EnvironmentKeys,
-    ProfileFile,
-    StaticKeys,
-    TkeOidc,
-)
+from airflow_provider_tcbatch.client.keys import CredentialSource, StaticKeys
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, INTL_LIMITS
 from airflow_provider_tcbatch.exceptions import ConfigurationError
 from airflow_provider_tcbatch.hooks.shared_settings import shared_settings
@@ -335,6 +326,8 @@ def _credentials(connection: Connection, extra: Mapping[str, str], called: str) 
     source.mask = _mask
     if "role_arn" not in extra:
         return source
+    from airflow_provider_tcbatch.client.roles import AssumeRole
+
     options: dict[str, Any] = {}
     if "role_session_name" in extra:
         options["session_name"] = extra["role_session_name"]
@@ -373,7 +366,7 @@ def _base_credentials(connection: Connection, extra: Mapping[str, str], called: 
             raise ConfigurationError(
                 f"Field credentials of {called} is {kind!r}, but Login or Password is set: clear them, or write keys"
             )
-        return _SOURCES[kind](extra)
+        return _source(kind, extra)
     if kind != "keys":
         known = ", ".join(("keys", *_SOURCES))
         raise ConfigurationError(f"Field credentials of {called} is {kind!r}: write one of {known}")
@@ -388,14 +381,23 @@ def _base_credentials(connection: Connection, extra: Mapping[str, str], called: 
     )
 
 
-#: Where keys come from if not from Login and Password, by the value of field ``credentials``.
-_SOURCES: dict[str, Callable[[Mapping[str, str]], CredentialSource]] = {
-    "default": lambda extra: DefaultChain(extra.get("profile"), sts=_sts(extra)),
-    "environment": lambda extra: EnvironmentKeys(),
-    "profile": lambda extra: ProfileFile(extra.get("profile"), sts=_sts(extra)),
-    "cvm_role": lambda extra: CvmRole(extra.get("cvm_role")),
-    "tke_oidc": lambda extra: TkeOidc(endpoint=_sts(extra), proxy=extra.get("proxy")),
-}
+#: Where keys may come from if not from Login and Password: values of field ``credentials``.
+_SOURCES = ("default", "environment", "profile", "cvm_role", "tke_oidc")
+
+
+def _source(kind: str, extra: Mapping[str, str]) -> CredentialSource:
+    # Most connections hold keys, and need none of these.
+    from airflow_provider_tcbatch.client import credentials
+
+    if kind == "environment":
+        return credentials.EnvironmentKeys()
+    if kind == "profile":
+        return credentials.ProfileFile(extra.get("profile"), sts=_sts(extra))
+    if kind == "cvm_role":
+        return credentials.CvmRole(extra.get("cvm_role"))
+    if kind == "tke_oidc":
+        return credentials.TkeOidc(endpoint=_sts(extra), proxy=extra.get("proxy"))
+    return credentials.DefaultChain(extra.get("profile"), sts=_sts(extra))
 
 
 def _sts(extra: Mapping[str, str]) -> str:

@@ -1,7 +1,5 @@
 """The message that the check of a chain of events sends through it."""
 
-from __future__ import annotations
-
 import json
 
 from airflow_provider_tcbatch.models.bounds import EVENT

@@ -4,8 +4,6 @@ Receiving and deleting messages is not part of API 3.0; see ``client/cmq.py``. N
 are unique in a region, so making one a second time is refused and repeating such a request is safe.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator

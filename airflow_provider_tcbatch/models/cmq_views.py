@@ -3,8 +3,6 @@
 Times are unix milliseconds unless a field says seconds.
 """
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from airflow_provider_tcbatch.models.answers import Echo

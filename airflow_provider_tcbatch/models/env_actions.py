@@ -1,7 +1,5 @@
 """Actions on compute environments and their nodes."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from pydantic import Field, field_validator, model_validator

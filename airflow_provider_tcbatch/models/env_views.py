@@ -1,7 +1,5 @@
 """What the Describe actions return about compute environments; read as tolerantly as ``views``."""
 
-from __future__ import annotations
-
 from airflow_provider_tcbatch.models.answers import Count, Echo, KnownActivityState, KnownNodeState
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.compute_env import EnvData, MountDataDisk, Placement

@@ -1,7 +1,5 @@
 """Which machines there are to be had, and what they cost."""
 
-from __future__ import annotations
-
 from airflow_provider_tcbatch.models.answers import Listing
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.request import Action, Filter, Result

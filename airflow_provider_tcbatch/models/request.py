@@ -4,9 +4,8 @@
 step, neither for sync and async nor for client and hook.
 """
 
-from __future__ import annotations
-
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from types import GenericAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import AfterValidator, Field
 
@@ -45,14 +44,20 @@ class Action(ApiModel, Generic[ResultT]):
         """Name of the action on the wire."""
         return cls.__name__
 
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, result: Any) -> Any:
+            # Pydantic would make one more model for each answer, which takes as long as the action's own.
+            return cls if isinstance(result, TypeVar) else GenericAlias(cls, result)
+
     @classmethod
     def result_type(cls) -> type[ResultT]:
         """Type of the answer: the argument that the class was parametrised with."""
         for base in cls.__mro__:
-            metadata: dict[str, Any] = getattr(base, "__pydantic_generic_metadata__", {})
-            if arguments := metadata.get("args"):
-                result: type[ResultT] = arguments[0]
-                return result
+            for alias in vars(base).get("__orig_bases__", ()):
+                if isinstance(alias, GenericAlias):
+                    result: type[ResultT] = alias.__args__[0]
+                    return result
         raise TypeError(f"{cls.__name__} does not name its result type: derive it from Action[...]")
 
     @property

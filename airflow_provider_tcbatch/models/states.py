@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 __all__ = [
+    "FAILED_STATES",
     "ActivityState",
     "ComputeNodeState",
     "JobState",
@@ -61,6 +62,9 @@ class State(WireEnum):
         """Whether nothing has started yet."""
         return self in (State.SUBMITTED, State.PENDING, State.RUNNABLE)
 
+
+#: States of what has failed, as they are written.
+FAILED_STATES = (State.FAILED.value, State.FAILED_INTERRUPTED.value)
 
 JobState = State
 TaskState = State

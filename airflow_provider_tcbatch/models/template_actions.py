@@ -1,7 +1,5 @@
 """Actions on task templates: tasks that are kept on the service under a name."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field, model_validator

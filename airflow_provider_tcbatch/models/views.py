@@ -4,8 +4,6 @@ Answers are read tolerantly: every member may be missing or null, new members ar
 does not know stays a plain string.
 """
 
-from __future__ import annotations
-
 from airflow_provider_tcbatch.models.answers import Count, Echo, KnownState
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.compute_env import Placement

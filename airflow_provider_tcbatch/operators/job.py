@@ -27,7 +27,6 @@ from airflow_provider_tcbatch.operators.waiting import LOG_BYTES, WaitsForJob
 from airflow_provider_tcbatch.policies.outcome import Verdict
 from airflow_provider_tcbatch.policies.pacing import quota_pause
 from airflow_provider_tcbatch.policies.retrying import OnRetry
-from airflow_provider_tcbatch.triggers.job import TCBatchQuotaTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -214,7 +213,7 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
     def _variables(self, context: Context) -> dict[str, str]:
         """Environment variables for every instance."""
         from airflow_provider_tcbatch.operators.airflow_context import variables_of
-        from airflow_provider_tcbatch.policies.orphans import KEEP_VARIABLE
+        from airflow_provider_tcbatch.policies.marking import KEEP_VARIABLE
 
         variables = variables_of(context)
         if not (self.wait_for_completion and self.cancel_on_kill and self.cancel_on_failure):
@@ -343,11 +342,11 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         return submission.settle()
 
     def _check_machines(self, spec: JobSpec) -> None:
+        if not self.preflight:
+            return
         from airflow_provider_tcbatch.operators.preflight import check_machines
         from airflow_provider_tcbatch.policies.instance_types import machines_of
 
-        if not self.preflight:
-            return
         wanted = {}
         for number, task in enumerate(spec.job.tasks):
             if task.compute_env is not None:
@@ -410,6 +409,8 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         until = until if last is None else min(until, last)
         self.log.info("No quota for another job, submitting again in %.0f s: %s", until - time.time(), error)
         if self.deferrable:
+            from airflow_provider_tcbatch.triggers.job import TCBatchQuotaTrigger
+
             trigger = TCBatchQuotaTrigger(until=until, waiting_since=since, attempts=attempts)
             self.defer(trigger=trigger, method_name="execute_complete")
         time.sleep(max(0.0, until - time.time()))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_tcbatch.hooks.job_wait import counts_of
-from airflow_provider_tcbatch.policies.outcome import Outcome, SuccessPolicy, Verdict, judge
+from airflow_provider_tcbatch.policies.outcome import Outcome, SuccessPolicy, Verdict, counts_of, judge
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.batch import TCBatchHook

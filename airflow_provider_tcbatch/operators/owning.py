@@ -126,6 +126,7 @@ class OwnsJob(TCBatchOperator):
         """From now on a killed worker can end the job. Client and keys are there: none are made while it dies."""
         if not self.cancel_on_kill:
             return
+        from airflow_provider_tcbatch.models import job_writing  # noqa: F401 - as are the types
         from airflow_provider_tcbatch.operators.airflow_context import owner_of
         from airflow_provider_tcbatch.operators.killed import KillSwitch
 

@@ -21,8 +21,7 @@ from airflow_provider_tcbatch.exceptions import (
 from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import AirflowSkipException, AirflowTaskTimeout, deferral, duration, flag
 from airflow_provider_tcbatch.operators.owning import OwnsJob
-from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, Verdict, judge
-from airflow_provider_tcbatch.triggers.job import TCBatchJobTrigger
+from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, Verdict, counts_of, judge
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -164,6 +163,8 @@ class WaitsForJob(OwnsJob):
         deadlines = self.deadlines(context, since, queued=queued)
         stream = self.log_instances if self.stream_logs else 0
         if self.deferrable:
+            from airflow_provider_tcbatch.triggers.job import TCBatchJobTrigger
+
             trigger = TCBatchJobTrigger(
                 job_id=job_id,
                 tencentcloud_conn_id=self.tencentcloud_conn_id,
@@ -201,7 +202,6 @@ class WaitsForJob(OwnsJob):
 
     def go_on(self, context: Context, event: Mapping[str, Any]) -> str | None:
         """The wait is over: look at the job once, whatever has been heard, and judge it."""
-        from airflow_provider_tcbatch.hooks.job_wait import counts_of
         from airflow_provider_tcbatch.policies.deadline import Limit
 
         resumed_at = time.time()

@@ -15,6 +15,7 @@ from typing import Any
 
 __all__ = [
     "GENERATION_VARIABLE",
+    "KEEP_VARIABLE",
     "OWNER_TAG",
     "Mark",
     "Owner",
@@ -31,6 +32,9 @@ OWNER_TAG = "airflow-tcbatch-owner"
 
 #: Environment variable that names the generation; its value ends a default JobName, too.
 GENERATION_VARIABLE = "AIRFLOW_CTX_TCBATCH_GENERATION"
+
+#: Environment variable of a job that is meant to outlive its task.
+KEEP_VARIABLE = "AIRFLOW_CTX_TCBATCH_KEEP"
 
 #: Longest JobName, and longest value of a tag, that the service takes.
 _NAME = 60

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from enum import Enum
 
 from airflow_provider_tcbatch.policies.killing import state_of
-from airflow_provider_tcbatch.policies.marking import Owner
+from airflow_provider_tcbatch.policies.marking import KEEP_VARIABLE, Owner
 from airflow_provider_tcbatch.policies.sharing import SHARED, belongs, closed_name
 
 __all__ = [
@@ -37,9 +37,6 @@ __all__ = [
 #: Key of a tag that keeps a job or an environment from being ended, whatever its value. Where tags may not be used, an
 #: environment's description may hold it.
 KEEP_TAG = "airflow-tcbatch-keep"
-
-#: Environment variable of a job that is meant to outlive its task.
-KEEP_VARIABLE = "AIRFLOW_CTX_TCBATCH_KEEP"
 
 #: What is younger than this is spared: answers may be on their way, and clocks differ by minutes.
 GRACE_SECONDS = 3600.0

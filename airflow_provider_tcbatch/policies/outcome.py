@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_tcbatch.models.states import State
 
-__all__ = ["Counts", "Outcome", "SuccessPolicy", "Verdict", "judge"]
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.models.job_reading import DescribeJobResult
+
+__all__ = ["Counts", "Outcome", "SuccessPolicy", "Verdict", "counts_of", "judge"]
 
 
 class Verdict(Enum):
@@ -46,6 +49,16 @@ class Counts(NamedTuple):
     def done(self) -> int:
         """Those that have ended."""
         return self.succeeded + self.failed
+
+
+def counts_of(view: DescribeJobResult) -> Counts | None:
+    """How far a job's instances are, ``None`` if the service does not say."""
+    metrics = view.task_instance_metrics
+    if metrics is None or not metrics.total:
+        return None
+    ended = metrics.succeed_count + metrics.failed
+    active = metrics.starting_count + metrics.running_count + metrics.failed_interrupted_count
+    return Counts(metrics.total, metrics.succeed_count, metrics.failed, metrics.running_count + ended, active)
 
 
 def share_of(share: float, total: int) -> int:

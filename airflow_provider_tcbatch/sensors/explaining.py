@@ -26,8 +26,8 @@ def why_instances_failed(
 
     :param indexes: the instances that matter; ``None`` for all.
     """
-    from airflow_provider_tcbatch.client.logs import FAILED_STATES
     from airflow_provider_tcbatch.hooks.batch import failed_instance
+    from airflow_provider_tcbatch.models.states import FAILED_STATES
 
     lines: list[str] = []
     codes: list[int | None] = []
