@@ -21,6 +21,7 @@ from benchmarks.figures import as_json, show
 from benchmarks.sizes import FULL, QUICK
 from benchmarks.triggerer.loud import LoudNeighbours
 from benchmarks.triggerer.table import UnderTriggerer
+from benchmarks.worker import Worker
 
 _PACKAGES = ("apache-airflow", "apache-airflow-providers-amazon", "aiobotocore", "httpx", "pydantic")
 
@@ -48,9 +49,12 @@ def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small numbers: shows that it works, measures nothing")
-    parser.add_argument("--only", choices=("bare-loop", "triggerer", "loud"), help="one of the tables")
+    parser.add_argument("--only", choices=("bare-loop", "triggerer", "loud", "worker"), help="one of the tables")
     parser.add_argument(
-        "--rounds", type=int, metavar="N", help="how often both sides are measured (3, and 2 to 4 triggerers)"
+        "--beside", type=Path, metavar="PATH", help="another checkout, whose build is measured beside this one's"
+    )
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help="how often all sides are measured (3; 2 to 4 triggerers; 11 workers)"
     )
     parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the chart into this PNG file")
     arguments = parser.parse_args()
@@ -59,6 +63,7 @@ def main() -> int:
         sizes = replace(
             sizes,
             rounds=arguments.rounds,
+            worker_rounds=arguments.rounds,
             triggerer_rounds=dict.fromkeys(sizes.triggerer_rounds, arguments.rounds),
             stored_rounds=dict.fromkeys(sizes.stored_rounds, arguments.rounds),
             loud_rounds=arguments.rounds,
@@ -74,6 +79,7 @@ def main() -> int:
     rounds = {
         "bare_loop": sizes.rounds,
         "imports_and_dag_files": sizes.short_rounds,
+        "worker": sizes.worker_rounds,
         "triggerer": sizes.triggerer_rounds,
         "triggerer_stored": sizes.stored_rounds,
         "loud": sizes.loud_rounds,
@@ -85,11 +91,13 @@ def main() -> int:
     bare = BareLoop(sizes, say, peer=with_peer)
     under = UnderTriggerer(sizes, say)
     loud = LoudNeighbours(sizes, say)
+    worker = Worker(sizes, say, peer=with_peer, beside=arguments.beside)
     failed = False
     for name, title, peer, table in (
         ("bare_loop", "Table 1. A bare event loop", "amazon", bare),
         ("triggerer", "Table 2. A real triggerer", "idle trigger", under),
         ("loud", "Loud jobs in a real triggerer", "without output", loud),
+        ("worker", "Table 3. A worker's process", "other", worker),
     ):
         if arguments.only not in (None, name.replace("_", "-")):
             continue

@@ -17,6 +17,8 @@ __all__ = ["ROOT", "run"]
 #: The project's folder.
 ROOT = Path(__file__).resolve().parents[1]
 
+_PACKAGE = "airflow_provider_tcbatch"
+
 #: What a case prints before its result.
 _MARK = "benchmark result: "
 
@@ -26,6 +28,7 @@ def run(
     parameters: Mapping[str, Any] | None = None,
     *,
     environment: Mapping[str, str] | None = None,
+    beside: Path | None = None,
     patience: float = 900.0,
 ) -> dict[str, Any]:
     """Run a case and return what it measured.
@@ -33,6 +36,7 @@ def run(
     :param case: a module of :mod:`benchmarks.cases`; its function ``main`` takes the parameters.
     :param parameters: plain JSON.
     :param environment: variables of the process, on top of a few of this one's.
+    :param beside: another checkout, whose provider is measured instead of this one's.
     :param patience: seconds after which it is given up.
     :raises RuntimeError: with what it printed, if it fails.
     """
@@ -48,6 +52,9 @@ def run(
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             **(environment or {}),
         }
+        if beside is not None:
+            # The folder that a program is started in comes before all others.
+            (Path(home) / _PACKAGE).symlink_to((beside / _PACKAGE).resolve(strict=True))
         ended = subprocess.run(
             [sys.executable, "-m", "benchmarks.child", case],
             input=json.dumps(dict(parameters or {})),

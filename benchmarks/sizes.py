@@ -13,6 +13,7 @@ class Sizes:
 
     :param rounds: how often both sides are measured, one after the other; medians are told.
     :param short_rounds: the same for what takes seconds only: imports, DAG files.
+    :param worker_rounds: the same for what a task costs a worker: a process for each side and round.
     :param peer_waits: waits of the peer; many more do not fit into a machine's memory.
     :param waits: waits of ours that the targets are for.
     :param scale: numbers of waits for the chart.
@@ -38,6 +39,7 @@ class Sizes:
 
     rounds: int
     short_rounds: int
+    worker_rounds: int
     peer_waits: int
     waits: int
     scale: tuple[int, ...]
@@ -63,6 +65,7 @@ class Sizes:
 FULL = Sizes(
     rounds=3,
     short_rounds=5,
+    worker_rounds=11,
     peer_waits=200,
     waits=10_000,
     scale=(100, 1_000, 10_000, 50_000),
@@ -88,6 +91,7 @@ FULL = Sizes(
 QUICK = Sizes(
     rounds=1,
     short_rounds=1,
+    worker_rounds=1,
     peer_waits=3,
     waits=20,
     scale=(10, 20),
