@@ -25,7 +25,6 @@ from airflow_provider_tcbatch.client.keys import asend_signed, send_signed
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, RateLimiter
 from airflow_provider_tcbatch.client.retry import ATTEMPTS, retrying, retrying_async
 from airflow_provider_tcbatch.client.signing import signed
-from airflow_provider_tcbatch.client.waiting import spawn
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
     ConfigurationError,
@@ -168,6 +167,8 @@ class ApiClient:
 
         :raises ApiError: as :meth:`acall` does.
         """
+        from airflow_provider_tcbatch.client.waiting import spawn
+
         key = (action.name(), json.dumps(action.to_wire(), sort_keys=True))
         if (asked := self._asked.get(key)) is None:
             asked = self._asked[key] = spawn(self.acall(action, attempts=1), f"tcbatch-{action.name()}")

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_provider_tcbatch.client.endpoints import default_endpoint
 from airflow_provider_tcbatch.client.errors import NOT_TRUSTED, TOO_MUCH, api_error, network_code, refused_hint
 from airflow_provider_tcbatch.client.http import ALTOGETHER, BOUNDS, async_http, blocking_http
 from airflow_provider_tcbatch.client.keys import asend_signed, send_signed
@@ -61,18 +62,6 @@ _TIMEOUT = 10.0
 
 _PATH = "/v2/index.php"
 
-#: Region codes in the host names of CMQ.
-_SHORT_REGIONS = {
-    "ap-guangzhou": "gz",
-    "ap-shanghai": "sh",
-    "ap-beijing": "bj",
-    "ap-hongkong": "hk",
-    "ap-chengdu": "cd",
-    "ap-nanjing": "nj",
-    "ap-singapore": "sg",
-    "na-toronto": "ca",
-}
-
 _CLASSES: dict[int, tuple[type[ApiError], bool]] = {
     4000: (InvalidRequest, False),
     4100: (PermissionDenied, False),
@@ -102,15 +91,6 @@ class Message:
     message_id: str
     enqueued_at: float
     dequeue_count: int = 0
-
-
-def default_endpoint(region: str) -> str | None:
-    """Public address of CMQ in a region, or ``None`` where no name is documented.
-
-    The console shows the real address as "API request address"; a connection field overrides this one.
-    """
-    short = _SHORT_REGIONS.get(region)
-    return f"https://cmq-{short}.public.tencenttdmq.com" if short else None
 
 
 def sign(method: str, host: str, params: Mapping[str, Any], secret_key: str) -> str:

@@ -11,12 +11,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_provider_tcbatch.client.endpoints import CosSettings
 from airflow_provider_tcbatch.client.errors import (
     NOT_TRUSTED,
     TOO_MUCH,
@@ -120,25 +120,6 @@ def _http_error() -> type[Exception]:
     from urllib3.exceptions import HTTPError
 
     return HTTPError
-
-
-@dataclass(frozen=True)
-class CosSettings:
-    """Where COS is.
-
-    :param region: region of the buckets.
-    :param endpoint: URL of another server that speaks COS's protocol (an emulator), or a COS host name
-        without the bucket (``cos-internal.ap-guangzhou.tencentcos.cn``); ``None`` for the public host.
-    :param proxy: proxy URL, if any.
-    :param ca_file: certificates of the authorities to trust, as a PEM file; default is the usual ones.
-    :param connection: how messages name the Airflow connection.
-    """
-
-    region: str
-    endpoint: str | None = None
-    proxy: str | None = None
-    ca_file: str | None = None
-    connection: str = "the connection"
 
 
 class _CurrentKeys:

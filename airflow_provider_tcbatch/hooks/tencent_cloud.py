@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import re
@@ -17,8 +16,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_tcbatch.client.api import ApiClient, ApiSettings
-from airflow_provider_tcbatch.client.cmq import CmqClient, default_endpoint
-from airflow_provider_tcbatch.client.cos import CosClient, CosSettings
+from airflow_provider_tcbatch.client.endpoints import CosSettings, default_endpoint
 from airflow_provider_tcbatch.client.keys import CredentialSource, StaticKeys
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, INTL_LIMITS
 from airflow_provider_tcbatch.exceptions import ConfigurationError
@@ -29,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from airflow.sdk import Connection
+
+    from airflow_provider_tcbatch.client.cmq import CmqClient
+    from airflow_provider_tcbatch.client.cos import CosClient
 
 __all__ = ["ConnectionSettings", "TencentCloudHook"]
 
@@ -216,6 +217,8 @@ class ConnectionSettings:
 
     def cos_client(self) -> CosClient:
         """Make a client for COS."""
+        from airflow_provider_tcbatch.client.cos import CosClient
+
         return CosClient(self.credentials, self.cos)
 
     def cmq_client(self) -> CmqClient:
@@ -228,6 +231,8 @@ class ConnectionSettings:
                 f"No CMQ address is known for region {self.api.region}: set field cmq_endpoint of connection "
                 f"{self.conn_id!r} to the console's 'API request address'"
             )
+        from airflow_provider_tcbatch.client.cmq import CmqClient
+
         return CmqClient(
             self.credentials,
             self.cmq_endpoint,
@@ -308,6 +313,8 @@ def _meant(name: str) -> str | None:
     for field, others in _CALLED_ELSEWHERE.items():
         if plain in (field.lower().replace("_", ""), *(other.replace("_", "") for other in others)):
             return f"field {field} of the connection, outside of Extra" if field in ("Login", "Password") else field
+    import difflib
+
     return next(iter(difflib.get_close_matches(name, FIELDS, n=1)), None)
 
 

@@ -5,6 +5,7 @@ others. Those on compute environments, task templates and machine types stand in
 and ``machine_actions``; what all requests have in common stands in ``request``.
 """
 
+from airflow_provider_tcbatch.models.job import Job as Job
 from airflow_provider_tcbatch.models.job_reading import (
     DescribeJob,
     DescribeJobMonitorData,

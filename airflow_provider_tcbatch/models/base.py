@@ -6,7 +6,6 @@ on input, only the second is ever sent.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -205,6 +204,8 @@ def _suggestion(written: str, owner: type[BaseModel] | None) -> str:
     # In the spelling that was used: a name in snake_case gets an answer in snake_case.
     pythonic = written[:1].islower()
     known = [name if pythonic else field.alias or name for name, field in fields.items()]
+    import difflib
+
     close = difflib.get_close_matches(_plain(written), [_plain(name) for name in known], n=1, cutoff=0.6)
     if close:
         return f"did you mean {next(name for name in known if _plain(name) == close[0])}?"
