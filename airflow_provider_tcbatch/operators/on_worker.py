@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from airflow_provider_tcbatch.policies.deferral import HEARTBEAT, Deferral
-from airflow_provider_tcbatch.triggers.deferral import DeferredTrigger
-
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.triggers.base import BaseTrigger
     from typing_extensions import Self
+
+    from airflow_provider_tcbatch.policies.deferral import Deferral
 
 __all__ = ["OnWorker"]
 
@@ -36,6 +35,9 @@ class OnWorker:
         :param trigger: what waits.
         :param options: as Airflow's operators take them.
         """
+        # Who does not defer needs no triggers, and Airflow's base of them takes long to import.
+        from airflow_provider_tcbatch.triggers.deferral import DeferredTrigger
+
         if isinstance(trigger, DeferredTrigger):
             trigger.deferral = _deferral().to_text()
         super().defer(trigger=trigger, **options)  # type: ignore[misc]
@@ -59,6 +61,7 @@ def _deferral() -> Deferral:
 
     from airflow_provider_tcbatch.hooks.worker_process import slowdown, this_process
     from airflow_provider_tcbatch.operators.airflow_calls import slowest_call
+    from airflow_provider_tcbatch.policies.deferral import HEARTBEAT, Deferral
 
     heartbeat = conf.getfloat("workers", "min_heartbeat_interval", fallback=HEARTBEAT)
     return Deferral(slowest_call(), slowdown(), heartbeat, this_process())
