@@ -33,7 +33,7 @@ class Patience:
     :param say: takes what the task's log shows: a format and its arguments.
     """
 
-    __slots__ = ("_failures", "_line", "_line_at", "_said", "_say", "outage")
+    __slots__ = ("_ends", "_failures", "_line", "_line_at", "_said", "_say", "outage")
 
     def __init__(self, say: Callable[..., None]) -> None:
         self._say = say
@@ -41,6 +41,8 @@ class Patience:
         self._failures: dict[Hashable, int] | None = None
         #: The outage that lasts.
         self.outage: Outage | None = None
+        #: When it lasts for too long (unix seconds), once somebody needs to know: it is read for each of thousands.
+        self._ends: float | None = None
         #: What is to be said, and when (unix seconds); never, if others have too much to say.
         self._line: Outage | None = None
         self._line_at: float | None = None
@@ -69,7 +71,7 @@ class Patience:
         """A question has been answered."""
         if not self._failures or self._failures.pop(asker, None) is None or self._failures:
             return
-        outage, self.outage, self._failures = self.outage, None, None
+        outage, self.outage, self._failures, self._ends = self.outage, None, None, None
         if outage is not None and (self._said or self._line is not None):
             self._line = replace(outage, until=time.time())
             self._line_at = log_turns.turns.take(random.random())
@@ -124,7 +126,9 @@ class Patience:
 
     def _until(self) -> float:
         assert self.outage is not None
-        return patient_until(self.outage.since, None, api_patience())
+        if self._ends is None:
+            self._ends = patient_until(self.outage.since, None, api_patience())
+        return self._ends
 
     def _tell(self) -> None:
         if self._line is None and not self._said:

@@ -100,6 +100,8 @@ def test_how_long_it_lasts(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     assert patience.over(time.time() + 1) is None, "the wait has a limit of its own"
     assert patience.over(None) is patience.outage
     monkeypatch.setenv("AIRFLOW__TCBATCH__API_PATIENCE", "60")
+    patience.answered()
+    away(patience)
     assert patience.over(None) is None
     assert patience.outage is not None
     alarm = patience.alarm(None)
