@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
+from airflow_provider_tcbatch.triggers.saying import Batched
+
 if TYPE_CHECKING:
     from airflow.triggers.shared_stream import SharedStreamProducer
 
@@ -106,7 +108,7 @@ class CmqTrigger(BaseEventTrigger):
             async for batch in shared_stream:
                 # Before the next batch is taken: that says that this one is through.
                 if (payload := self.payload(batch)) is not None:
-                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+                    yield TriggerEvent(Batched(payload))  # type: ignore[no-untyped-call]
 
     # -- before --------------------------------------------------------------------------------------
 
@@ -121,7 +123,7 @@ class CmqTrigger(BaseEventTrigger):
                 async with aclosing(reader.batches()) as batches:
                     async for batch in batches:
                         if (payload := self.payload(batch)) is not None:
-                            yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+                            yield TriggerEvent(Batched(payload))  # type: ignore[no-untyped-call]
                         later = 0.0 if payload is None else _STORED_SECONDS
                         for arrival in batch:
                             loop.call_later(later, partial(reader.finish, arrival.key, delete=True))

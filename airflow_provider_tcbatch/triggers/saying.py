@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["Says", "Told", "lines_waiting"]
+__all__ = ["Batched", "Says", "Told", "lines_waiting"]
 
 
 @functools.cache
@@ -53,6 +53,16 @@ class Told(dict[str, Any]):
 
     def __repr__(self) -> str:
         return " ".join(str(self[name]) for name in ("status", "state", "limit", "message") if self.get(name))
+
+
+class Batched(dict[str, Any]):
+    """What an event tells of many things, which shows in a log how many they are.
+
+    Airflow logs each event on the loop; messages may have hundreds of kilobytes.
+    """
+
+    def __repr__(self) -> str:
+        return ", ".join(f"{len(things)} {name}" for name, things in self.items())
 
 
 class Says:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.triggers.base import TriggerEvent
 
-from airflow_provider_tcbatch.triggers.saying import Says, Told
+from airflow_provider_tcbatch.triggers.saying import Batched, Says, Told
 
 name = contextvars.ContextVar("name", default="nobody")
 
@@ -121,3 +121,11 @@ def test_airflow_stores_all_of_it() -> None:
     frame = _RequestFrame(id=1, body=event.model_dump()).as_bytes()
     assert b"SUCCEED" in frame
     assert b"nested" in frame
+
+
+def test_an_event_of_many_messages_shows_how_many_they_are() -> None:
+    payload = {"messages": [{"body": "x" * 200_000}] * 3}
+    event = TriggerEvent(Batched(payload))
+    assert "3 messages" in str(event)
+    assert len(str(event)) < 100
+    assert event.payload == payload
