@@ -191,7 +191,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         took = time.monotonic() - begun
         fired = when_fired(stack.home / "logs")
         ends = [(task, index, float(seen), float(resumed)) for task, index, seen, resumed in ask(_TIMELINES, run_id)]
-        logs = "".join(path.read_text(errors="replace") for path in (stack.home / "logs").rglob("*.log"))
+        workers = (stack.logs / "scheduler.log").read_text(errors="replace")
         return {
             "jobs": arguments.jobs,
             "states": dict(states),
@@ -200,9 +200,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "seconds": round(took, 1),
             "held": percentiles([fired[task, index] - seen for task, index, seen, _ in ends if (task, index) in fired]),
             "seen_to_resumed": percentiles([resumed - seen for *_, seen, resumed in ends]),
-            "wound_up_after": percentiles(wind_ups((stack.logs / "scheduler.log").read_text(errors="replace"))),
+            "wound_up_after": percentiles(wind_ups(workers)),
             "empty_xcoms": ask(_EMPTY, run_id)[0][0],
-            "xcom_errors_in_logs": len(re.findall(r'"(?:event|message)": ?"XCom not found"', logs)),
+            "xcoms_not_found": workers.count("XCom not found"),
         }
 
 

@@ -78,6 +78,11 @@ def logs(airflow: AirflowStack, run_id: str) -> list[str]:
     return [airflow.api.log(DAG, run_id, "job", map_index=index) for index in range(JOBS)]
 
 
+def workers(airflow: AirflowStack) -> str:
+    """What workers log that is not part of a task's log: they are the scheduler's."""
+    return (airflow.logs / "scheduler.log").read_text(errors="replace")
+
+
 def all_green(airflow: AirflowStack, run_id: str, timeout: float) -> None:
     state = airflow.api.wait_for_run(DAG, run_id, timeout=timeout)
     assert state == "success", airflow.api.describe_run(DAG, run_id)
@@ -96,10 +101,8 @@ def test_no_task_is_resumed_before_its_worker_has_ended(airflow: AirflowStack, f
     assert len(list(folder.glob("winding_up_*"))) == JOBS
     gate.touch()
     all_green(airflow, run_id, 300)
-    for log in logs(airflow, run_id):
-        assert "XCom not found" not in log
-        assert '"level": "error"' not in log.lower()
-        assert " error " not in log.lower()
+    assert not any("error" in log.lower() for log in logs(airflow, run_id))
+    assert "XCom not found" not in workers(airflow)
 
 
 def test_links_that_have_nothing_are_not_there(airflow: AirflowStack, gate: Path) -> None:
@@ -146,4 +149,4 @@ def test_all_are_green_where_the_api_server_is_slow(airflow: AirflowStack, gate:
             assert airflow.api.wait_for_run(DAG, run_id, timeout=600) == "success"
     for run_id in runs:
         all_green(airflow, run_id, 60)
-        assert not any("XCom not found" in log for log in logs(airflow, run_id))
+    assert "XCom not found" not in workers(airflow)
