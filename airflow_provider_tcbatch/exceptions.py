@@ -32,6 +32,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from airflow_provider_tcbatch.text import visible
+
 __all__ = [
     "ApiError",
     "ApiUnavailable",
@@ -60,6 +62,10 @@ __all__ = [
 
 class TCBatchError(Exception):
     """Base class of every error raised on purpose by this provider."""
+
+    def __str__(self) -> str:
+        """The message; what a job or the service wrote into it can do nothing to a terminal."""
+        return visible(super().__str__())
 
 
 class ConfigurationError(TCBatchError):

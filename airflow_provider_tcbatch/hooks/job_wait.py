@@ -17,6 +17,7 @@ from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
 from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, counts_of, judge
 from airflow_provider_tcbatch.policies.pacing import pace
+from airflow_provider_tcbatch.text import visible
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.cos import CosClient
@@ -145,7 +146,7 @@ class JobWait:
         from airflow_provider_tcbatch.client.log_stream import LogStream
 
         def show(task: str, index: int, stream: str, line: str) -> None:
-            self.say("[%s %d %s] %s", task, index, stream, line)
+            self.say("[%s %d %s] %s", visible(task), index, stream, visible(line))
 
         # Making a client for COS reads its keys: not on the event loop. One does for all waits of an account.
         known, key = _cos_clients.setdefault(watcher, {}), (settings.conn_id, settings.api.region)

@@ -18,6 +18,7 @@ from airflow_provider_tcbatch.operators.base import flag
 from airflow_provider_tcbatch.operators.explaining import failure_of, readable_outputs
 from airflow_provider_tcbatch.operators.waiting_jobs import WaitsForJobs
 from airflow_provider_tcbatch.policies.outcome import Verdict, judge
+from airflow_provider_tcbatch.text import visible
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -125,7 +126,7 @@ class TCBatchRetryJobsOperator(WaitsForJobs):
             for stream in ("stdout", "stderr"):
                 for line in getattr(output, stream).splitlines():
                     place = (view.job_id, output.task_name, output.view.task_instance_index)
-                    self.log.info("[%s %s %d %s] %s", *place, stream, line)
+                    self.log.info("[%s %s %d %s] %s", *place, stream, visible(line))
         return outputs
 
     # -- when the task is put to an end ----------------------------------------------------------------

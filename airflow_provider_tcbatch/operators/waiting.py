@@ -22,6 +22,7 @@ from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import AirflowSkipException, AirflowTaskTimeout, deferral, duration, flag
 from airflow_provider_tcbatch.operators.owning import OwnsJob
 from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, Verdict, counts_of, judge
+from airflow_provider_tcbatch.text import visible
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -386,7 +387,7 @@ class WaitsForJob(OwnsJob):
     def _show(self, task: str, index: int, stdout: str, stderr: str) -> None:
         for stream, text in (("stdout", stdout), ("stderr", stderr)):
             for line in text.splitlines():
-                self.log.info("[%s %d %s] %s", task, index, stream, line)
+                self.log.info("[%s %d %s] %s", visible(task), index, stream, visible(line))
 
     # -- ending early --------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_tcbatch.models.states import ActivityState, ComputeNodeState
 from airflow_provider_tcbatch.policies.advice import advice
 from airflow_provider_tcbatch.policies.env_nodes import FAILED, EnvNow
+from airflow_provider_tcbatch.text import visible
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.models.env_views import Activity
@@ -95,4 +96,4 @@ def env_report(
     lines += list(hints)
     if url:
         lines.append(f"Console: {url}")
-    return "\n".join(lines)
+    return visible("\n".join(lines))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from airflow_provider_tcbatch.models.bounds import shortened
 from airflow_provider_tcbatch.policies.advice import advice, exit_code_advice
+from airflow_provider_tcbatch.text import visible
 
 __all__ = ["FailedInstance", "failure_report", "last_lines"]
 
@@ -46,12 +47,12 @@ class FailedInstance:
             parts.append(f"reason: {self.reason}")
         if self.machine:
             parts.append(f"on {self.machine}")
-        return ", ".join(parts)
+        return visible(", ".join(parts))
 
     def lines(self) -> list[str]:
         """The headline, and the end of stderr."""
         tail = last_lines(self.stderr)
-        more = ["  last lines of stderr:", *(f"    {line}" for line in tail)] if tail else []
+        more = ["  last lines of stderr:", *(f"    {visible(line)}" for line in tail)] if tail else []
         return [f"- {self.headline()}", *more]
 
 
@@ -96,7 +97,7 @@ def failure_report(
         lines.append("Its machines are kept, and billed, until the job is terminated.")
     if link:
         lines.append(f"Console: {link}")
-    return "\n".join(lines)
+    return visible("\n".join(lines))
 
 
 def _advice(failed: Sequence[FailedInstance], reason: str | None) -> list[str]:

@@ -125,14 +125,18 @@ def test_a_blocking_wait(run: Callable[..., Run]) -> None:
 def test_a_failure_shows_exit_code_and_stderr(
     run: Callable[..., Run], deferrable: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    result = run(f"failing_{deferrable}", "echo the disk is full >&2; exit 28", deferrable=deferrable)
+    # What it prints before is for a terminal: a title, a bell, a screen that is cleared.
+    trick = r"printf '\033]0;owned\007\033[2J\000' >&2"
+    result = run(f"failing_{deferrable}", f"{trick}; echo the disk is full >&2; exit 28", deferrable=deferrable)
     assert result.state == "failed"
     job_id = result.xcom("job_id")
     assert job_id, "the id is there although the task failed"
     out = capfd.readouterr().out
     assert f"Batch job {job_id}" in out
     assert "task 'main' instance 0, exit code 28" in out
-    assert "the disk is full" in out
+    assert r"\x1b]0;owned\x07\x1b[2J\x00the disk is full" in out
+    assert "\x1b]0;" not in out
+    assert "\x1b[2J" not in out
 
 
 def test_without_waiting_the_task_ends_at_once_whatever_deferrable_says(
