@@ -83,6 +83,9 @@ class ApiError(TCBatchError):
     :param retryable: whether sending the same request again may help.
     """
 
+    #: Whether the request may have been carried out all the same: its answer was lost, or that of an earlier attempt.
+    maybe_done: bool = False
+
     def __init__(
         self,
         message: str,
@@ -136,11 +139,16 @@ class QuotaExceeded(ApiError):
 
 
 class Throttled(ApiError):
-    """More requests per second than the account may send."""
+    """More requests per second than the account may send. Nothing was carried out."""
+
+    #: Unix seconds since when this request has waited for its turn.
+    since: float | None = None
 
 
 class InfrastructureError(ApiError):
     """The service failed, or could not be reached."""
+
+    maybe_done = True
 
 
 class ApiUnavailable(InfrastructureError):

@@ -19,6 +19,7 @@ from rich.console import Console
 from benchmarks.bare_loop import BareLoop
 from benchmarks.figures import as_json, show
 from benchmarks.sizes import FULL, QUICK
+from benchmarks.storm import SubmitStorm
 from benchmarks.triggerer.loud import LoudNeighbours
 from benchmarks.triggerer.table import UnderTriggerer
 from benchmarks.worker import Worker
@@ -49,7 +50,8 @@ def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small numbers: shows that it works, measures nothing")
-    parser.add_argument("--only", choices=("bare-loop", "triggerer", "loud", "worker"), help="one of the tables")
+    only = ("bare-loop", "triggerer", "loud", "worker", "submit-storm")
+    parser.add_argument("--only", choices=only, help="one of the tables")
     parser.add_argument(
         "--beside", type=Path, metavar="PATH", help="another checkout, whose build is measured beside this one's"
     )
@@ -67,6 +69,7 @@ def main() -> int:
             triggerer_rounds=dict.fromkeys(sizes.triggerer_rounds, arguments.rounds),
             stored_rounds=dict.fromkeys(sizes.stored_rounds, arguments.rounds),
             loud_rounds=arguments.rounds,
+            storm_rounds=arguments.rounds,
         )
     # The last line of stdout is the JSON; what is going on is told elsewhere.
     told = Console(stderr=True, highlight=False)
@@ -83,6 +86,7 @@ def main() -> int:
         "triggerer": sizes.triggerer_rounds,
         "triggerer_stored": sizes.stored_rounds,
         "loud": sizes.loud_rounds,
+        "submit_storm": sizes.storm_rounds,
     }
     result: dict[str, Any] = {"machine": machine(), "quick": arguments.quick, "rounds": rounds}
     with_peer = importlib.util.find_spec("airflow.providers.amazon") is not None
@@ -92,12 +96,14 @@ def main() -> int:
     under = UnderTriggerer(sizes, say)
     loud = LoudNeighbours(sizes, say)
     worker = Worker(sizes, say, peer=with_peer, beside=arguments.beside)
+    storm = SubmitStorm(sizes, say, arguments.beside)
     failed = False
     for name, title, peer, table in (
         ("bare_loop", "Table 1. A bare event loop", "amazon", bare),
         ("triggerer", "Table 2. A real triggerer", "idle trigger", under),
         ("loud", "Loud jobs in a real triggerer", "without output", loud),
         ("worker", "Table 3. A worker's process", "other", worker),
+        ("submit_storm", "A submit storm", "beside", storm),
     ):
         if arguments.only not in (None, name.replace("_", "-")):
             continue

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ROOT", "run"]
+__all__ = ["MARK", "ROOT", "run"]
 
 #: The project's folder.
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _PACKAGE = "airflow_provider_tcbatch"
 
 #: What a case prints before its result.
-_MARK = "benchmark result: "
+MARK = "benchmark result: "
 
 
 def run(
@@ -66,8 +66,8 @@ def run(
             check=False,
         )
     for line in reversed(ended.stdout.splitlines()):
-        if line.startswith(_MARK):
-            result: dict[str, Any] = json.loads(line.removeprefix(_MARK))
+        if line.startswith(MARK):
+            result: dict[str, Any] = json.loads(line.removeprefix(MARK))
             return result
     raise RuntimeError(
         f"case {case} ended with status {ended.returncode}\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}"
@@ -78,7 +78,7 @@ def main() -> None:
     """Run the case named on the command line in this process."""
     case = sys.argv[1]
     result = importlib.import_module(f"benchmarks.cases.{case}").main(json.load(sys.stdin))
-    print(_MARK + json.dumps(result), flush=True)
+    print(MARK + json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":

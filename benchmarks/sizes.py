@@ -35,6 +35,9 @@ class Sizes:
     :param loud_rounds: how often loud jobs beside a quiet one are measured.
     :param loud_waits: waits that show what their jobs print.
     :param loud_bytes: what each of these prints.
+    :param storm_processes: numbers of processes that submit jobs at once.
+    :param storm_jobs: jobs of each.
+    :param storm_rounds: how often that is measured.
     """
 
     rounds: int
@@ -60,6 +63,9 @@ class Sizes:
     loud_rounds: int
     loud_waits: int
     loud_bytes: int
+    storm_processes: tuple[int, ...]
+    storm_jobs: int
+    storm_rounds: int
 
 
 FULL = Sizes(
@@ -86,6 +92,9 @@ FULL = Sizes(
     loud_rounds=2,
     loud_waits=100,
     loud_bytes=3_000_000,
+    storm_processes=(2, 16, 32, 64),
+    storm_jobs=10,
+    storm_rounds=3,
 )
 
 QUICK = Sizes(
@@ -112,4 +121,7 @@ QUICK = Sizes(
     loud_rounds=1,
     loud_waits=3,
     loud_bytes=300_000,
+    storm_processes=(2, 4),
+    storm_jobs=2,
+    storm_rounds=1,
 )

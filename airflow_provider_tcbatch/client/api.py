@@ -23,7 +23,8 @@ from airflow_provider_tcbatch.client.errors import TOO_MUCH, api_error, network_
 from airflow_provider_tcbatch.client.http import ALTOGETHER, async_http, blocking_http
 from airflow_provider_tcbatch.client.keys import asend_signed, send_signed
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, RateLimiter
-from airflow_provider_tcbatch.client.retry import ATTEMPTS, retrying, retrying_async
+from airflow_provider_tcbatch.client.places import shared_places
+from airflow_provider_tcbatch.client.retry import ATTEMPTS, Course, retrying, retrying_async
 from airflow_provider_tcbatch.client.signing import signed
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
@@ -66,6 +67,7 @@ class ApiSettings:
     :param limits: requests per second by action.
     :param share: part of the limits that this process takes, 0 to 1.
     :param connection: how messages name the Airflow connection.
+    :param patience: for how many seconds a call is sent again while the service refuses it for its rate.
     """
 
     region: str
@@ -77,6 +79,7 @@ class ApiSettings:
     limits: Mapping[str, float] = field(default_factory=lambda: CN_LIMITS)
     share: float = 0.5
     connection: str = "the connection"
+    patience: float = 3600.0
 
     def endpoint(self, service: str) -> tuple[str, str]:
         """Protocol and host[:port] of a service.
@@ -106,7 +109,14 @@ class ApiClient:
     def __init__(self, credentials: CredentialSource, settings: ApiSettings) -> None:
         self.credentials = credentials
         self.settings = settings
+        #: For what is read at a pace of its own.
         self.limiter = RateLimiter(settings.limits, settings.share)
+        #: For all else.
+        self.places = shared_places(
+            (credentials.identity, settings.region, tuple(sorted(settings.endpoints.items())), settings.root_domain),
+            settings.limits,
+            settings.share,
+        )
         #: How often each action was really sent, retries included.
         self.sent: dict[str, int] = {}
         self._blocking: dict[str, httpx.Client] = {}
@@ -116,19 +126,40 @@ class ApiClient:
 
     # -- blocking ------------------------------------------------------------------------------------
 
-    def call(self, action: Action[ResultT], *, attempts: int = ATTEMPTS) -> ResultT:
+    def call(self, action: Action[ResultT], *, attempts: int = ATTEMPTS, patience: float | None = None) -> ResultT:
         """Send an action and return its answer.
 
-        :param attempts: how often to try at most; a write that could be carried out twice is tried once.
+        :param attempts: how often to try at most when the service fails or can't be reached; a write that could be
+            carried out twice is sent again only if it was never sent.
+        :param patience: for how many seconds to send it again, in its turn, while the service refuses it for its rate.
+            Default is that of the settings, and with one attempt not at all.
         :raises ApiError: of the class that fits the error code.
         """
-        result: ResultT = retrying(action.may_repeat, attempts)(self._call_once, action)
+        course = self._course(attempts, patience)
+        result: ResultT = retrying(action.may_repeat, attempts)(self._call_in_place, action, course)
         return result
 
-    def _call_once(self, action: Action[ResultT]) -> ResultT:
+    def _course(self, attempts: int, patience: float | None) -> Course:
+        if patience is None:
+            patience = self.settings.patience if attempts > 1 else 0.0
+        return Course(patience)
+
+    def _call_in_place(self, action: Action[ResultT], course: Course) -> ResultT:
         self._http(action)  # made late, the first call would leave together with the next ones
-        time.sleep(self.limiter.reserve(action.name()))
-        return send_signed(self.credentials, partial(self._send, action))
+        course.begin()
+        while True:
+            place = self.places.wait(action.name(), course.until)
+            refused = False
+            try:
+                return send_signed(self.credentials, partial(self._send, action))
+            except Throttled as error:
+                refused = True
+                course.refused(error)
+            except ApiError as error:
+                course.failed(error)
+                raise
+            finally:
+                (self.places.refused if refused else self.places.accepted)(place)
 
     def _send(self, action: Action[ResultT], credential: Any) -> ResultT:
         name = action.name()
@@ -148,17 +179,44 @@ class ApiClient:
         with self._lock:
             url = self._url(action)
             if url not in self._blocking:
+                from tencentcloud.common import sign  # noqa: F401
+
                 settings = self.settings
                 self._blocking[url] = blocking_http(settings.proxy, settings.ca_file, url=url, timeout=settings.timeout)
             return self._blocking[url]
 
     # -- asynchronous --------------------------------------------------------------------------------
 
-    async def acall(self, action: Action[ResultT], *, attempts: int = ATTEMPTS) -> ResultT:
-        """Send an action and return its answer without blocking the event loop; see :meth:`call`."""
+    async def acall(
+        self, action: Action[ResultT], *, attempts: int = ATTEMPTS, patience: float | None = None
+    ) -> ResultT:
+        """Send an action and return its answer without blocking the event loop; see :meth:`call`.
+
+        What only reads keeps to a share of the rate instead of waiting for a place, and has no patience.
+        """
+        if not action.name().startswith("Describe"):
+            course = self._course(attempts, patience)
+            return await retrying_async(action.may_repeat, attempts)(self._acall_in_place, action, course)
         if attempts == 1:  # as for each look of a watcher: its pace is all the patience that there is
             return await self._acall_once(action)
-        return await retrying_async(action.may_repeat, attempts)(self._acall_once, action)
+        return await retrying_async(action.may_repeat, attempts, throttled=True)(self._acall_once, action)
+
+    async def _acall_in_place(self, action: Action[ResultT], course: Course) -> ResultT:
+        await self._ahttp()  # made late, the first call would leave together with the next ones
+        course.begin()
+        while True:
+            place = await self.places.await_place(action.name(), course.until)
+            refused = False
+            try:
+                return await asend_signed(self.credentials, partial(self._asend, action))
+            except Throttled as error:
+                refused = True
+                course.refused(error)
+            except ApiError as error:
+                course.failed(error)
+                raise
+            finally:
+                (self.places.refused if refused else self.places.accepted)(place)
 
     async def ashared(self, action: Action[ResultT]) -> ResultT:
         """Send an action that only reads, once, together with all who ask the same meanwhile: they share the answer.
@@ -280,7 +338,9 @@ class ApiClient:
         import httpx
 
         if isinstance(error, (httpx.HTTPError, OSError)):
-            return self._api_error(action, network_code(error), f"{type(error).__name__}: {error}")
+            made = self._api_error(action, network_code(error), f"{type(error).__name__}: {error}")
+            made.maybe_done = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
+            return made
         if isinstance(error, TooMuch):
             return self._api_error(action, TOO_MUCH, f"the answer is not looked at: {error}")
         if isinstance(error, ValueError):

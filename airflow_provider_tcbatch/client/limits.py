@@ -3,6 +3,9 @@
 Tencent counts requests per API, access region and sub-account (CN figures: product documentation
 599/30660; international: 599/30458), in windows of a second, while a window here lives in one process: so a process
 takes only a share of the documented rate, halves it when the service throttles, and recovers slowly.
+
+That is for what a triggerer reads at a pace of its own. What thousands of tasks send at once (jobs that are submitted,
+ended, repaired) waits for a *place*: see :mod:`~airflow_provider_tcbatch.client.places`.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
-__all__ = ["CN_LIMITS", "INTL_LIMITS", "RateLimiter"]
+__all__ = ["CN_LIMITS", "INTL_LIMITS", "RateLimiter", "rate_of"]
 
 #: Requests per second on the Chinese site.
 CN_LIMITS: Mapping[str, float] = {
@@ -53,6 +56,15 @@ INTL_LIMITS: Mapping[str, float] = {
 #: Every action without a figure of its own. TDMQ's Cmq* actions allow 20.
 _FLOOR = 2.0
 _CMQ_RATE = 20.0
+
+
+def rate_of(action: str, limits: Mapping[str, float]) -> float:
+    """Requests of an action that an account may send a second.
+
+    :param limits: those with a figure of their own.
+    """
+    return limits.get(action, _CMQ_RATE if "Cmq" in action else _FLOOR)
+
 
 #: How much longer than the service's window ours is: requests do not all take the same time on their way.
 _MARGIN = 0.1
@@ -148,7 +160,5 @@ class RateLimiter:
 
     def _window(self, action: str) -> _Window:
         if action not in self._windows:
-            default = _CMQ_RATE if "Cmq" in action else _FLOOR
-            rate = self._limits.get(action, default) * self._share
-            self._windows[action] = _Window(rate, self._clock)
+            self._windows[action] = _Window(rate_of(action, self._limits) * self._share, self._clock)
         return self._windows[action]

@@ -16,6 +16,7 @@ from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from airflow_provider_tcbatch.client.probe import Probe
+from airflow_provider_tcbatch.client.release import Release
 from airflow_provider_tcbatch.client.waiting import Alarm, SnapshotT, Subscription, Watch, WatcherTimings, spawn
 from airflow_provider_tcbatch.exceptions import InfrastructureError, TCBatchError, Throttled
 from airflow_provider_tcbatch.policies.outage import Outage, can_not_be_asked
@@ -71,6 +72,7 @@ class Poller(Generic[SnapshotT]):
         #: Whether some of the waits are told that the API can't be asked.
         self._outages = False
         self._succeeded_at = float("-inf")
+        self._release: Release | None = None
 
     # -- what a kind of things says --------------------------------------------------------------------
 
@@ -141,9 +143,18 @@ class Poller(Generic[SnapshotT]):
         if not watch.subscribers and self._watches.get(watch.key) is watch:
             del self._watches[watch.key]
 
+    @property
+    def release(self) -> Release:
+        """Lets through those who wait to send what was refused for its rate."""
+        if self._release is None:
+            self._release = Release(self._api.settings.limits, self._api.settings.share)
+        return self._release
+
     async def aclose(self) -> None:
         """End the background tasks."""
         await self.probe.aclose()
+        if self._release is not None:
+            await self._release.aclose()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -155,12 +155,13 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
         """Ask for a job's end. The service takes its time, and refuses while the job is still SUBMITTED.
 
         :param patience: for how many seconds to ask again when the service refuses or can't be reached. Which error
-            it uses for SUBMITTED is not documented.
+            it uses for SUBMITTED is not documented. Without it the request still waits its turn, as any other does.
         """
         until = time.monotonic() + patience
         while True:
+            turn = max(0.1, until - time.monotonic()) if patience else self.api.settings.patience
             try:
-                self.api.call(models.job_writing.TerminateJob(job_id=job_id), attempts=1)
+                self.api.call(models.job_writing.TerminateJob(job_id=job_id), attempts=1, patience=turn)
                 return
             except ApiError as error:
                 if time.monotonic() >= until or not (error.retryable or isinstance(error, ResourceBusy)):
@@ -171,7 +172,7 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
         """Terminate a job and wait until it has ended and given its machines back.
 
         :param patience: for how many seconds to go on: asking again while the service refuses (SUBMITTED) or can't be
-            reached, then looking.
+            reached, then looking. Waiting for the request's turn does not count.
         :returns: the job as it was last seen, which may still be ending when ``patience`` is over; ``None`` if it does
             not exist (any more).
         :raises ApiError: if the service refuses for good, or can't be reached within ``patience``.
@@ -185,8 +186,11 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
                 if judge(view.job_state).is_final and (not has_machines(view) or (asked and late)):
                     return view
                 if not asked or not (view.next_action or late):
-                    self.api.call(models.job_writing.TerminateJob(job_id=job_id), attempts=1)
-                    asked = True
+                    sent = time.monotonic()
+                    self.api.call(
+                        models.job_writing.TerminateJob(job_id=job_id), attempts=1, patience=self.api.settings.patience
+                    )
+                    asked, begun = True, begun + time.monotonic() - sent
                 if late:
                     return view
             except NotFound:

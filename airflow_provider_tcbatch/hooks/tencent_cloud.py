@@ -20,6 +20,7 @@ from airflow_provider_tcbatch.client.endpoints import CosSettings, default_endpo
 from airflow_provider_tcbatch.client.keys import CredentialSource, StaticKeys
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, INTL_LIMITS
 from airflow_provider_tcbatch.exceptions import ConfigurationError
+from airflow_provider_tcbatch.hooks.deployment import api_patience
 from airflow_provider_tcbatch.hooks.shared_settings import shared_settings
 from airflow_provider_tcbatch.policies.marking import Mark
 
@@ -178,6 +179,7 @@ class ConnectionSettings:
                 limits=_limits(extra.get("api_limits"), called),
                 share=_share(extra.get("api_share"), called),
                 connection=called,
+                patience=api_patience(),
             ),
             cos=CosSettings(
                 region=region,

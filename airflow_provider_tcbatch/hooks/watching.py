@@ -119,7 +119,7 @@ async def scale_to_zero(settings: ConnectionSettings, env_id: str, *, patience: 
             late = loop.time() >= until
             try:
                 now = env_now(await api.acall(DescribeComputeEnv(env_id=env_id), attempts=1))
-                if emptied(now) or await _shrink(api, env_id, now):
+                if emptied(now) or await _shrink(api, env_id, now, max(0.1, until - loop.time())):
                     return
                 if late:
                     raise ResourceBusy(KEEPS_NODES.format(env_id))
@@ -133,8 +133,11 @@ async def scale_to_zero(settings: ConnectionSettings, env_id: str, *, patience: 
         await api.aclose()
 
 
-async def _shrink(api: ApiClient, env_id: str, now: EnvNow) -> bool:
-    """Let nodes go, as far as that can be asked for now; whether all are going then."""
+async def _shrink(api: ApiClient, env_id: str, now: EnvNow, patience: float) -> bool:
+    """Let nodes go, as far as that can be asked for now; whether all are going then.
+
+    :param patience: for how many seconds a request may wait for its turn.
+    """
     from airflow_provider_tcbatch.models.env_actions import ModifyComputeEnv, TerminateComputeNodes
     from airflow_provider_tcbatch.policies.env_emptying import shrinks
 
@@ -142,9 +145,11 @@ async def _shrink(api: ApiClient, env_id: str, now: EnvNow) -> bool:
         try:
             if step.desired is None:
                 ids = list(step.nodes[:100])  # the most for one request: the others go the next time
-                await api.acall(TerminateComputeNodes(env_id=env_id, compute_node_ids=ids), attempts=1)
+                remove = TerminateComputeNodes(env_id=env_id, compute_node_ids=ids)
+                await api.acall(remove, attempts=1, patience=patience)
                 return False
-            await api.acall(ModifyComputeEnv(env_id=env_id, desired_compute_node_count=step.desired), attempts=1)
+            change = ModifyComputeEnv(env_id=env_id, desired_compute_node_count=step.desired)
+            await api.acall(change, attempts=1, patience=patience)
             return step.desired == 0
         except ResourceBusy as error:
             if "NotEnoughComputeNodesToTerminate" not in error.code:
@@ -156,7 +161,7 @@ async def terminate(settings: ConnectionSettings, job_id: str, *, patience: floa
     """End a job without blocking the event loop: TerminateJob only says that it is going to end.
 
     :param patience: seconds to go on: asking again while the service refuses (SUBMITTED) or can't be reached, then
-        looking whether the job has ended.
+        looking whether the job has ended. Waiting for the request's turn does not count.
     :returns: the job's state as it was read last; ``None`` if it does not exist.
     :raises ApiError: if the service refuses for good, or can't be reached within ``patience``.
     """
@@ -172,8 +177,9 @@ async def terminate(settings: ConnectionSettings, job_id: str, *, patience: floa
             late = loop.time() >= until
             try:
                 if not asked:
-                    await api.acall(TerminateJob(job_id=job_id), attempts=1)
-                    asked = True
+                    sent = loop.time()
+                    await api.acall(TerminateJob(job_id=job_id), attempts=1, patience=settings.api.patience)
+                    asked, until = True, until + loop.time() - sent
                 view = await api.acall(DescribeJob(job_id=job_id), attempts=1)
                 state = str(view.job_state)
                 if late or has_ended(state, interrupted=False):

@@ -21,6 +21,7 @@ from airflow_provider_tcbatch.exceptions import (
     InvalidRequest,
     PermissionDenied,
     TCBatchError,
+    Throttled,
 )
 from airflow_provider_tcbatch.operators.on_worker import OnWorker
 
@@ -212,7 +213,8 @@ class Patient:
         first = outage is None
         if outage is None:
             lasts = bool(before) and before.get("until") is None
-            outage = Outage(before["since"] if lasts else time.time(), str(error))
+            since = (error.since if isinstance(error, Throttled) else None) or time.time()
+            outage = Outage(before["since"] if lasts else since, str(error))
             first = not lasts
         until, why = _until(outage.since, resume or {}, limit)
         if time.time() >= until:
@@ -235,6 +237,7 @@ class Patient:
                 until=until,
                 tencentcloud_conn_id=self.tencentcloud_conn_id,
                 region=self.region,
+                action=error.action if isinstance(error, Throttled) else None,
                 job_ids=job_ids,
                 env_id=env_id,
             )

@@ -86,7 +86,7 @@ def ask_to_end(hook: TCBatchHook, job_ids: Sequence[str], *, patience: float = A
                 if view is not None and is_over(hook, view):
                     left.remove(job_id)
                 elif view is not None:
-                    hook.api.call(TerminateJob(job_id=job_id), attempts=1)
+                    hook.api.call(TerminateJob(job_id=job_id), attempts=1, patience=hook.api.settings.patience)
                     left.remove(job_id)
                 elif age >= min(patience, UNKNOWN_SECONDS):
                     left.remove(job_id)

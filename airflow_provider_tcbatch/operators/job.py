@@ -38,6 +38,8 @@ __all__ = ["TCBatchSubmitJobOperator"]
 #: What :meth:`TCBatchSubmitJobOperator.render_request` shows instead of a ClientToken.
 _NO_TOKEN = "0" * 32
 
+#: Seconds that a deferrable task waits on its worker for its turn to submit: to defer it takes about as long.
+_TURN_SECONDS = 15.0
 
 _ON_RETRY = frozenset(choice.value for choice in OnRetry)
 
@@ -335,6 +337,8 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
             on_retry=OnRetry(self.on_retry),
             end_superseded=self.cancel_on_kill,
             attempts=attempts,
+            # Those who wait longer do so in the triggerer, which lets them through one after the other.
+            patience=_TURN_SECONDS if self.deferrable else None,
             on_job=lambda job_id: self.arm(context, job_id),
             check=self.check_alive,
             preflight=self._check_machines,

@@ -48,6 +48,7 @@ def run_again(
         unasked = [job_id for job_id in pending if job_id not in asked]
         for start in range(0, len(unasked), size):
             portion = unasked[start : start + size]
+            sent = time.monotonic()
             try:
                 hook.retry_jobs(portion)
                 asked.update(portion)
@@ -60,6 +61,7 @@ def run_again(
                     break
                 if not (error.retryable or isinstance(error, ResourceBusy)):
                     raise
+            until += time.monotonic() - sent  # it may have waited for its turn
         for view in hook.describe_jobs(list(pending)):
             before = pending[view.job_id]
             if view.job_state != before.job_state or view.end_time != before.end_time:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
+    InfrastructureError,
     InvalidRequest,
     JobError,
     NotFound,
@@ -125,6 +126,8 @@ class Submission:
     :param on_retry: what to do about a failed job.
     :param end_superseded: whether to end the job of an earlier generation.
     :param attempts: how often this try has been refused by a quota.
+    :param patience: for how many seconds to send a job again, in its turn, while the service refuses it for its rate;
+        default is that of the client.
     :param on_job: called with the id of this generation's job as soon as it is known and this try owns it.
     :param check: called before a job is made; raises if the task has been killed meanwhile.
     :param preflight: called before a new submission is recorded; raises if it would be in vain.
@@ -142,6 +145,7 @@ class Submission:
         on_retry: OnRetry = OnRetry.RESUBMIT,
         end_superseded: bool = True,
         attempts: int = 0,
+        patience: float | None = None,
         on_job: Callable[[str], None] = lambda job_id: None,
         check: Callable[[], None] = lambda: None,
         preflight: Callable[[JobSpec], None] = lambda spec: None,
@@ -156,6 +160,7 @@ class Submission:
         self._on_retry = on_retry
         self._end_superseded = end_superseded
         self._attempts = attempts
+        self._patience = patience
         self._on_job = on_job
         self._check = check
         self._preflight = preflight
@@ -338,10 +343,12 @@ class Submission:
     def _send(self, record: Record, request: SubmitJob) -> Settled:
         self._check()
         try:
-            job_id = self._hook.api.call(request).job_id
-        except (QuotaExceeded, Throttled):
-            # The token stays: if an answer was lost and the request sent again, it may have made a job all the same,
-            # which fills the quota itself.
+            job_id = self._hook.api.call(request, patience=self._patience).job_id
+        except (QuotaExceeded, Throttled, InfrastructureError) as error:
+            # If an answer was lost, the request may have made a job all the same, which fills the quota itself: then
+            # the token stays. Else there is nothing to look for: that takes requests of a rate that is lower still.
+            if not error.maybe_done:
+                self._save(replace(record, token=""))
             raise
         except (InvalidRequest, NotFound, PermissionDenied, ResourceBusy) as error:
             # Likewise it may be the token that was refused, or keys that ran out in between.
@@ -387,7 +394,7 @@ class Submission:
             log.info("The job has changed since it was first sent: looking for it instead")
             return None
         try:
-            return self._hook.api.call(request).job_id
+            return self._hook.api.call(request, patience=self._patience).job_id
         except (QuotaExceeded, Throttled):
             found = self._find(record, patient=False)
             if found is None:

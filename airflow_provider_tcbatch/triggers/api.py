@@ -23,6 +23,9 @@ _BLIND_SECONDS = 60.0
 class TCBatchApiTrigger(Says, DeferredTrigger):
     """Wait until the API can be asked again; all triggers of a triggerer that use one account ask it together.
 
+    What was refused for its rate waits its turn instead: the triggerer lets so many through a second as its share of
+    the account's rate allows.
+
     It yields exactly one event: the one that it was given, with ``outage``: ``since`` and ``until``, unix seconds;
     the second is ``None`` if the API is still away.
 
@@ -31,6 +34,7 @@ class TCBatchApiTrigger(Says, DeferredTrigger):
     :param until: unix seconds at which to give up.
     :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``.
     :param region: region; default is the connection's.
+    :param action: API action that was refused for its rate; ``None`` if the API is away.
     :param job_ids: jobs to terminate when the user marks the waiting task as failed, succeeded or skipped (Airflow 3.3
         and later tell the trigger).
     :param env_id: a compute environment whose nodes are to go when the task is marked as failed or skipped.
@@ -45,6 +49,7 @@ class TCBatchApiTrigger(Says, DeferredTrigger):
         until: float,
         tencentcloud_conn_id: str = "tencentcloud_default",
         region: str | None = None,
+        action: str | None = None,
         job_ids: Sequence[str] = (),
         env_id: str | None = None,
         deferral: str | None = None,
@@ -55,12 +60,13 @@ class TCBatchApiTrigger(Says, DeferredTrigger):
         self.until = until
         self.tencentcloud_conn_id = tencentcloud_conn_id
         self.region = region
+        self.action = action
         self.job_ids = list(job_ids)
         self.env_id = env_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again in another process."""
-        names = ("event", "since", "until", "tencentcloud_conn_id", "region", "job_ids", "env_id", "deferral")
+        names = ("event", "since", "until", "tencentcloud_conn_id", "region", "action", "job_ids", "env_id", "deferral")
         arguments = {name: getattr(self, name) for name in names if name != "job_ids" or self.job_ids}
         return f"{type(self).__module__}.{type(self).__qualname__}", given(TCBatchApiTrigger, arguments)
 
@@ -87,7 +93,10 @@ class TCBatchApiTrigger(Says, DeferredTrigger):
 
         settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
         async with job_watcher(settings) as watcher:
-            return await watcher.probe.answered(max(0.0, self.until - time.time()))
+            timeout = max(0.0, self.until - time.time())
+            if self.action is not None:
+                return await watcher.release.let_through(self.action, timeout)
+            return await watcher.probe.answered(timeout)
 
     async def on_kill(self) -> None:
         """End what the user does not want any more. Airflow gives this 30 seconds."""

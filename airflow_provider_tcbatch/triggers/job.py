@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -28,6 +30,11 @@ GUARD_SECONDS = 20.0
 
 #: Seconds for all of on_kill.
 _KILLED_SECONDS = 27.0
+
+#: Jobs that are being ended; the loop itself keeps only weak references.
+_endings: set[asyncio.Task[str | None]] = set()
+
+log = logging.getLogger(__name__)
 
 
 async def put_to_an_end(trigger: BaseTrigger, what: str, spared: Collection[str] = ()) -> bool:
@@ -77,14 +84,31 @@ def kill_patience(begun: float) -> float:
 async def end_job(trigger: BaseTrigger, settings: ConnectionSettings, job_id: str, begun: float) -> None:
     """End a job for a trigger that is killed, and log what has become of it.
 
+    Where a thousand tasks are put to an end at once, the account's rate does not let all of these requests through in
+    the time that Airflow gives. Those that are left go on waiting for their turn as long as the process lives.
+
     :param begun: ``time.monotonic()`` when on_kill began.
     """
+    from airflow_provider_tcbatch.client.waiting import spawn
     from airflow_provider_tcbatch.exceptions import TCBatchError
     from airflow_provider_tcbatch.hooks.jobs_wait import has_ended
     from airflow_provider_tcbatch.hooks.watching import terminate
 
+    ending = spawn(terminate(settings, job_id, patience=kill_patience(begun)), f"tcbatch-end-{job_id}")
+    _endings.add(ending)
+    ending.add_done_callback(_endings.discard)
+    done, _ = await asyncio.wait({ending}, timeout=max(1.0, begun + _KILLED_SECONDS - time.monotonic()))
+    if not done:
+        ending.add_done_callback(partial(_tell_failure, job_id))
+        trigger.log.warning(
+            "Job %s: the request to end it waits for its turn, as more is asked of Batch than the account may ask in a "
+            "second. This triggerer goes on with it, and its own log tells if that fails. %s",
+            job_id,
+            settings.job_url(job_id),
+        )
+        return
     try:
-        state = await terminate(settings, job_id, patience=kill_patience(begun))
+        state = ending.result()
     except TCBatchError as error:
         trigger.log.warning("Job %s could not be terminated; %s. %s", job_id, SWEEP, error)
         return
@@ -96,6 +120,13 @@ async def end_job(trigger: BaseTrigger, settings: ConnectionSettings, job_id: st
         trigger.log.warning(
             "Job %s is still %s, although its end was asked for. %s", job_id, state, settings.job_url(job_id)
         )
+
+
+def _tell_failure(job_id: str, ending: asyncio.Task[str | None]) -> None:
+    if ending.cancelled():
+        log.warning("Job %s was not ended before this process ended; %s", job_id, SWEEP)
+    elif (error := ending.exception()) is not None:
+        log.warning("Job %s could not be terminated; %s. %s", job_id, SWEEP, error)
 
 
 class TCBatchJobTrigger(Says, DeferredTrigger):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_tcbatch.client import places
 from airflow_provider_tcbatch.client.api import ApiClient, ApiSettings
 from airflow_provider_tcbatch.client.credentials import StaticKeys
 from airflow_provider_tcbatch.emulator import Emulator
@@ -18,6 +19,12 @@ from tests.support.in_process import empty_emulator, emulator, own_emulator, run
 from tests.support.outages import api_outage, quick_pauses
 
 __all__ = ["api_outage", "empty_emulator", "emulator", "own_emulator", "quick_pauses", "running_emulator"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_learned() -> None:
+    """What other tests' requests were refused for is not known."""
+    places.forget()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from airflow_provider_tcbatch.operators import finding
 from airflow_provider_tcbatch.operators import submission as module
 from airflow_provider_tcbatch.operators.base import PermanentInvalidRequest, PermanentPermissionDenied
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
+from airflow_provider_tcbatch.policies import contention
 from airflow_provider_tcbatch.policies.marking import OWNER_TAG
+from airflow_provider_tcbatch.triggers.api import TCBatchApiTrigger
 from airflow_provider_tcbatch.triggers.job import TCBatchQuotaTrigger
 from tests.support.task_context import AirflowSkipException, Replaced, Task, TaskDeferred
 from tests.unit.conftest import job
@@ -241,7 +244,9 @@ def test_an_answer_that_was_lost_before_a_refusal_is_no_second_job(
             return real(self, action, **options)
         monkeypatch.setattr(ApiClient, "call", real)
         real(self, action, **options)
-        raise refusal("refused the second time", code="X")
+        error = refusal("refused the second time", code="X")
+        error.maybe_done = True
+        raise error
 
     before = count()
     monkeypatch.setattr(ApiClient, "call", call)
@@ -806,3 +811,54 @@ def test_a_failure_of_machines_has_a_class_of_its_own(task: Task, emulator: Emul
     with pytest.raises(e.JobMachinesFailed, match="ended as FAILED") as raised:
         finish(operator, context, emulator, job_id)
     assert raised.value.exit_codes == (None,)
+
+
+# -- a rate that is used up ---------------------------------------------------------------------------
+
+
+def actions(emulator: Emulator) -> list[str]:
+    """What was asked of Batch so far, in order."""
+    return [call["action"] for call in emulator.core.calls.as_json()["calls"] if call["service"] == "batch"]
+
+
+def test_a_submission_that_is_refused_for_its_rate_waits_its_turn(
+    task: Task, own_emulator: Emulator, monkeypatch: Any
+) -> None:
+    """More often than any error is put up with."""
+    monkeypatch.setattr(contention, "Pauses", partial(contention.Pauses, seek=0.01))
+    own_emulator.faults.add("throttle", action="SubmitJob", count=8)
+    assert submit(wait_for_completion=False, deferrable=False).execute(task.next_try())
+    assert actions(own_emulator) == ["SubmitJob"] * 9
+
+
+def test_a_deferrable_submission_waits_its_turn_in_the_triggerer(
+    task: Task, own_emulator: Emulator, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("airflow_provider_tcbatch.operators.job._TURN_SECONDS", 0.1)
+    own_emulator.faults.add("throttle", action="SubmitJob")
+    operator, context = submit(wait_for_completion=False), task.next_try()
+    with pytest.raises(TaskDeferred) as waiting:
+        operator.execute(context)
+    trigger = waiting.value.trigger
+    assert isinstance(trigger, TCBatchApiTrigger)
+    assert trigger.action == "SubmitJob"
+    own_emulator.faults.clear()
+    event = {**trigger.event, "outage": {"since": trigger.since, "until": time.time()}}
+    assert submit(wait_for_completion=False).execute_complete(context, event)
+    assert "DescribeJobs" not in actions(own_emulator), "nothing was made: there is nothing to look for"
+
+
+def test_a_submission_whose_answer_was_lost_is_looked_for_after_its_turn(
+    task: Task, own_emulator: Emulator, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("airflow_provider_tcbatch.operators.job._TURN_SECONDS", 0.1)
+    own_emulator.faults.add("lose_answer", action="SubmitJob", count=1)
+    own_emulator.faults.add("throttle", action="SubmitJob")
+    operator, context = submit(wait_for_completion=False), task.next_try()
+    with pytest.raises(TaskDeferred) as waiting:
+        operator.execute(context)
+    own_emulator.faults.clear()
+    event = {**waiting.value.trigger.event, "outage": {"since": time.time(), "until": time.time()}}
+    job_id = submit(wait_for_completion=False).execute_complete(context, event)
+    assert job_id
+    assert count() == 1

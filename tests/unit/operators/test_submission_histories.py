@@ -117,14 +117,16 @@ class Service:
     def submission(self, wire: dict[str, Any], **members: Any) -> SubmitJob:
         return SubmitJob.parse({"Placement": {"Zone": "z"}, "Job": wire, "ClientToken": members["client_token"]})
 
-    def call(self, request: SubmitJob) -> Any:
+    def call(self, request: SubmitJob, *, patience: float | None = None) -> Any:
         self.step("<SubmitJob")
         made = self._submit(request)
         if self.lose_answers:
             # The client sends it again; that is all it can do.
             self.lose_answers -= 1
             if self.refusal is not None:
-                raise self.refusal("refused the second time", code="X")
+                error = self.refusal("refused the second time", code="X")
+                error.maybe_done = True
+                raise error
             made = self._submit(request)
         self.step("SubmitJob>")
         return SimpleNamespace(job_id=made.job_id)

@@ -235,12 +235,22 @@ def test_a_lost_answer_makes_no_second_template(emulator: Emulator, if_exists: s
     assert done.changes["TaskTemplateName"] == (None, NAME)
 
 
-@pytest.mark.parametrize("fault", ["drop", "error", "throttle"])
+@pytest.mark.parametrize("fault", ["drop", "error"])
 def test_a_request_that_did_not_arrive_is_sent_again(emulator: Emulator, calls: list[Any], fault: str) -> None:
     emulator.faults.add(fault, action="CreateTaskTemplate", count=2)
     done = Done(create())
     assert shown()["TaskTemplateId"] == done.value
     assert names(calls) == ["CreateTaskTemplate"] * 3
+
+
+def test_what_is_refused_for_its_rate_waits_its_turn(emulator: Emulator, calls: list[Any]) -> None:
+    """Nothing was made: there is nothing to look for."""
+    emulator.faults.add("throttle", action="CreateTaskTemplate", count=2)
+    sent = emulator.core.calls.counts["batch.CreateTaskTemplate"]
+    done = Done(create())
+    assert shown()["TaskTemplateId"] == done.value
+    assert emulator.core.calls.counts["batch.CreateTaskTemplate"] == sent + 3
+    assert names(calls) == ["CreateTaskTemplate"]
 
 
 def test_in_the_end_it_gives_up(emulator: Emulator, calls: list[Any]) -> None:

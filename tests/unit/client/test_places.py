@@ -1,0 +1,146 @@
+"""What a client does about requests that are refused for their rate."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any
+
+import pytest
+
+from airflow_provider_tcbatch import exceptions as e
+from airflow_provider_tcbatch.client.places import Places, shared_places
+from airflow_provider_tcbatch.client.release import Release, ReleaseRate
+from airflow_provider_tcbatch.models.actions import RetryJobs, SubmitJob, TerminateJob
+from airflow_provider_tcbatch.policies import contention
+from tests.unit.client.test_api import SUBMIT, Answer, call, client_of, error, response, server
+
+__all__ = ["call"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses of hundredths of a second."""
+    short = contention.Pauses(seek=0.02, grow=0.02, longest=0.02)
+    monkeypatch.setattr(contention, "Pauses", lambda: short)
+
+
+def throttling(times: int, then: Answer | None) -> Any:
+    """Refuse the first requests for their rate."""
+    count = itertools.count()
+    return lambda *_: (200, "application/json", error("RequestLimitExceeded")) if next(count) < times else then
+
+
+OK = (200, "application/json", response(JobId="job-1"))
+FAST = {"limits": {"SubmitJob": 1000, "TerminateJob": 1000, "RetryJobs": 1000}}
+
+
+@pytest.mark.parametrize(
+    "action", [SubmitJob.parse(SUBMIT), TerminateJob(job_id="job-1"), RetryJobs(job_ids=["job-1"])], ids=type
+)
+async def test_what_is_refused_for_its_rate_waits_its_turn(call: Any, action: Any) -> None:
+    """Ten times, which is more than an error is put up with; also a write that may not be carried out twice."""
+    with server(throttling(10, OK)) as url:
+        client = client_of(url, **FAST)
+        await call(client, action)
+    assert sum(client.sent.values()) == 11
+
+
+async def test_patience_has_an_end(call: Any) -> None:
+    with server(throttling(10**6, OK)) as url:
+        client = client_of(url, **FAST)
+        with pytest.raises(e.Throttled) as refused:
+            await call(client, TerminateJob(job_id="job-1"), patience=0.3)
+    assert client.sent["TerminateJob"] > 1
+    assert refused.value.since is not None
+    assert not refused.value.maybe_done
+
+
+async def test_a_single_attempt_is_refused_at_once(call: Any) -> None:
+    with server(throttling(10**6, OK)) as url:
+        client = client_of(url, **FAST)
+        with pytest.raises(e.Throttled):
+            await call(client, TerminateJob(job_id="job-1"), attempts=1)
+    assert client.sent == {"TerminateJob": 1}
+
+
+async def test_a_refusal_after_a_lost_answer_knows_of_it(call: Any) -> None:
+    answers = iter([None, (200, "application/json", error("RequestLimitExceeded"))])
+    refused = (200, "application/json", error("LimitExceeded.JobQuota"))
+    with server(lambda *_: next(answers, refused)) as url:
+        with pytest.raises(e.QuotaExceeded) as lost:
+            await call(client_of(url, **FAST), SubmitJob.parse({**SUBMIT, "ClientToken": "t-1"}))
+        with pytest.raises(e.QuotaExceeded) as certain:
+            await call(client_of(url, **FAST), SubmitJob.parse({**SUBMIT, "ClientToken": "t-2"}))
+    assert lost.value.maybe_done
+    assert not certain.value.maybe_done
+
+
+async def test_what_was_never_sent_is_sent_again_whatever_it_is(call: Any) -> None:
+    client = client_of("http://127.0.0.1:9", **FAST)
+    with pytest.raises(e.InfrastructureError) as unreachable:
+        await call(client, RetryJobs(job_ids=["job-1"]), attempts=2)
+    assert client.sent == {"RetryJobs": 2}
+    assert not unreachable.value.maybe_done
+
+
+def test_all_clients_of_an_account_share_its_places() -> None:
+    limits = {"SubmitJob": 20.0}
+    assert shared_places("account", limits, 0.5) is shared_places("account", dict(limits), 0.5)
+    assert shared_places("account", limits, 0.5) is not shared_places("another", limits, 0.5)
+    one, other = (client_of("http://127.0.0.1:9", **FAST) for _ in range(2))
+    assert one.places is other.places
+
+
+async def test_first_come_first_served() -> None:
+    places = Places("in order", {"SubmitJob": 200}, 1.0)
+    order: list[int] = []
+
+    async def one(number: int) -> None:
+        place = await places.await_place("SubmitJob")
+        order.append(number)
+        places.accepted(place)
+
+    await asyncio.gather(*map(one, range(30)))
+    assert order == list(range(30))
+
+
+async def test_who_waits_may_go() -> None:
+    places = Places("cancelled", {"SubmitJob": 1}, 1.0)
+    places.accepted(await places.await_place("SubmitJob"))
+    waits = [asyncio.create_task(places.await_place("SubmitJob")) for _ in range(3)]
+    await asyncio.sleep(0)
+    for wait in waits[:2]:
+        wait.cancel()
+    assert (await waits[2]).action == "SubmitJob"
+
+
+async def test_the_triggerer_lets_through_in_order() -> None:
+    release = Release({"SubmitJob": 1000}, 1.0)
+    order: list[int] = []
+
+    async def one(number: int) -> None:
+        assert await release.let_through("SubmitJob", 60)
+        order.append(number)
+
+    waits = [asyncio.create_task(one(number)) for number in range(20)]
+    await asyncio.sleep(0)
+    waits[5].cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+    assert order == [number for number in range(20) if number != 5]
+    assert not await release.let_through("Unheard", 0.01)
+    await release.aclose()
+
+
+def test_the_triggerer_learns_how_many_to_let_through() -> None:
+    rate = ReleaseRate(20, 0.5)
+    assert rate.pause() == pytest.approx(0.1)
+    for _ in range(30):
+        rate.pause()
+    assert rate.pause() == pytest.approx(0.05), "while nobody comes back it grows up to the whole rate"
+    for now in (10.0, 10.1, 10.9):
+        rate.come(now)
+    assert rate.pause() == pytest.approx(0.1), "halved once a second"
+    for now in range(20, 40):
+        rate.come(now)
+    assert rate.pause() == pytest.approx(0.4), "never less than a quarter of the share"
