@@ -772,7 +772,7 @@ def test_only_errors_in_a_row_end_a_wait(task: Task, emulator: Emulator, gate: P
         # A look has succeeded since the last trouble.
         operator.execute_complete(context, {**trouble, "state": "RUNNING"})
     assert raised.value.trigger.errors == 1
-    with pytest.raises(e.JobError, match="a retry will go on with it"):
+    with pytest.raises(e.JobError, match="was not ended for that, and a retry goes on with it"):
         operator.execute_complete(context, {**trouble, "state": None})
     assert state(job_id) != "FAILED"
 
@@ -794,9 +794,13 @@ def test_a_limit_ends_a_job_that_can_not_be_looked_at(
 
     monkeypatch.setattr(ApiClient, "call", call)
     seen = {"status": "timeout", "limit": "timeout", "job_id": job_id, "submitted_at": time.time() - 61}
-    with pytest.raises(e.InfrastructureError, match="It was terminated") as raised:
+    with pytest.raises(TaskDeferred) as raised:
         operator.execute_complete(context, seen)
-    assert raised.value.code == "InternalError"
+    trigger = raised.value.trigger
+    assert state(job_id) != "FAILED", "it may have ended in time: that is to be looked at first"
+    back = {**trigger.event, "outage": {"since": trigger.since, "until": time.time()}}
+    with pytest.raises(e.JobTimeout, match="it was terminated"):
+        operator.execute_complete(context, back)
     assert state(job_id) == "FAILED"
 
 

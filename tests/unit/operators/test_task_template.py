@@ -253,7 +253,8 @@ def test_what_is_refused_for_its_rate_waits_its_turn(emulator: Emulator, calls: 
     assert names(calls) == ["CreateTaskTemplate"]
 
 
-def test_in_the_end_it_gives_up(emulator: Emulator, calls: list[Any]) -> None:
+def test_in_the_end_it_gives_up(emulator: Emulator, calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__TCBATCH__API_PATIENCE", "0")
     fault = emulator.faults.add("error", action="CreateTaskTemplate")
     try:
         with pytest.raises(e.InfrastructureError):
