@@ -80,7 +80,7 @@ demo: $(DEMO)
 test: | check-python
 	@$(MAKE) --no-print-directory --jobs 2 $(TEST) $(OLDEST) $(MADE_MIDDLE)
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint collect
-	@$(MAKE) --no-print-directory --jobs 1 in-process e2e oldest
+	@$(MAKE) --no-print-directory --jobs 1 in-process e2e chaos-brief oldest
 
 lint: $(TEST)
 	$(BIN)/ruff check .
