@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.chaos.facts import JOB_ENDED, TASK_ENDED, Done, Facts, Job, Key, Task, Try
+from tests.chaos.facts import JOB_ENDED, TASK_ENDED, ActRecord, Facts, Job, Key, Task, Try
 from tests.chaos.plan import FATAL, MACHINES, SCHEDULERS
 
 #: What is counted.
@@ -79,7 +79,7 @@ def counts(findings: list[Finding]) -> dict[str, int]:
 
 
 def _lost(facts: Facts) -> Iterator[Finding]:
-    for key, wanted in facts.asked.items():
+    for key, wanted in facts.expected.items():
         task = facts.tasks.get(key)
         jobs = facts.jobs_of(key)
         if task is None or task.state != "success":
@@ -93,7 +93,7 @@ def _lost(facts: Facts) -> Iterator[Finding]:
                 yield Finding("lost", key, f"is success, but its job is {jobs[-1].state}", jobs[-1].job_id)
             elif jobs[-1].state == "SUCCEED" and not _ran(facts, jobs[-1]):
                 yield Finding("lost", key, "is success, but nothing has run to its end", jobs[-1].job_id)
-            elif any(_unanswered(facts, act, jobs) for act in facts.done if act.target == str(key)):
+            elif any(_unanswered(facts, act, jobs) for act in facts.acts if act.target == str(key)):
                 yield Finding("lost", key, "was cleared, but no job was made since", jobs[-1].job_id)
 
 
@@ -108,7 +108,7 @@ def _doubled(facts: Facts) -> Iterator[Finding]:
             elif first.generation == second.generation and first.state == "SUCCEED":
                 text = f"{second.job_id} was made after {first.job_id} had succeeded"
                 yield Finding("doubled", key, text, second.job_id)
-    good: Counter[tuple[str, int]] = Counter((line.job_id, line.index) for line in facts.lines if line.code == 0)
+    good: Counter[tuple[str, int]] = Counter((line.job_id, line.index) for line in facts.ledger if line.code == 0)
     owners = {job.job_id: job.owner for job in facts.jobs}
     for (job_id, index), number in good.items():
         if number > 1:
@@ -128,11 +128,11 @@ def _orphaned(facts: Facts) -> Iterator[Finding]:
 
 def _wrongly_ended(facts: Facts) -> Iterator[Finding]:
     for job in facts.jobs:
-        if job.terminated and not any(_supersedes(facts, act, job) for act in facts.done):
+        if job.terminated and not any(_supersedes(facts, act, job) for act in facts.acts):
             yield Finding("wrongly_ended", job.owner, f"{job.job_id} was terminated", job.job_id)
 
 
-def _supersedes(facts: Facts, act: Done, job: Job) -> bool:
+def _supersedes(facts: Facts, act: ActRecord, job: Job) -> bool:
     """Whether a user's clear is why a job was ended.
 
     The job may have been made after it: to find out what became of a request that was sent before, it is sent again.
@@ -145,7 +145,7 @@ def _supersedes(facts: Facts, act: Done, job: Job) -> bool:
 
 
 def _wrongly_failed(facts: Facts) -> Iterator[Finding]:
-    for key, wanted in facts.asked.items():
+    for key, wanted in facts.expected.items():
         task = facts.tasks.get(key)
         if task is None:
             continue
@@ -154,7 +154,7 @@ def _wrongly_failed(facts: Facts) -> Iterator[Finding]:
         elif wanted == "failed" and task.state in TASK_ENDED - {"failed", "success"}:
             yield Finding("wrongly_failed", key, f"is {task.state}, its job fails{_of_its_jobs(facts, key)}")
         else:
-            own = facts.fails_itself.get(key, 0) + (wanted == "failed")
+            own = facts.own_failures.get(key, 0) + (wanted == "failed")
             unexplained = [one for one in _failed_tries(task) if not _explained(facts, key, one)]
             for one in unexplained[own:]:
                 why = f"with {one.error}" if one.error else "without a reason"
@@ -162,7 +162,7 @@ def _wrongly_failed(facts: Facts) -> Iterator[Finding]:
 
 
 def _stuck(facts: Facts) -> Iterator[Finding]:
-    for key in facts.asked:
+    for key in facts.expected:
         task = facts.tasks.get(key)
         if task is None:
             yield Finding("stuck", key, "was never made")
@@ -170,7 +170,7 @@ def _stuck(facts: Facts) -> Iterator[Finding]:
             yield Finding("stuck", key, f"is still {task.state}{_of_its_jobs(facts, key)}")
 
 
-def _unanswered(facts: Facts, act: Done, jobs: list[Job]) -> bool:
+def _unanswered(facts: Facts, act: ActRecord, jobs: list[Job]) -> bool:
     """Whether a user's clear has led to no job.
 
     A worker that is killed before it could end the job makes a clear look like any other lost worker: its retry goes
@@ -183,7 +183,7 @@ def _unanswered(facts: Facts, act: Done, jobs: list[Job]) -> bool:
         and other.target in FATAL
         and other.began <= act.ended + AFTERMATH
         and act.began <= other.ended + AFTERMATH
-        for other in facts.done
+        for other in facts.acts
     )
 
 
@@ -201,7 +201,7 @@ def _only_submits(key: Key) -> bool:
 
 
 def _ran(facts: Facts, job: Job) -> bool:
-    return any(line.job_id == job.job_id and line.code == 0 for line in facts.lines)
+    return any(line.job_id == job.job_id and line.code == 0 for line in facts.ledger)
 
 
 def _of_its_jobs(facts: Facts, key: Key) -> str:
@@ -220,7 +220,7 @@ def _explained(facts: Facts, key: Key, one: Try) -> bool:
     A try that ends with an error of the provider's own was ended by the provider, whatever else went on, unless a user
     cleared it.
     """
-    if any(act.kind == "clear" and act.target == str(key) and _overlap(act, one) for act in facts.done):
+    if any(act.kind == "clear" and act.target == str(key) and _overlap(act, one) for act in facts.acts):
         return True
     if one.error:
         return False
@@ -229,12 +229,12 @@ def _explained(facts: Facts, key: Key, one: Try) -> bool:
     # A scheduler believes another one dead that was killed or stands still, or is too busy to say that it lives.
     if one.ti_id in facts.resets:
         return True
-    fatal = [act for act in facts.done if act.kind in MACHINES and act.target in FATAL]
+    fatal = [act for act in facts.acts if act.kind in MACHINES and act.target in FATAL]
     if any(one.ti_id in act.hit for act in fatal):
         return True
     if any(act.target == "api-server" and _overlap(act, one) for act in fatal):
         return True
-    noted = {said.event for said in facts.said if said.key == key and _within(said.at, one)}
+    noted = {entry.event for entry in facts.log if entry.key == key and _within(entry.at, one)}
     # A worker's heartbeat is sent by Airflow's own process beside the task: that it was missed, as on a machine which
     # is far too busy, says nothing of the task.
     if "heartbeat timeout" in noted:
@@ -249,7 +249,7 @@ def _within(at: float, one: Try) -> bool:
     return one.began is not None and one.ended is not None and one.began <= at <= one.ended + 5
 
 
-def _overlap(act: Done, one: Try) -> bool:
+def _overlap(act: ActRecord, one: Try) -> bool:
     """Whether a try was under way during an act or its aftermath."""
     began = one.began if one.began is not None else one.ended
     if one.ended is None or began is None:

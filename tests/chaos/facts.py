@@ -78,7 +78,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Line:
+class LedgerLine:
     """What an instance has written down.
 
     :param code: its exit code, None where it begins.
@@ -91,7 +91,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Done:
+class ActRecord:
     """An act of the weather, or of a user, as it was done.
 
     :param kind: as in the plan; ``clear`` and ``trigger`` are users' acts.
@@ -109,7 +109,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Said:
+class AuditLogEntry:
     """What Airflow itself has noted of a task instance in its audit log.
 
     :param event: such as ``heartbeat timeout`` or ``state mismatch``.
@@ -125,21 +125,21 @@ class Said:
 class Facts:
     """All of it.
 
-    :param asked: task instances that there must be, by what must become of them: ``success`` or ``failed``.
-    :param said: what Airflow has noted.
+    :param expected: task instances that there must be, by what must become of them: ``success`` or ``failed``.
+    :param log: what Airflow has noted.
     :param resets: ids of tries that a scheduler took from another one, which it believed dead.
-    :param fails_itself: how often the job of a task fails by its own doing.
+    :param own_failures: how often the job of a task fails by its own doing.
     :param leftovers: what else is left at the service, such as compute environments.
     """
 
-    asked: dict[Key, str]
+    expected: dict[Key, str]
     tasks: dict[Key, Task]
     jobs: tuple[Job, ...]
-    lines: tuple[Line, ...]
-    done: tuple[Done, ...]
-    said: tuple[Said, ...] = ()
+    ledger: tuple[LedgerLine, ...]
+    acts: tuple[ActRecord, ...]
+    log: tuple[AuditLogEntry, ...] = ()
     resets: frozenset[str] = frozenset()
-    fails_itself: dict[Key, int] = field(default_factory=dict)
+    own_failures: dict[Key, int] = field(default_factory=dict)
     leftovers: tuple[str, ...] = ()
 
     def jobs_of(self, key: Key) -> list[Job]:

@@ -51,7 +51,7 @@ _WORKER = "airflow worker -- "
 _TRY = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-class Storm:
+class ChaosStack:
     """All processes of one storm.
 
     :param folder: takes everything they write.
@@ -104,10 +104,10 @@ class Storm:
 
     # Acts upon Airflow
 
-    def kill(self, part: str, dice: random.Random) -> Met:
+    def kill(self, part: str, dice: random.Random) -> AffectedProcesses:
         """Kill a part of Airflow with all it has started, or some task that runs."""
         processes = self._processes(part, dice)
-        met = Met.of(processes)
+        met = AffectedProcesses.of(processes)
         if part in ("task", "worker"):
             for process in processes:
                 with contextlib.suppress(psutil.Error):
@@ -122,13 +122,13 @@ class Storm:
         if part not in ("task", "worker") and part not in self.airflow.parts:
             self.airflow.start_part(SECOND.get(part, part), name=part)
 
-    def freeze(self, part: str, dice: random.Random) -> Met:
+    def freeze(self, part: str, dice: random.Random) -> AffectedProcesses:
         """Let a part of Airflow stand still, or some task that runs."""
         processes = self._frozen[part] = self._processes(part, dice)
         for process in processes:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGSTOP)
-        return Met.of(processes)
+        return AffectedProcesses.of(processes)
 
     def thaw(self, part: str) -> None:
         """Let it go on."""
@@ -185,7 +185,7 @@ class _Service(EmulatorProcess):
         super().stop()
 
 
-class Met(NamedTuple):
+class AffectedProcesses(NamedTuple):
     """Which processes an act has met.
 
     :ivar note: the first of them.
@@ -196,7 +196,7 @@ class Met(NamedTuple):
     tries: frozenset[str]
 
     @classmethod
-    def of(cls, processes: Sequence[psutil.Process]) -> Met:
+    def of(cls, processes: Sequence[psutil.Process]) -> AffectedProcesses:
         """What these processes are."""
         titles = [f"pid {process.pid} {_title(process)[:80]}" for process in processes]
         more = [f"and {len(titles) - 3} more"] if len(titles) > 3 else []

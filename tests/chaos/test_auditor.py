@@ -7,20 +7,20 @@ from dataclasses import replace
 import pytest
 
 from tests.chaos.auditor import COUNTS, audit, counts
-from tests.chaos.facts import Done, Facts, Job, Key, Line, Said, Task, Try
+from tests.chaos.facts import ActRecord, AuditLogEntry, Facts, Job, Key, LedgerLine, Task, Try
 
 KEY = Key("deferred", "w01", "job")
 SUCCEED = Job("job-1", KEY, "g1", "SUCCEED", created_at=10, ended_at=40)
-RAN = (Line(12, "job-1", 0, None), Line(39, "job-1", 0, 0))
+RAN = (LedgerLine(12, "job-1", 0, None), LedgerLine(39, "job-1", 0, 0))
 GOOD = Task(KEY, "success", (Try(1, "success", 5, 45),), "job-1")
 
 #: A task that did its work in bad weather.
 WELL = Facts(
-    asked={KEY: "success"},
+    expected={KEY: "success"},
     tasks={KEY: GOOD},
     jobs=(SUCCEED,),
-    lines=RAN,
-    done=(Done("outage", "batch", 11, 100), Done("killed", "triggerer", 11, 15)),
+    ledger=RAN,
+    acts=(ActRecord("outage", "batch", 11, 100), ActRecord("killed", "triggerer", 11, 15)),
 )
 
 
@@ -34,7 +34,7 @@ def retried(*tries: Try, state: str = "success") -> Task:
 
 
 FIRST = Try(1, "failed", 5, 20, ti_id="first")
-HIT = frozenset({"first"})
+HIT, OTHER = frozenset({"first"}), frozenset({"other"})
 TWICE = retried(FIRST, Try(2, "success", 25, 45))
 
 
@@ -47,17 +47,17 @@ def test_good_histories_have_no_findings() -> None:
     ("facts", "count"),
     [
         pytest.param(replace(WELL, jobs=()), "lost", id="success without a job"),
-        pytest.param(replace(WELL, lines=RAN[:1]), "lost", id="nothing ran to its end"),
+        pytest.param(replace(WELL, ledger=RAN[:1]), "lost", id="nothing ran to its end"),
         pytest.param(replace(WELL, jobs=(replace(SUCCEED, state="FAILED"),)), "lost", id="success of a failed job"),
-        pytest.param(replace(WELL, asked={KEY: "failed"}), "lost", id="nobody was told of a failure"),
+        pytest.param(replace(WELL, expected={KEY: "failed"}), "lost", id="nobody was told of a failure"),
         pytest.param(
-            replace(WELL, done=(Done("clear", str(KEY), 42, 43),)), "lost", id="a clear that led to no other job"
+            replace(WELL, acts=(ActRecord("clear", str(KEY), 42, 43),)), "lost", id="a clear that led to no other job"
         ),
         pytest.param(
             replace(
                 WELL,
                 jobs=(SUCCEED, replace(SUCCEED, job_id="job-2", created_at=41, ended_at=60)),
-                lines=(*RAN, Line(59, "job-2", 0, 0)),
+                ledger=(*RAN, LedgerLine(59, "job-2", 0, 0)),
             ),
             "doubled",
             id="another job after one that succeeded",
@@ -71,7 +71,7 @@ def test_good_histories_have_no_findings() -> None:
             id="two jobs at the same time",
         ),
         pytest.param(
-            replace(WELL, lines=(*RAN, Line(41, "job-1", 0, None), Line(43, "job-1", 0, 0))),
+            replace(WELL, ledger=(*RAN, LedgerLine(41, "job-1", 0, None), LedgerLine(43, "job-1", 0, 0))),
             "doubled",
             id="an instance that succeeded ran again",
         ),
@@ -92,7 +92,7 @@ def test_good_histories_have_no_findings() -> None:
                     replace(SUCCEED, job_id="job-0", state="FAILED", created_at=6, ended_at=9, terminated=True),
                     SUCCEED,
                 ),
-                done=(Done("killed", "task", 15, 16, hit=HIT),),
+                acts=(ActRecord("killed", "task", 15, 16, hit=HIT),),
             ),
             "wrongly_ended",
             id="the end of a job was asked for without a reason",
@@ -100,17 +100,17 @@ def test_good_histories_have_no_findings() -> None:
         pytest.param(replace(WELL, tasks={KEY: replace(GOOD, state="failed")}), "wrongly_failed", id="task failed"),
         pytest.param(replace(WELL, tasks={KEY: TWICE}), "wrongly_failed", id="an outage takes a try"),
         pytest.param(
-            replace(WELL, tasks={KEY: TWICE}, done=(Done("killed", "scheduler", 10, 15, hit=frozenset({"other"})),)),
+            replace(WELL, tasks={KEY: TWICE}, acts=(ActRecord("killed", "scheduler", 10, 15, hit=OTHER),)),
             "wrongly_failed",
             id="a scheduler was killed, but other workers with it",
         ),
         pytest.param(
-            replace(WELL, tasks={KEY: TWICE}, done=(Done("killed", "api-server", 200, 205),)),
+            replace(WELL, tasks={KEY: TWICE}, acts=(ActRecord("killed", "api-server", 200, 205),)),
             "wrongly_failed",
             id="the API server was killed, but later",
         ),
         pytest.param(
-            replace(WELL, tasks={KEY: TWICE}, done=(Done("clear", "deferred/w02/job", 15, 16),)),
+            replace(WELL, tasks={KEY: TWICE}, acts=(ActRecord("clear", "deferred/w02/job", 15, 16),)),
             "wrongly_failed",
             id="another task was cleared",
         ),
@@ -129,18 +129,18 @@ def test_what_is_wrong_is_found(facts: Facts, count: str) -> None:
 @pytest.mark.parametrize(
     "done",
     [
-        Done("killed", "task", 18, 19, hit=HIT),
-        Done("killed", "scheduler", 4, 8, hit=HIT),
-        Done("stopped", "api-server", 10, 16),
-        Done("clear", str(KEY), 6, 7),
+        ActRecord("killed", "task", 18, 19, hit=HIT),
+        ActRecord("killed", "scheduler", 4, 8, hit=HIT),
+        ActRecord("stopped", "api-server", 10, 16),
+        ActRecord("clear", str(KEY), 6, 7),
     ],
     ids=lambda done: f"{done.kind}-{done.target}",
 )
-def test_a_try_may_fail_for_what_was_done_to_airflow(done: Done) -> None:
-    assert found(replace(WELL, tasks={KEY: TWICE}, done=(done,))) == {}
+def test_a_try_may_fail_for_what_was_done_to_airflow(done: ActRecord) -> None:
+    assert found(replace(WELL, tasks={KEY: TWICE}, acts=(done,))) == {}
     # Not with an error that is the provider's own.
     own = retried(replace(FIRST, error="Throttled: DescribeJobs"), Try(2, "success", 25, 45))
-    findings = audit(replace(WELL, tasks={KEY: own}, done=(done,)))
+    findings = audit(replace(WELL, tasks={KEY: own}, acts=(done,)))
     if done.kind == "clear":
         assert findings == []
     else:
@@ -149,9 +149,9 @@ def test_a_try_may_fail_for_what_was_done_to_airflow(done: Done) -> None:
 
 
 def test_what_a_scheduler_hears_late() -> None:
-    facts = replace(WELL, tasks={KEY: TWICE}, said=(Said(19, KEY, "state mismatch"),))
-    assert found(replace(facts, done=(Done("stopped", "scheduler 2", 10, 16),))) == {}
-    assert found(replace(facts, done=(Done("stopped", "triggerer", 10, 16),))) == {"wrongly_failed": 1}
+    facts = replace(WELL, tasks={KEY: TWICE}, log=(AuditLogEntry(19, KEY, "state mismatch"),))
+    assert found(replace(facts, acts=(ActRecord("stopped", "scheduler 2", 10, 16),))) == {}
+    assert found(replace(facts, acts=(ActRecord("stopped", "triggerer", 10, 16),))) == {"wrongly_failed": 1}
 
 
 def test_a_try_may_be_taken_from_a_scheduler() -> None:
@@ -165,23 +165,23 @@ def test_a_try_that_never_began_is_nobodys() -> None:
 
 def test_a_worker_may_be_given_up_by_airflow() -> None:
     facts = replace(WELL, tasks={KEY: TWICE})
-    assert found(replace(facts, said=(Said(19, KEY, "heartbeat timeout"),))) == {}
-    assert found(replace(facts, said=(Said(19, KEY, "state mismatch"),))) == {"wrongly_failed": 1}
-    assert found(replace(facts, said=(Said(44, KEY, "heartbeat timeout"),))) == {"wrongly_failed": 1}
+    assert found(replace(facts, log=(AuditLogEntry(19, KEY, "heartbeat timeout"),))) == {}
+    assert found(replace(facts, log=(AuditLogEntry(19, KEY, "state mismatch"),))) == {"wrongly_failed": 1}
+    assert found(replace(facts, log=(AuditLogEntry(44, KEY, "heartbeat timeout"),))) == {"wrongly_failed": 1}
 
 
 def test_a_job_may_fail_by_itself() -> None:
     first = replace(SUCCEED, job_id="job-0", state="FAILED", created_at=6, ended_at=9)
     facts = replace(WELL, tasks={KEY: TWICE}, jobs=(first, SUCCEED))
     assert found(facts) == {"wrongly_failed": 1}
-    assert found(replace(facts, fails_itself={KEY: 1})) == {}
-    doomed = replace(WELL, asked={KEY: "failed"}, tasks={KEY: retried(Try(1, "failed", 5, 45), state="failed")})
-    assert found(replace(doomed, jobs=(replace(SUCCEED, state="FAILED"),), lines=())) == {}
+    assert found(replace(facts, own_failures={KEY: 1})) == {}
+    doomed = replace(WELL, expected={KEY: "failed"}, tasks={KEY: retried(Try(1, "failed", 5, 45), state="failed")})
+    assert found(replace(doomed, jobs=(replace(SUCCEED, state="FAILED"),), ledger=())) == {}
 
 
 def test_a_user_may_clear_a_task() -> None:
     first = replace(SUCCEED, job_id="job-0", generation="g0", state="FAILED", created_at=6, ended_at=9, terminated=True)
-    facts = replace(WELL, tasks={KEY: TWICE}, jobs=(first, SUCCEED), done=(Done("clear", str(KEY), 7, 8),))
+    facts = replace(WELL, tasks={KEY: TWICE}, jobs=(first, SUCCEED), acts=(ActRecord("clear", str(KEY), 7, 8),))
     assert found(facts) == {}
     # A job of the new generation is nobody's to end.
     assert found(replace(facts, jobs=(first, replace(SUCCEED, terminated=True)))) == {"wrongly_ended": 1}
@@ -189,13 +189,13 @@ def test_a_user_may_clear_a_task() -> None:
 
 def test_a_request_that_was_sent_before_a_clear_is_resolved_after_it() -> None:
     late = replace(SUCCEED, job_id="job-0", generation="g0", state="FAILED", created_at=8, ended_at=9, terminated=True)
-    facts = replace(WELL, jobs=(late, SUCCEED), done=(Done("clear", str(KEY), 6, 7),))
+    facts = replace(WELL, jobs=(late, SUCCEED), acts=(ActRecord("clear", str(KEY), 6, 7),))
     assert found(facts) == {}
-    assert found(replace(facts, jobs=(late,), lines=())) == {"lost": 1, "wrongly_ended": 1}
-    assert found(replace(facts, done=())) == {"wrongly_ended": 1}
+    assert found(replace(facts, jobs=(late,), ledger=())) == {"lost": 1, "wrongly_ended": 1}
+    assert found(replace(facts, acts=())) == {"wrongly_ended": 1}
 
 
 def test_a_clear_beside_a_lost_worker_is_a_retry() -> None:
-    clear = Done("clear", str(KEY), 42, 43)
-    assert found(replace(WELL, done=(clear,))) == {"lost": 1}
-    assert found(replace(WELL, done=(clear, Done("killed", "worker", 41, 42)))) == {}
+    clear = ActRecord("clear", str(KEY), 42, 43)
+    assert found(replace(WELL, acts=(clear,))) == {"lost": 1}
+    assert found(replace(WELL, acts=(clear, ActRecord("killed", "worker", 41, 42)))) == {}

@@ -17,11 +17,11 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 
 from tests.chaos.auditor import Finding, audit, counts
-from tests.chaos.collect import ASKED, collect, going_on
+from tests.chaos.collect import EXPECTED, collect, going_on
 from tests.chaos.conftest import Verdict
 from tests.chaos.facts import JOB_ENDED, Facts, Key
 from tests.chaos.plan import Plan, brief, whole
-from tests.chaos.stack import Storm
+from tests.chaos.stack import ChaosStack
 from tests.chaos.timeline import merged
 from tests.chaos.weather import Users, Weather
 from tests.support.processes import wait_for
@@ -51,16 +51,22 @@ PLANS = [whole(seed) for seed in range(FIRST, FIRST + SEEDS)] or [brief(DAILY)]
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"seed-{plan.seed}")
 def test_nothing_healthy_is_failed_ended_or_lost(plan: Plan, tmp_path: Path, verdicts: list[Verdict]) -> None:
     print(plan)
-    with Storm(tmp_path, workers_die=plan.fatal) as storm:
-        api = storm.airflow.api
+    with ChaosStack(tmp_path, workers_die=plan.fatal) as stack:
+        api = stack.airflow.api
         api.wait_for_dag(WARM_UP, timeout=PATIENCE)
         api.wait_for_run(WARM_UP, api.trigger(WARM_UP), timeout=PATIENCE)
-        facts, seconds = weather(storm, plan)
+        facts, seconds = weather(stack, plan)
         findings = audit(facts)
-        logs = storm.airflow.home / "logs"
+        logs = stack.airflow.home / "logs"
         verdict = {"seed": plan.seed, **counts(findings)}
         verdicts.append(
-            {**verdict, "tasks": len(facts.asked), "jobs": len(facts.jobs), "acts": len(facts.done), "seconds": seconds}
+            {
+                **verdict,
+                "tasks": len(facts.expected),
+                "jobs": len(facts.jobs),
+                "acts": len(facts.acts),
+                "seconds": seconds,
+            }
         )
         if findings:
             stories = report(plan, facts, findings, logs)
@@ -70,11 +76,11 @@ def test_nothing_healthy_is_failed_ended_or_lost(plan: Plan, tmp_path: Path, ver
             pytest.fail("\n".join([heading, *map(str, findings), *stories[:STORIES]]), pytrace=False)
 
 
-def weather(storm: Storm, plan: Plan) -> tuple[Facts, float]:
+def weather(stack: ChaosStack, plan: Plan) -> tuple[Facts, float]:
     """Play a storm and wait until everything has come to its end, or should have; the facts, and how long it took."""
-    acts, users = Weather(storm, plan), Users(storm, plan)
+    acts, users = Weather(stack, plan), Users(stack, plan)
     users.before()
-    wait_for("the first jobs run", lambda: under_way(storm, plan), timeout=PATIENCE, check=storm.airflow.check)
+    wait_for("the first jobs run", lambda: under_way(stack, plan), timeout=PATIENCE, check=stack.airflow.check)
     began = time.monotonic()
     users.go_on(began)
     try:
@@ -83,10 +89,10 @@ def weather(storm: Storm, plan: Plan) -> tuple[Facts, float]:
 
         def ended() -> bool:
             acts.keep_up()
-            return not users.is_alive() and not going_on(storm, plan)
+            return not users.is_alive() and not going_on(stack, plan)
 
         def quiet() -> bool:
-            books = storm.sts("books")
+            books = stack.sts("books")
             return not books["envs"] and all(job["state"] in JOB_ENDED for job in books["jobs"])
 
         # What is missing when the time is up, the auditor says.
@@ -97,12 +103,12 @@ def weather(storm: Storm, plan: Plan) -> tuple[Facts, float]:
         print(f"settled {time.monotonic() - calm:.0f} s after the storm")
     finally:
         users.stop()
-    return collect(storm, plan, [*acts.done, *users.done]), round(time.monotonic() - began, 1)
+    return collect(stack, plan, [*acts.records, *users.records]), round(time.monotonic() - began, 1)
 
 
-def under_way(storm: Storm, plan: Plan) -> bool:
+def under_way(stack: ChaosStack, plan: Plan) -> bool:
     """Whether the jobs of the early work have begun to run; but where machines are made first."""
-    begun = {job["owner"]["run_id"] for job in storm.sts("books")["jobs"] if job["state"] not in NOT_BEGUN}
+    begun = {job["owner"]["run_id"] for job in stack.sts("books")["jobs"] if job["state"] not in NOT_BEGUN}
     return begun >= {work.run_id for work in plan.early if work.dag_id != "machines"}
 
 
@@ -121,5 +127,5 @@ def test_the_tasks_of_all_dags_are_known() -> None:
     assert bag.import_errors == {}
     assert {dag_id: set(dag.task_ids) for dag_id, dag in bag.dags.items()} == {
         WARM_UP: {"works"},
-        **{dag_id: set(tasks) for dag_id, tasks in ASKED.items()},
+        **{dag_id: set(tasks) for dag_id, tasks in EXPECTED.items()},
     }

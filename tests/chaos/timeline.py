@@ -30,7 +30,7 @@ def merged(facts: Facts, finding: Finding, logs: Path) -> str:
 
 
 def _acts(facts: Facts) -> Iterator[Entry]:
-    for act in facts.done:
+    for act in facts.acts:
         what = " ".join(filter(None, (act.kind, act.target)))
         if act.kind in ("trigger", "clear", "revoked", "revived"):
             yield act.began, "ACT", f"{what} {act.note}"
@@ -41,9 +41,9 @@ def _acts(facts: Facts) -> Iterator[Entry]:
 
 def _tries(facts: Facts, finding: Finding) -> Iterator[Entry]:
     task = facts.tasks.get(finding.key) if finding.key else None
-    for said in facts.said:
-        if said.key == finding.key:
-            yield said.at, "AIRFLOW", f"{said.event}: {said.text}"
+    for entry in facts.log:
+        if entry.key == finding.key:
+            yield entry.at, "AIRFLOW", f"{entry.event}: {entry.text}"
     for one in task.tries if task else ():
         if one.began is not None:
             yield one.began, "AIRFLOW", f"try {one.number} begins"
@@ -59,7 +59,7 @@ def _jobs(facts: Facts, finding: Finding) -> Iterator[Entry]:
             end = " (TerminateJob)" if job.terminated and state == "FAILED" else ""
             yield at, "JOB", f"{job.job_id} {what} {state}{end}"
     ids = {job.job_id for job in jobs}
-    for line in facts.lines:
+    for line in facts.ledger:
         if line.job_id in ids:
             what = "begins" if line.code is None else f"ends with {line.code}"
             yield line.at, "COMMAND", f"{line.job_id} instance {line.index} {what}"

@@ -13,9 +13,9 @@ from typing import Any
 
 import httpx
 
-from tests.chaos.facts import Done
+from tests.chaos.facts import ActRecord
 from tests.chaos.plan import Act, Clear, Plan, Work
-from tests.chaos.stack import Met, Storm
+from tests.chaos.stack import AffectedProcesses, ChaosStack
 
 #: Seconds between two looks whether a part of Airflow has to be started again.
 LOOK = 1.0
@@ -41,13 +41,13 @@ def fault_of(act: Act) -> dict[str, Any]:
 class Weather:
     """The acts of one storm.
 
-    :param storm: whom they meet.
+    :param stack: whom they meet.
     :param plan: what there is to do.
     """
 
-    storm: Storm
+    stack: ChaosStack
     plan: Plan
-    done: list[Done] = field(default_factory=list)
+    records: list[ActRecord] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._dice = random.Random(self.plan.seed)
@@ -78,61 +78,63 @@ class Weather:
     def keep_up(self) -> None:
         """Start the parts of Airflow again that have ended by themselves."""
         now = time.time()
-        for part in self.storm.revive():
-            self.done.append(Done("revived", part, now, time.time()))
+        for part in self.stack.revive():
+            self.records.append(ActRecord("revived", part, now, time.time()))
 
     def _add(self, at: float, kind: str, step: Callable[[], None]) -> None:
         heapq.heappush(self._steps, (at, next(self._numbers), kind, step))
 
     def _begin(self, act: Act) -> None:
         began = time.time()
-        met, end = self._do(act)
+        affected, end = self._do(act)
 
         def over() -> None:
             end()
-            self.done.append(Done(act.kind, act.target, began, time.time(), met.note, met.tries))
+            self.records.append(ActRecord(act.kind, act.target, began, time.time(), affected.note, affected.tries))
 
         self._add(act.until, act.kind, over)
 
-    def _do(self, act: Act) -> tuple[Met, Callable[[], None]]:
+    def _do(self, act: Act) -> tuple[AffectedProcesses, Callable[[], None]]:
         """Begin an act; whom it met, and how it ends."""
-        storm = self.storm
+        stack = self.stack
         if act.kind == "killed":
-            return storm.kill(act.target, self._dice), lambda: storm.start(act.target)
+            return stack.kill(act.target, self._dice), lambda: stack.start(act.target)
         if act.kind == "stopped":
-            return storm.freeze(act.target, self._dice), lambda: storm.thaw(act.target)
+            return stack.freeze(act.target, self._dice), lambda: stack.thaw(act.target)
         if act.kind == "frozen":
-            storm.freeze_service()
+            stack.freeze_service()
             self._thaws = act.until + 0.01
-            return Met("", frozenset()), self._thaw_service
+            return AffectedProcesses("", frozenset()), self._thaw_service
         if act.kind == "revoked":
-            return Met(f"{storm.sts('revoke', 'POST')['revoked']} key pairs", frozenset()), lambda: None
-        fault_id = storm.service.control("faults", method="POST", body=fault_of(act))["id"]
+            return AffectedProcesses(f"{stack.sts('revoke', 'POST')['revoked']} key pairs", frozenset()), lambda: None
+        fault_id = stack.service.control("faults", method="POST", body=fault_of(act))["id"]
         note = " ".join(f"{name}={value}" for name, value in fault_of(act).items())
-        return Met(note, frozenset()), lambda: storm.service.control(f"faults/{fault_id}", method="DELETE")
+        return AffectedProcesses(note, frozenset()), lambda: stack.service.control(
+            f"faults/{fault_id}", method="DELETE"
+        )
 
     def _thaw_service(self) -> None:
-        self.storm.thaw_service()
+        self.stack.thaw_service()
         self._thaws = None
 
 
 class Users(threading.Thread):
     """Users trigger runs and clear tasks, and try again when Airflow does not answer.
 
-    :param storm: whose Airflow it is.
+    :param stack: whose Airflow it is.
     :param plan: what there is to do.
     """
 
-    def __init__(self, storm: Storm, plan: Plan) -> None:
+    def __init__(self, stack: ChaosStack, plan: Plan) -> None:
         super().__init__(name="users", daemon=True)
-        self._api = storm.airflow.api
+        self._api = stack.airflow.api
         self._began = 0.0
         self._early = plan.early
         late = [work for work in plan.work if work not in plan.early]
         self._todo: list[Work | Clear] = sorted([*late, *plan.clears], key=lambda one: one.at)
         self._dags = {work.run_id: work.dag_id for work in plan.work}
         self._over = threading.Event()
-        self.done: list[Done] = []
+        self.records: list[ActRecord] = []
 
     def before(self) -> None:
         """Do what is to be under way when the storm begins."""
@@ -173,7 +175,7 @@ class Users(threading.Thread):
         except httpx.HTTPError:
             return False
         kind = "trigger" if isinstance(one, Work) else "clear"
-        self.done.append(Done(kind, f"{self._dags[one.run_id]}/{one.run_id}/job", began, time.time(), note))
+        self.records.append(ActRecord(kind, f"{self._dags[one.run_id]}/{one.run_id}/job", began, time.time(), note))
         return True
 
     def _trigger(self, work: Work) -> str:
