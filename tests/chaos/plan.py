@@ -134,13 +134,13 @@ WORK = (
 LESS_WORK = (
     ("single", 0, 30),  # its job ends in the outage
     ("blocking", 0, 40),
-    ("deferred_role", 0, 90),
+    ("deferred_role", 0, 80),
     ("repaired", 0, 10),  # in the outage it fails, and is to be repaired
     ("loud", 0, 20),
     ("sensed", 0, 50),
     ("doomed", 0, 20),
     ("deferred", 10, 2),  # is submitted in the outage
-    ("machines", 60, 5),
+    ("machines", 50, 5),
 )
 
 
@@ -169,18 +169,18 @@ def whole(seed: int) -> Plan:
 def brief(seed: int) -> Plan:
     """A storm for every day: one outage that is longer than what waits used to survive, and one of each other act."""
     dice = random.Random(seed)
-    outage = Act(3.0, 80.0, "outage", "batch", {"kind": "http_error", "status": 503})
+    outage = Act(2.0, 73.0, "outage", "batch", {"kind": "http_error", "status": 503})
     acts = [
         outage,
         Act(outage.until + 0.5, 8.0, "throttled", "batch", {"probability": 0.4}),
-        Act(0.0, 95.0, "events", "*", {"kind": dice.choice(["lose_event", "duplicate_event"]), "probability": 0.5}),
-        Act(outage.until - 1, 10.0, "lost_answers", "SubmitJob", {"probability": 0.5}),
+        Act(0.0, 85.0, "events", "*", {"kind": dice.choice(["lose_event", "duplicate_event"]), "probability": 0.5}),
+        Act(outage.until - 1, 9.0, "lost_answers", "SubmitJob", {"probability": 0.5}),
         Act(outage.until, 0.0, "revoked", "role"),
         Act(dice.uniform(15, 20), 4.0, "killed", dice.choice(["triggerer", "triggerer 2"])),
-        Act(dice.uniform(45, 50), 15.0, "stopped", dice.choice(["triggerer", "triggerer 2"])),
+        Act(dice.uniform(40, 45), 15.0, "stopped", dice.choice(["triggerer", "triggerer 2"])),
     ]
     work = [Work(float(at), f"w{n:02}", dag_id, float(seconds)) for n, (dag_id, at, seconds) in enumerate(LESS_WORK)]
-    return Plan(seed, 95.0, 240.0, tuple(sorted(work)), _ordered(acts), ())
+    return Plan(seed, 85.0, 240.0, tuple(sorted(work)), _ordered(acts), ())
 
 
 def _outage(dice: random.Random, at: float, seconds: float) -> Act:
