@@ -12,7 +12,7 @@ from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.compute_env import AnonymousComputeEnv
 from airflow_provider_tcbatch.models.notification import Notification, NotificationTarget
 from airflow_provider_tcbatch.models.states import WireEnum
-from airflow_provider_tcbatch.models.storage import FolderPath, PackagePath
+from airflow_provider_tcbatch.models.storage import FolderPath, FolderPathOrNone, PackagePath
 
 __all__ = [
     "Application",
@@ -133,8 +133,8 @@ class RedirectInfo(ApiModel):
     the default is ``stdout.<JobId>.<TaskName>.<TaskInstanceIndex>.log`` (``stderr...`` likewise).
     """
 
-    stdout_redirect_path: FolderPath | None = None
-    stderr_redirect_path: FolderPath | None = None
+    stdout_redirect_path: FolderPathOrNone | None = None
+    stderr_redirect_path: FolderPathOrNone | None = None
     stdout_redirect_file_name: str | None = None
     stderr_redirect_file_name: str | None = None
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-__all__ = ["CosLocation", "FolderPath", "PackagePath", "Placeholder"]
+__all__ = ["CosLocation", "FolderPath", "FolderPathOrNone", "PackagePath", "Placeholder"]
 
 _COS = re.compile(
     r"cos://(?P<bucket>[a-z0-9][a-z0-9-]*-\d{5,})\."
@@ -136,6 +136,19 @@ FolderPath = Annotated[
     AfterValidator(_folder),
     Placeholder("cos://placeholder-1250000000.cos.ap-guangzhou.myqcloud.com/"),
     Field(description="cos://, cfs:// or nfs:// path that ends with a slash"),
+]
+
+
+def _folder_or_none(path: str) -> str:
+    return _folder(path) if path else path
+
+
+#: The same where an empty text says that there is none, as Tencent's answers and samples do.
+FolderPathOrNone = Annotated[
+    str,
+    AfterValidator(_folder_or_none),
+    Placeholder("cos://placeholder-1250000000.cos.ap-guangzhou.myqcloud.com/"),
+    Field(description="cos://, cfs:// or nfs:// path that ends with a slash, or nothing"),
 ]
 
 #: A ``.tgz`` archive that holds a task's program.

@@ -140,6 +140,8 @@ def check_notifications(
                 "InvalidParameter.NotificationTopicName",
                 f"The topic {printable(topic_name)!r} of `{path}.TopicName` {reason}.",
             )
+        if not notification["EventConfigs"]:
+            raise ApiError("MissingParameter", f"The request is missing a required parameter `{path}.EventConfigs.0`.")
         seen: set[str] = set()
         for position, event in enumerate(notification["EventConfigs"]):
             name = event["EventName"]

@@ -15,6 +15,7 @@ from airflow_provider_tcbatch.emulator.batch.rules import (
     check_choice,
     check_client_token,
     check_length,
+    check_not_negative,
     check_notifications,
     check_tags,
     check_zone,
@@ -152,6 +153,8 @@ def _check_application(application: dict[str, Any], where: str) -> None:
             raise ApiError("InvalidParameterValue", f"A command of `{where}` is empty or holds a NUL.")
     if "Docker" in application and not application["Docker"]["Image"].strip():
         raise ApiError("InvalidParameterValue", f"The parameter `{where}.Docker.Image` is empty.")
+    for number in ("MaxRetryCount", "DelayOnRetry"):
+        check_not_negative(application.get("Docker", {}), number, f"{where}.Docker.{number}")
     if form == "PACKAGE":
         path = application.get("PackagePath")
         if not path:
