@@ -213,6 +213,15 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "15",
                         "default": "0",
                     },
+                    "explain_timeout": {
+                        "description": "For how many seconds at most a worker reads what explains an end: instances of "
+                        "a job, what they printed (from COS, where it is redirected), their exit codes. Then it "
+                        "says what is known by then.",
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": "60",
+                        "default": "30",
+                    },
                 },
             }
         },

@@ -12,10 +12,12 @@ import binascii
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_tcbatch.client.log_budget import ALONE
 from airflow_provider_tcbatch.client.log_cursor import LONGEST_WINDOW, cut_at
+from airflow_provider_tcbatch.client.time_limit import TimeLimit
 from airflow_provider_tcbatch.exceptions import TCBatchError
 from airflow_provider_tcbatch.models.actions import DescribeTask, DescribeTaskLogs, Filter
 from airflow_provider_tcbatch.models.storage import CosLocation
@@ -86,13 +88,23 @@ class LogReader:
         self._size = size
 
     def instances(
-        self, job_id: str, task_name: str, states: Sequence[str] = (), limit: int = 100
+        self,
+        job_id: str,
+        task_name: str,
+        states: Sequence[str] = (),
+        limit: int = 100,
+        within: TimeLimit | None = None,
     ) -> list[TaskInstanceView]:
         """Instances of a task, lowest index first.
 
         :param states: only these states; empty for all.
         :param limit: most instances to return.
+        :param within: time to read them in.
+        :raises TimeUp: if that is over.
         """
+        return (within or TimeLimit()).run(lambda: self._instances(job_id, task_name, states, limit))
+
+    def _instances(self, job_id: str, task_name: str, states: Sequence[str], limit: int) -> list[TaskInstanceView]:
         filters = [Filter(name="task-instance-state", values=list(states))] if states else None
         request = DescribeTask(job_id=job_id, task_name=task_name, filters=filters)
         found: list[TaskInstanceView] = []
@@ -106,29 +118,58 @@ class LogReader:
         return sorted(found, key=lambda view: view.task_instance_index)[:limit]
 
     def outputs(
-        self, job_id: str, task_name: str, views: Sequence[TaskInstanceView], size: int | None = None
+        self,
+        job_id: str,
+        task_name: str,
+        views: Sequence[TaskInstanceView],
+        size: int | None = None,
+        within: TimeLimit | None = None,
     ) -> Iterator[InstanceOutput]:
         """What these instances printed, in order.
 
         :param size: most bytes of a stream to read from COS; default is the reader's.
+        :param within: time to read it in; less is shown where that is over.
         """
-        size = size or self._size
         for start in range(0, len(views), PREVIEWS):
-            portion = views[start : start + PREVIEWS]
-            try:
-                previews = self._previews(job_id, task_name, [view.task_instance_index for view in portion])
-            except TCBatchError as error:
-                # An instance that never ran has no log, and a missing log must not hide why the job failed.
-                log.warning("Output of task %r of %s can't be read: %s", task_name, job_id, error)
-                previews = {}
-            for view in portion:
-                preview = previews.get(view.task_instance_index)
-                yield InstanceOutput(
-                    task_name,
-                    view,
-                    stdout=self._text("stdout", view.redirect_info, preview, size),
-                    stderr=self._text("stderr", view.redirect_info, preview, size),
-                )
+            portion = [(task_name, view) for view in views[start : start + PREVIEWS]]
+            yield from self.outputs_of(job_id, portion, size, within)
+
+    def outputs_of(
+        self,
+        job_id: str,
+        instances: Sequence[tuple[str, TaskInstanceView]],
+        size: int | None = None,
+        within: TimeLimit | None = None,
+    ) -> Iterator[InstanceOutput]:
+        """What instances of several tasks printed, in order: all previews are read first, and then what is in COS.
+
+        :param instances: names of tasks, each with an instance of it.
+        :param size: most bytes of a stream to read from COS; default is the reader's.
+        :param within: time to read it in; less is shown where that is over.
+        """
+        within = within or TimeLimit()
+        previews: dict[tuple[str, int], TaskInstanceLog] = {}
+        by_task: dict[str, list[int]] = {}
+        for task_name, view in instances:
+            by_task.setdefault(task_name, []).append(view.task_instance_index)
+        for task_name, indexes in by_task.items():
+            for start in range(0, len(indexes), PREVIEWS):
+                request = partial(self._previews, job_id, task_name, indexes[start : start + PREVIEWS])
+                try:
+                    found = within.run(request)
+                except TCBatchError as error:
+                    # An instance that never ran has no log, and a missing log must not hide why the job failed.
+                    log.warning("Output of task %r of %s can't be read: %s", task_name, job_id, error)
+                    continue
+                previews |= {(task_name, index): entry for index, entry in found.items()}
+        for task_name, view in instances:
+            preview = previews.get((task_name, view.task_instance_index))
+            yield InstanceOutput(
+                task_name,
+                view,
+                stdout=self._text("stdout", view.redirect_info, preview, size or self._size, within),
+                stderr=self._text("stderr", view.redirect_info, preview, size or self._size, within),
+            )
 
     def previews(self, job_id: str, task_name: str, indexes: Sequence[int]) -> dict[int, tuple[str, str]]:
         """Previews of stdout and stderr by index, decoded."""
@@ -146,25 +187,38 @@ class LogReader:
         answer = self._api.call(request)
         return {entry.task_instance_index: entry for entry in answer.task_instance_log_set or ()}
 
-    def _text(self, stream: str, location: LogLocation | None, preview: TaskInstanceLog | None, size: int) -> str:
-        full = self._from_cos(stream, location, size)
+    def _text(
+        self,
+        stream: str,
+        location: LogLocation | None,
+        preview: TaskInstanceLog | None,
+        size: int,
+        within: TimeLimit,
+    ) -> str:
+        full = self._from_cos(stream, location, size, within)
         if full is not None:
             return full
         return decode_preview(getattr(preview, f"{stream}_log", None))
 
-    def _from_cos(self, stream: str, location: LogLocation | None, size: int) -> str | None:
+    def _from_cos(self, stream: str, location: LogLocation | None, size: int, within: TimeLimit) -> str | None:
         """Text from COS, or ``None`` where it is not, or not yet, to be had."""
         path = redirected(stream, location)
         if self._cos is None or not path:
             return None
+        late = within.up
         try:
             place = CosLocation.parse(path)
-            data, whole = self._cos.tail(place.bucket, place.key, size)
+            data, whole = within.run(partial(self._cos.tail, place.bucket, place.key, size))
         except ValueError:
             return None  # cfs:// and nfs:// can't be read from here
         except TCBatchError as error:
-            # The preview will do.
-            log.info("%s can't be read, showing the preview instead: %s", path, error)
+            # The preview will do. That the time is up is told once.
+            log.log(
+                logging.DEBUG if late else logging.INFO,
+                "%s can't be read, showing the preview instead: %s",
+                path,
+                error,
+            )
             return None
         # As many lines as a wait on a worker shows at once: each is a record of Airflow's log.
         start = cut_at(data, ALONE.line_burst, len(data))

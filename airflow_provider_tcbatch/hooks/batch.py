@@ -24,6 +24,7 @@ from airflow_provider_tcbatch.policies.pacing import pace
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.logs import InstanceOutput, LogReader
+    from airflow_provider_tcbatch.client.time_limit import TimeLimit
     from airflow_provider_tcbatch.models.job_reading import (
         DescribeJobMonitorDataResult,
         DescribeJobResult,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.models.views import JobView, TaskInstanceView
     from airflow_provider_tcbatch.policies.report import FailedInstance
 
-__all__ = ["UNKNOWN_SECONDS", "TCBatchHook", "failed_instance", "has_machines"]
+__all__ = ["UNKNOWN_SECONDS", "TCBatchHook", "failed_instance", "has_machines", "named"]
 
 #: A job that was just submitted may be unknown to the Describe actions for a moment.
 UNKNOWN_SECONDS = 30.0
@@ -66,7 +67,13 @@ def failed_instance(output: InstanceOutput) -> FailedInstance:
         reason=output.view.state_reason,
         machine=output.view.compute_node_instance_id,
         stderr=output.stderr,
+        stdout="" if str(output.view.task_instance_state) in FAILED_STATES else output.stdout,
     )
+
+
+def named(task_name: str, view: TaskInstanceView) -> str:
+    """An instance in a few words."""
+    return f"task {task_name!r} instance {view.task_instance_index} ({view.task_instance_state})"
 
 
 class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
@@ -245,7 +252,13 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
     # -- why it failed -------------------------------------------------------------------------------
 
     def instance_outputs(
-        self, job: DescribeJobResult, *, failed_only: bool = True, limit: int | None = None, size: int | None = None
+        self,
+        job: DescribeJobResult,
+        *,
+        failed_only: bool = True,
+        limit: int | None = None,
+        size: int | None = None,
+        within: TimeLimit | None = None,
     ) -> Iterator[InstanceOutput]:
         """What the instances of a job printed.
 
@@ -253,28 +266,59 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
         :param failed_only: leave out the instances that did not fail.
         :param limit: most instances in all; default is as many as a report shows.
         :param size: most bytes of each stream, counted from its end; default 16 KB.
+        :param within: time to read it in: then come previews only, or less; default is no limit.
         """
+        found: list[tuple[str, TaskInstanceView]] = []
+        problem: TCBatchError | None = None
+        try:
+            found.extend(self._instances_of(job, "failed" if failed_only else "all", limit, within))
+        except TCBatchError as error:
+            problem = error  # what has been found is shown before it is told
+        yield from self.log_reader.outputs_of(job.job_id, found, size, within)
+        if problem is not None:
+            raise problem
+
+    def instances_of(
+        self, job: DescribeJobResult, which: str, *, limit: int | None = None, within: TimeLimit | None = None
+    ) -> list[tuple[str, TaskInstanceView]]:
+        """The first instances of a job, each with the name of its task; fewer, or none, where they can't be read.
+
+        :param job: the job as :meth:`describe_job` returned it.
+        :param which: ``failed``, ``unfinished`` or ``all``.
+        :param limit: most instances in all.
+        :param within: time to read them in; default is no limit.
+        """
+        found: list[tuple[str, TaskInstanceView]] = []
+        try:
+            found.extend(self._instances_of(job, which, limit, within))
+        except TCBatchError as error:
+            self.log.warning("Instances of job %s can't be read: %s", job.job_id, error)
+        return found
+
+    def _instances_of(
+        self, job: DescribeJobResult, which: str, limit: int | None, within: TimeLimit | None
+    ) -> Iterator[tuple[str, TaskInstanceView]]:
+        states = {"failed": FAILED_STATES, "unfinished": _UNFINISHED, "all": ()}[which]
         left = policies.report.SHOWN if limit is None else limit
-        states = FAILED_STATES if failed_only else ()
         for task in job.task_set or ():
             if left <= 0:
                 return
-            if task.task_name is None or (failed_only and str(task.task_state) in _UNHARMED):
+            state = str(task.task_state)
+            passed = (which == "failed" and state in _UNHARMED) or (which == "unfinished" and judge(state).is_final)
+            if task.task_name is None or passed:
                 continue
-            views = self.log_reader.instances(job.job_id, task.task_name, states, left)
-            if not views:
-                continue
+            views = self.log_reader.instances(job.job_id, task.task_name, states, left, within)
             left -= len(views)
-            yield from self.log_reader.outputs(job.job_id, task.task_name, views, size)
+            for view in views:
+                yield task.task_name, view
 
     def failed_instances(self, job: DescribeJobResult) -> Iterator[TaskInstanceView]:
         """All instances of a job that ended badly, up to 1000 a call.
 
         :param job: the job as :meth:`describe_job` returned it.
         """
-        for task in job.task_set or ():
-            if task.task_name is not None and str(task.task_state) not in _UNHARMED:
-                yield from self.log_reader.instances(job.job_id, task.task_name, FAILED_STATES, limit=10**6)
+        for _, view in self._instances_of(job, "failed", 10**6, None):
+            yield view
 
     def unfinished_instances(self, job: DescribeJobResult, *, limit: int | None = None) -> list[str]:
         """The first instances of a job that have not ended, each in a few words.
@@ -282,22 +326,16 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
         :param job: the job as :meth:`describe_job` returned it.
         :param limit: most instances in all; default is as many as a report shows.
         """
-        limit = policies.report.SHOWN if limit is None else limit
-        found: list[str] = []
-        for task in job.task_set or ():
-            if task.task_name is None or judge(str(task.task_state)).is_final or len(found) >= limit:
-                continue
-            for view in self.log_reader.instances(job.job_id, task.task_name, _UNFINISHED, limit - len(found)):
-                found.append(
-                    f"task {task.task_name!r} instance {view.task_instance_index} ({view.task_instance_state})"
-                )
-        return found
+        return [named(*found) for found in self._instances_of(job, "unfinished", limit, None)]
 
-    def explain_failure(self, job: DescribeJobResult, outputs: Sequence[InstanceOutput]) -> str:
+    def explain_failure(
+        self, job: DescribeJobResult, outputs: Sequence[InstanceOutput], *, act: str | None = None
+    ) -> str:
         """Say why a job failed, with exit codes and the last lines of stderr.
 
         :param job: the job as :meth:`describe_job` returned it.
         :param outputs: failed instances, as :meth:`instance_outputs` returned them.
+        :param act: who ended it and why, if it did not end by itself: what follows on its name.
         """
         metrics = job.task_instance_metrics
         return policies.report.failure_report(
@@ -309,6 +347,7 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
             failed_count=metrics.failed if metrics else None,
             total_count=metrics.total if metrics else None,
             link=self.settings.job_url(job.job_id),
+            act=act,
         )
 
     def wait(self, job_id: str, *, poll_interval: float = 30.0) -> Iterator[DescribeJobResult]:

@@ -242,7 +242,8 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         """The job in wire JSON, without secrets."""
         if self._job_id is not None and self.from_templates():
             # As it was submitted: its templates may have changed since.
-            job: Any = self.hook.describe_job_submit_info(self._job_id).to_wire()
+            read = functools.partial(self.hook.describe_job_submit_info, self._job_id)
+            job: Any = self._explanation.within.run(read).to_wire()
         else:
             job = self.final_job()
         form = to_wire_form(Job, job)

@@ -15,7 +15,7 @@ from airflow_provider_tcbatch.exceptions import (
 )
 from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.operators.base import flag
-from airflow_provider_tcbatch.operators.explaining import failure_of, readable_outputs
+from airflow_provider_tcbatch.operators.explaining import Explanation, failure_of
 from airflow_provider_tcbatch.operators.waiting_jobs import WaitsForJobs
 from airflow_provider_tcbatch.policies.outcome import Verdict, judge
 from airflow_provider_tcbatch.text import visible
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_tcbatch.client.logs import InstanceOutput
-    from airflow_provider_tcbatch.models.actions import DescribeJobResult
     from airflow_provider_tcbatch.operators.killed import KillSwitch
     from airflow_provider_tcbatch.operators.waiting_jobs import Views
 
@@ -117,17 +116,14 @@ class TCBatchRetryJobsOperator(WaitsForJobs):
             raise NotFound(f"While it was waited for, job {', '.join(missing)} was deleted")
         states = {job_id: str(view.job_state) for job_id, view in views.items() if view is not None}
         if failed := [job_id for job_id, state in states.items() if judge(state).verdict is not Verdict.SUCCESS]:
-            raise failure_of(self.hook, failed, self._outputs)
+            raise failure_of(self.hook, failed, Explanation(self.hook, self.log_instances), self._show)
 
-    def _outputs(self, view: DescribeJobResult) -> list[InstanceOutput]:
-        """What failed instances printed; less, or nothing, where it can't be read: the job's end matters more."""
-        outputs = readable_outputs(self.hook, view, self.log_instances)
-        for output in outputs if self.logs == "failed" else ():
+    def _show(self, job_id: str, outputs: list[InstanceOutput]) -> None:
+        for output in outputs[: self.log_instances] if self.logs == "failed" else ():
             for stream in ("stdout", "stderr"):
                 for line in getattr(output, stream).splitlines():
-                    place = (view.job_id, output.task_name, output.view.task_instance_index)
+                    place = (job_id, output.task_name, output.view.task_instance_index)
                     self.log.info("[%s %s %d %s] %s", *place, stream, visible(line))
-        return outputs
 
     # -- when the task is put to an end ----------------------------------------------------------------
 

@@ -20,12 +20,12 @@ from airflow_provider_tcbatch.exceptions import (
     PermissionDenied,
     QuotaExceeded,
     ResourceBusy,
-    TCBatchError,
     Throttled,
 )
 from airflow_provider_tcbatch.hooks.batch import UNKNOWN_SECONDS, has_machines
 from airflow_provider_tcbatch.models.job import Job
 from airflow_provider_tcbatch.models.wire import to_wire_form
+from airflow_provider_tcbatch.operators.explaining import Explanation, counts_in_words
 from airflow_provider_tcbatch.operators.finding import find_job
 from airflow_provider_tcbatch.operators.judging import judge_job
 from airflow_provider_tcbatch.operators.repair import run_again
@@ -33,6 +33,7 @@ from airflow_provider_tcbatch.policies.marking import OWNER_TAG, Mark, Owner, ma
 from airflow_provider_tcbatch.policies.notifying import FINAL_JOB_EVENTS
 from airflow_provider_tcbatch.policies.outage import can_not_be_asked
 from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, judge
+from airflow_provider_tcbatch.policies.report import ended_for
 from airflow_provider_tcbatch.policies.submission import (
     Decision,
     Ending,
@@ -247,7 +248,7 @@ class Submission:
 
     def _carry_out(self, decision: Decision, record: Record | None, view: DescribeJobResult | None) -> Settled:
         if record is not None and view is not None and decision.report:
-            self._report(view)
+            self._report(view, record)
         if record is not None and decision.supersede:
             self._supersede(decision, record)
         if record is not None and record.job_id is not None and decision.terminate:
@@ -271,14 +272,13 @@ class Submission:
             return self._find_or_submit(record)
         return self._submit()
 
-    def _report(self, view: DescribeJobResult) -> None:
+    def _report(self, view: DescribeJobResult, record: Record) -> None:
         """Sum up a failure that no try has shown, or that only the log of an earlier try shows."""
-        try:
-            outputs = list(self._hook.instance_outputs(view))
-        except TCBatchError as error:
-            log.info("Output of job %s can't be read: %s", view.job_id, error)
-            outputs = []
-        log.warning("The job of an earlier try failed. %s", self._hook.explain_failure(view, outputs))
+        explanation = Explanation(self._hook)
+        outputs = explanation.failed(view)
+        act = ended_for(record.ending.reason if record.ending is not None else None)
+        report = self._hook.explain_failure(view, outputs, act=act)
+        log.warning("The job of an earlier try failed. %s%s", report, explanation.note())
 
     def _supersede(self, decision: Decision, record: Record) -> None:
         """End the job of the generation before, which nobody waits for any more."""
@@ -306,7 +306,11 @@ class Submission:
                 raise  # while the API is away nothing can be submitted either
             log.warning("Job %s could not be ended, it may still be running: %s", job_id, error)
             return
-        if view is None or judge(view.job_state).is_final:
+        if view is None:
+            log.info("Job %s does not exist any more", job_id)
+            return
+        if judge(view.job_state).is_final:
+            log.info("Job %s has ended: %s. %s", job_id, view.job_state, counts_in_words(view))
             return
         text = f"Job {job_id} is still {view.job_state}, {ENDING_SECONDS:.0f} s after its end was asked for"
         if strict:

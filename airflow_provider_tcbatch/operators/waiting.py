@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_tcbatch.exceptions import (
-    ExecutionTimeout,
     InvalidRequest,
     JobError,
     JobFailed,
     JobMachinesFailed,
-    JobTimeout,
-    QueueTimeout,
+    NotFound,
     TCBatchError,
 )
 from airflow_provider_tcbatch.operators.airflow_calls import push
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_tcbatch.client.logs import InstanceOutput
     from airflow_provider_tcbatch.models.actions import DescribeJobResult
+    from airflow_provider_tcbatch.operators.explaining import Explanation, Instances
     from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
     from airflow_provider_tcbatch.policies.outcome import Outcome
 
@@ -57,6 +57,12 @@ class WaitsForJob(OwnsJob):
     log_bytes: int
     stream_logs: bool
     _policy: SuccessPolicy
+
+    # Of a run; while a DAG is parsed they are not set.
+    _explains: Explanation | None = None
+    #: The job as it was when this task ended it because it could not succeed any more, and its failed instances then.
+    _early: tuple[DescribeJobResult, Instances] | None = None
+    _reason: str | None = None
 
     def wait_with(
         self,
@@ -220,16 +226,20 @@ class WaitsForJob(OwnsJob):
                 # It has started since the triggerer looked.
                 errors = int(event.get("errors") or 0)
                 return self.wait(context, job_id, event.get("submitted_at"), errors=errors, queued=False)
-            self._give_up(context, view, limit)
+            self._give_up(context, view, limit, streamed=bool(event.get("streamed")))
         if not outcome.is_final:
             errors = int(event.get("errors") or 0)
             if event["status"] == "error":
                 # Only what went wrong in a row counts.
                 errors = 1 if event.get("state") else errors + 1
                 if errors > _WAIT_ERRORS:
+                    from airflow_provider_tcbatch.operators.explaining import unfinished_report
+
                     raise JobError(
                         f"Waiting for job {job_id} failed {errors} times, the last time with: {event.get('message')}. "
-                        f"It was {view.job_state}; {self._left_alone(context, job_id)}",
+                        f"It was {view.job_state}; {self._left_alone(context, job_id)}\n"
+                        f"{unfinished_report(self.hook, [job_id], self._explanation)}\n"
+                        f"Console: {self.hook.settings.job_url(job_id)}",
                         job_id=job_id,
                     )
                 self.log.warning("Waiting failed, but the service answers; going on. It was: %s", event.get("message"))
@@ -251,6 +261,8 @@ class WaitsForJob(OwnsJob):
         job_id, status = str(event["job_id"]), event["status"]
         try:
             return self.patiently(lambda: self._look(event), event, job_ids=[job_id] if self.cancel_on_kill else ())
+        except NotFound as error:
+            raise self._deleted(event, error) from error
         except TCBatchError as error:
             if status == "ended":
                 why, words = f"it ended as {event['state']}, but", "its outputs can't be read either"
@@ -317,6 +329,7 @@ class WaitsForJob(OwnsJob):
 
     def finish(self, context: Context, view: DescribeJobResult, verdict: Verdict, *, streamed: bool) -> str | None:
         from airflow_provider_tcbatch.hooks.batch import has_machines
+        from airflow_provider_tcbatch.policies.report import ended_for
 
         failed = verdict is Verdict.FAILURE
         partly = str(view.job_state) != "SUCCEED"
@@ -328,66 +341,96 @@ class WaitsForJob(OwnsJob):
             self.mark_done(context)
             known = sorted(self._policy.skip_on_exit_code)
             raise AirflowSkipException(f"All failed instances of job {view.job_id} ended with an exit code of {known}")
-        outputs = self._outputs(view, failed_only=failed) if failed or self.logs == "all" else []
-        if self.logs != "none" and not streamed:
-            for output in outputs[: self.log_instances]:
-                self._show(output.task_name, output.view.task_instance_index, output.stdout, output.stderr)
+        explanation, early = self._explanation, self._early
+        outputs: list[InstanceOutput] = []
+        if failed:
+            # Those that were ended with it have not failed by themselves.
+            outputs = explanation.failed(view) if early is None else explanation.outputs(view.job_id, early[1])
+        others = explanation.others(view, outputs) if self.logs == "all" else []
+        if not streamed:
+            self._show([*outputs, *others])
         if failed:
             codes = [output.view.exit_code for output in outputs]
-            kind = JobFailed if any(codes) or self._has_exit_code(view) else JobMachinesFailed
-            raise kind(self.hook.explain_failure(view, outputs), job_id=view.job_id, exit_codes=codes)
+            kind = JobFailed if any(codes) or self._has_exit_code(view, len(outputs)) else JobMachinesFailed
+            act = ended_for(self._reason if early is not None else self._asked_for(context, view))
+            report = self.hook.explain_failure(view if early is None else early[0], outputs, act=act)
+            raise kind(report + explanation.note(), job_id=view.job_id, exit_codes=codes)
         if partly:
             self.log.warning("Enough instances succeeded. %s", self.hook.explain_failure(view, []))
         self.mark_done(context)
         return view.job_id
 
-    def _has_exit_code(self, view: DescribeJobResult) -> bool:
-        """Whether a program of the job ended with an error; also if that can't be found out."""
-        found = False
+    @property
+    def _explanation(self) -> Explanation:
+        """What explains the end; all that is read for it shares one time."""
+        from airflow_provider_tcbatch.operators.explaining import Explanation
+
+        if self._explains is None:
+            self._explains = Explanation(self.hook, self.log_instances, self.log_bytes)
+        return self._explains
+
+    def _asked_for(self, context: Context, view: DescribeJobResult) -> str | None:
+        """Why this task, or an earlier try of it, has asked for the job's end; ``None`` if it has not."""
         try:
-            for instance in self.hook.failed_instances(view):
-                found = True
-                if instance.exit_code:
-                    return True
-        except TCBatchError as error:
-            self.log.warning("Instances of job %s can't be listed: %s", view.job_id, error)
-            return True
-        return not found
+            record = self.records(context).load()
+        except Exception as error:
+            self.log.info("Whether the task itself has ended job %s can't be read: %s", view.job_id, error)
+            return None
+        known = record is not None and record.job_id == view.job_id and record.ending is not None
+        return record.ending.reason if record is not None and record.ending is not None and known else None
+
+    def _deleted(self, event: Mapping[str, Any], error: NotFound) -> NotFound:
+        """The error for a job whose record is gone. Only what has ended can be deleted."""
+        job_id = str(event["job_id"])
+        state = f"It was {event['state']} when it was looked at last. " if event.get("state") else ""
+        return NotFound(
+            f"Job {job_id} does not exist any more: somebody has deleted its record while this task waited for it. "
+            f"{state}Only a job that has ended can be deleted, so nothing of it runs; how it ended can't be read any "
+            "more. What to do: see what it has left (its output paths, its logs in COS), and clear this task to run it "
+            f"again. Console: {self.hook.settings.job_url(job_id)}\n{error}",
+            code=error.code,
+            action=error.action,
+            request_id=error.request_id,
+        )
+
+    def _has_exit_code(self, view: DescribeJobResult, looked_at: int) -> bool:
+        """Whether a program of the job ended with an error; also if that can't be found out.
+
+        :param looked_at: how many failed instances have been looked at, none of which did.
+        """
+        metrics = view.task_instance_metrics
+        if looked_at and metrics is not None and metrics.failed <= looked_at:
+            return False
+
+        def look() -> bool:
+            codes = [instance.exit_code for instance in self.hook.failed_instances(view)]
+            return any(codes) or not codes
+
+        return self._explanation.read(look, True)
 
     def _summarise(self, context: Context, view: DescribeJobResult, *, partly: bool) -> None:
         from airflow_provider_tcbatch.policies.summary import summarise
 
+        explanation = self._explanation
+        tasks = [str(task.task_name) for task in view.task_set or () if str(task.task_state) != "SUCCEED"]
         details = {}
-        tasks = [task.task_name for task in view.task_set or () if str(task.task_state) != "SUCCEED"]
+        for name in (tasks if partly else [])[:10]:
+            if (detail := explanation.read(partial(self.hook.describe_task, view.job_id, name), None)) is not None:
+                details[name] = detail
         try:
-            for name in (tasks if partly else [])[:10]:
-                details[str(name)] = self.hook.describe_task(view.job_id, str(name))
             requested = self.requested()
         except TCBatchError as error:
             self.log.warning("Job %s can't be summed up in full: %s", view.job_id, error)
             requested = {}
         push(context, "tcbatch_summary", summarise(view, requested, details))
 
-    def _outputs(self, view: DescribeJobResult, *, failed_only: bool) -> list[InstanceOutput]:
-        """What instances printed; less, or nothing, where it can't be read: that must not hide how the job ended."""
-
-        from airflow_provider_tcbatch.policies.report import SHOWN
-
-        outputs: list[InstanceOutput] = []
-        try:
-            outputs.extend(
-                self.hook.instance_outputs(
-                    view, failed_only=failed_only, limit=max(SHOWN, self.log_instances), size=self.log_bytes
-                )
-            )
-        except TCBatchError as error:
-            self.log.warning("Output of job %s can't be read: %s", view.job_id, error)
-        return outputs
-
-    def _show(self, task: str, index: int, stdout: str, stderr: str) -> None:
-        for stream, text in (("stdout", stdout), ("stderr", stderr)):
-            for line in text.splitlines():
-                self.log.info("[%s %d %s] %s", visible(task), index, stream, visible(line))
+    def _show(self, outputs: Sequence[InstanceOutput]) -> None:
+        """Show what instances printed, as ``logs`` and ``log_instances`` say."""
+        for output in outputs[: self.log_instances] if self.logs != "none" else ():
+            for stream, text in (("stdout", output.stdout), ("stderr", output.stderr)):
+                for line in text.splitlines():
+                    place = (visible(output.task_name), output.view.task_instance_index, stream)
+                    self.log.info("[%s %d %s] %s", *place, visible(line))
 
     # -- ending early --------------------------------------------------------------------------------
 
@@ -401,39 +444,45 @@ class WaitsForJob(OwnsJob):
     def _end_early(self, context: Context, view: DescribeJobResult) -> DescribeJobResult:
         """The job can't succeed any more, but instances of it run."""
         self.log.info("Job %s can't succeed any more, but still runs: ending it", view.job_id)
-        ended, words = self.end_job(context, view.job_id, "fail_fast" if self.fail_fast else "failed")
+        # Afterwards those that are ended with it look like those that failed.
+        self._early = view, self._explanation.find(view, "failed")
+        self._reason = "fail_fast" if self.fail_fast else "failed"
+        ended, words = self.end_job(context, view.job_id, self._reason)
         self.log.info("Job %s: %s", view.job_id, words)
         return ended or view
 
-    def _give_up(self, context: Context, view: DescribeJobResult, limit: Limit) -> NoReturn:
+    def _give_up(self, context: Context, view: DescribeJobResult, limit: Limit, *, streamed: bool) -> NoReturn:
+        from airflow_provider_tcbatch.operators.explaining import given_up, has_run
+
+        job_id, explanation = view.job_id, self._explanation
+        # Afterwards those that are ended look like those that failed.
+        failed, unfinished = explanation.find(view, "failed"), explanation.find(view, "unfinished")
+        ended, words = self.end_job(context, job_id, limit.value)
+        outputs = explanation.outputs(job_id, [found for found in (*failed, *unfinished) if has_run(found[1])])
+        others = explanation.others(view, outputs) if self.logs == "all" else []
+        if not streamed:
+            self._show([*outputs, *others])
+        self._summarise(context, ended or view, partly=True)
+        error = given_up(
+            view,
+            limit,
+            self._length(limit),
+            words,
+            unfinished=unfinished,
+            outputs=outputs,
+            link=self.hook.settings.job_url(job_id),
+            note=explanation.note(),
+        )
+        raise error
+
+    def _length(self, limit: Limit) -> str:
+        """A limit of this task, in words."""
         from airflow_provider_tcbatch.policies.deadline import Limit
 
-        job_id = view.job_id
-        try:
-            waiting = self.hook.unfinished_instances(view)
-        except TCBatchError as error:
-            waiting = [f"which instances are missing can't be read: {error}"]
-        _, words = self.end_job(context, job_id, limit.value)
-        kind: type[JobError]
-        if limit is Limit.QUEUE_TIMEOUT:
-            kind, what, missing = QueueTimeout, "no instance started", "Never started"
-            length = f"queue_timeout ({self.queue_timeout:.0f} s from its submission)"
-        elif limit is Limit.TIMEOUT:
-            kind, what, missing = JobTimeout, "did not end", "Never ended"
-            length = f"timeout ({self.timeout:.0f} s from its submission)"
-        else:
-            kind, what, missing = ExecutionTimeout, "did not end", "Never ended"
-            length = f"execution_timeout ({self.execution_timeout} from the start of this try)"
-        metrics = view.task_instance_metrics
-        lines = [
-            f"Job {job_id}: {what} within {length}; its last state was {view.job_state}, and {words}.",
-            f"Instances: {metrics.succeed_count} of {metrics.total} succeeded, {metrics.failed} failed"
-            if metrics
-            else "",
-            f"{missing}: {', '.join(waiting)}" if waiting else "",
-            f"Console: {self.hook.settings.job_url(job_id)}",
-        ]
-        raise kind("\n".join(line for line in lines if line), job_id=job_id)
+        if limit is Limit.EXECUTION_TIMEOUT:
+            return f"{self.execution_timeout} from the start of this try"
+        seconds = self.timeout if limit is Limit.TIMEOUT else self.queue_timeout
+        return f"{seconds:.0f} s from its submission"
 
 
 def _codes(given: int | Collection[int] | None) -> frozenset[int]:

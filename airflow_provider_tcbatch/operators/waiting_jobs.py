@@ -50,11 +50,14 @@ class Waits(CanWait):
             self.log.warning("Waiting failed, but the service answers; going on. It was: %s", event.get("message"))
         return errors
 
-    def give_up(self, limit: Limit, waiting: Mapping[str, object], job_id: str, words: str = "") -> NoReturn:
+    def give_up(
+        self, limit: Limit, waiting: Mapping[str, object], job_id: str, words: str = "", report: str = ""
+    ) -> NoReturn:
         """Fail: a limit is reached.
 
         :param waiting: states of what has not ended, by what it is called.
         :param words: what becomes of it.
+        :param report: lines that say how far it is.
         """
 
         from airflow_provider_tcbatch.policies.deadline import Limit
@@ -66,11 +69,11 @@ class Waits(CanWait):
         )
         names = [f"{name} ({state})" for name, state in waiting.items()]
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        raise kind(
+        text = (
             f"{', '.join(names[:5])}{more}: did not end within {length}{words}. See "
-            f"{self.hook.settings.job_url(job_id)}",
-            job_id=job_id,
+            f"{self.hook.settings.job_url(job_id)}"
         )
+        raise kind("\n".join(filter(None, (text, report))), job_id=job_id)
 
 
 class WaitsForJobs(Waits):
@@ -187,6 +190,7 @@ class WaitsForJobs(Waits):
     def _look_again(self, event: Mapping[str, Any]) -> tuple[Views, Mapping[str, Any]]:
         """The wait is over: look at the jobs once, whatever has been heard."""
         from airflow_provider_tcbatch.operators.ending import look
+        from airflow_provider_tcbatch.operators.explaining import Explanation, unfinished_report
         from airflow_provider_tcbatch.policies.deadline import Limit
 
         carried = {name: event[name] for name in ("job_ids", "since", "errors")}
@@ -209,7 +213,9 @@ class WaitsForJobs(Waits):
             return views, carried
         if event["status"] == "timeout":
             states = {job_id: view.job_state for job_id in pending if (view := views[job_id]) is not None}
-            self.give_up(Limit(event["limit"]), states, pending[0], self.abandon(pending))
+            # Before they are ended: afterwards those that still ran look like those that failed.
+            report = unfinished_report(self.hook, pending, Explanation(self.hook))
+            self.give_up(Limit(event["limit"]), states, pending[0], self.abandon(pending), report)
         return views, {**carried, "errors": self.errors_after(event, pending[0])}
 
 

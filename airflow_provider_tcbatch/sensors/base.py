@@ -83,6 +83,8 @@ class TCBatchSensor(SensorTrigger):
 
     #: What the last look has found, if it has come true: the return value.
     _found: Any = None
+    #: What the last look has seen, if it has not, in words.
+    _seen: str = ""
     #: Unix seconds since when the API can't be asked.
     _away_since: float | None = None
 
@@ -181,7 +183,8 @@ class TCBatchSensor(SensorTrigger):
             return self._found
         if event["status"] == "timeout":
             unknown = "; the API of Batch can't be asked at the moment" if reached is None else ""
-            raise AirflowSensorTimeout(f"{self.words()} did not come true within {self.timeout:.0f} s{unknown}")
+            seen = f". Last seen: {self._seen}" if self._seen else ""
+            raise AirflowSensorTimeout(f"{self.words()} did not come true within {self.timeout:.0f} s{unknown}{seen}")
         if reached is None or event["status"] == "away":
             # That the API can't be asked is no trouble of the wait, which goes on as long as `timeout` allows.
             return self._defer({"errors": event["errors"], "give_up_at": event["give_up_at"]})

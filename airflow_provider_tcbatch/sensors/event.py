@@ -18,7 +18,7 @@ from airflow_provider_tcbatch.exceptions import (
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink, TCBatchJobLink
 from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.operators.airflow_calls import push
-from airflow_provider_tcbatch.operators.explaining import failure_of, readable_outputs
+from airflow_provider_tcbatch.operators.explaining import failure_of
 from airflow_provider_tcbatch.operators.object_argument import known_later
 from airflow_provider_tcbatch.policies.awaited_events import AwaitedEvents
 from airflow_provider_tcbatch.policies.targets import TargetVerdict
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.event_looks import Finding
 
 __all__ = ["TCBatchEventSensor"]
-
-#: Most failed instances whose output an error quotes.
-_INSTANCES = 5
 
 
 class _GoOn(Exception):
@@ -250,7 +247,7 @@ class TCBatchEventSensor(SensesJobs):
         if view.job_state not in (State.FAILED, State.FAILED_INTERRUPTED) and seen.family == "JOB":
             return JobError(said, job_id=seen.job_id)
         if seen.family == "JOB":
-            failure = failure_of(self.hook, [seen.job_id], lambda job: readable_outputs(self.hook, job, _INSTANCES))
+            failure = failure_of(self.hook, [seen.job_id])
             failure.args = (f"{said}\n{failure}",)
             return failure
         indexes = awaited.indexes if seen.family == "TASK_INSTANCE" and awaited.indexes else None

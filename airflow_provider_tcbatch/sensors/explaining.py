@@ -28,16 +28,19 @@ def why_instances_failed(
     """
     from airflow_provider_tcbatch.hooks.batch import failed_instance
     from airflow_provider_tcbatch.models.states import FAILED_STATES
+    from airflow_provider_tcbatch.operators.explaining import Explanation
 
+    explanation = Explanation(hook)
     lines: list[str] = []
     codes: list[int | None] = []
     try:
         limit = _EXPLAINED if indexes is None else _LISTED
-        views = hook.log_reader.instances(job_id, task_name, FAILED_STATES, limit)
+        views = hook.log_reader.instances(job_id, task_name, FAILED_STATES, limit, explanation.within)
         matter = [view for view in views if indexes is None or view.task_instance_index in indexes][:_EXPLAINED]
-        for output in hook.log_reader.outputs(job_id, task_name, matter):
+        for output in explanation.outputs(job_id, [(task_name, view) for view in matter]):
             lines += failed_instance(output).lines()
             codes.append(output.view.exit_code)
     except TCBatchError as error:
         log.warning("Failed instances of task %r of job %s can't be read: %s", task_name, job_id, error)
-    return [*lines, f"Console: {hook.settings.job_url(job_id)}"], codes
+    note = explanation.note().strip()
+    return [*lines, *([note] if note else []), f"Console: {hook.settings.job_url(job_id)}"], codes

@@ -9,7 +9,7 @@ from airflow_provider_tcbatch.exceptions import InvalidRequest, JobError, NotFou
 from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import flag
-from airflow_provider_tcbatch.operators.explaining import failure_of, readable_outputs
+from airflow_provider_tcbatch.operators.explaining import failure_of
 from airflow_provider_tcbatch.operators.object_argument import known_later
 from airflow_provider_tcbatch.operators.waiting_jobs import several
 from airflow_provider_tcbatch.policies.targets import Targets, TargetVerdict
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.xcom_arg import XComArg
 
 __all__ = ["TCBatchJobSensor", "parsed_targets"]
-
-#: Most failed instances whose output an error quotes.
-_INSTANCES = 5
 
 
 class TCBatchJobSensor(SensesJobs):
@@ -91,6 +88,7 @@ class TCBatchJobSensor(SensesJobs):
     def see(self, context: Context) -> bool:
         states = self._states()
         if states is None:
+            self._seen = f"there is no job called {self.job_name!r}"
             self.log.info("There is no job called %r yet", self.job_name)
             return False
         if len(states) == 1:
@@ -101,6 +99,8 @@ class TCBatchJobSensor(SensesJobs):
         waiting = [f"{job} ({states[job]})" for job, verdict in verdicts.items() if verdict is TargetVerdict.WAITING]
         if waiting:
             more = f" and {len(waiting) - 5} more" if len(waiting) > 5 else ""
+            links = "" if len(states) > 1 else f". Console: {self.hook.settings.job_url(next(iter(states)))}"
+            self._seen = f"{', '.join(waiting[:5])}{more}{links}"
             self.log.info("Waiting until %s%s: %s", ", ".join(waiting[:5]), more, self._targets)
             return False
         self._finish(context, states)
@@ -151,7 +151,7 @@ class TCBatchJobSensor(SensesJobs):
     def _failure(self, failed: Mapping[str, str]) -> JobError:
         ended_badly = (State.FAILED.value, State.FAILED_INTERRUPTED.value)
         if badly := [job_id for job_id, state in failed.items() if state in ended_badly]:
-            return failure_of(self.hook, badly, lambda view: readable_outputs(self.hook, view, _INSTANCES))
+            return failure_of(self.hook, badly)
         names = ", ".join(f"{job_id} is {state}" for job_id, state in failed.items())
         return JobError(f"Job {names}, and not {self._targets}", job_id=next(iter(failed)))
 

@@ -88,6 +88,7 @@ class TCBatchTaskSensor(SensesJobs):
                 reasons, codes = why_instances_failed(self.hook, job_id, task_name)
                 raise JobFailed("\n".join([said, *reasons]), job_id=job_id, exit_codes=codes)
             raise JobError(said, job_id=job_id)
+        self._seen = f"it is {state} ({view.job_state} job). Console: {self.hook.settings.job_url(job_id)}"
         self.log.info("Task %r of job %s is %s", task_name, job_id, state)
         self._found = state
         return verdict is TargetVerdict.REACHED

@@ -100,6 +100,7 @@ class TCBatchTaskInstanceSensor(SensesJobs):
         chosen = None if indexes is None else frozenset(indexes)
         wait = QuorumWait(job_id, task_name, frozenset(self._wanted), self._quorum(), chosen)
         counts = run_here(look_once(self.hook.settings, wait))
+        self._seen = f"{counts}. Console: {self.hook.settings.job_url(job_id)}"
         self.log.info("%s: %s", self.words(), counts)
         if counts.verdict is QuorumVerdict.HOPELESS:
             reasons, codes = why_instances_failed(self.hook, job_id, task_name, chosen)

@@ -75,7 +75,9 @@ def test_the_connection_form_has_every_field_and_hides_the_token() -> None:
     assert connection["conn-fields"]["token"]["schema"]["format"] == "password"
 
 
-@pytest.mark.parametrize(("option", "default"), [("deployment_id", ""), ("api_patience", "3600")])
+@pytest.mark.parametrize(
+    ("option", "default"), [("deployment_id", ""), ("api_patience", "3600"), ("explain_timeout", "30")]
+)
 def test_airflow_knows_the_options(option: str, default: str) -> None:
     words = [sys.executable, "-m", "airflow", "config", "get-value", "tcbatch", option]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True, env=os.environ)

@@ -93,6 +93,9 @@ def test_instances_are_told_apart_by_how_they_end(hook: TCBatchHook, emulator: E
     assert emulator.wait_job(job_id) == "FAILED"
     view = hook.describe_job(job_id)
     assert [instance.task_instance_index for instance in hook.failed_instances(view)] == [1]
+    for which, indexes in (("failed", [1]), ("unfinished", []), ("all", [0, 1, 2])):
+        found = hook.instances_of(view, which)
+        assert [(task, instance.task_instance_index) for task, instance in found] == [("main", i) for i in indexes]
     assert hook.unfinished_instances(view) == []
 
 
