@@ -172,7 +172,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
         def ask(select: str, *values: Any) -> list[Any]:
             with rows.cursor() as cursor:
-                cursor.execute(select, values)
+                cursor.execute(select, values or None)
                 return list(cursor.fetchall())
 
         run_id = stack.api.trigger("short_jobs")
