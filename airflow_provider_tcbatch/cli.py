@@ -27,6 +27,7 @@ from airflow.cli.cli_config import (
     GroupCommand,
     lazy_load_command,
 )
+from rich.markup import escape
 
 __all__ = ["get_cli_commands", "main"]
 
@@ -41,7 +42,8 @@ def _seconds(text: str) -> float:
 
 
 def _option(name: str, help: str, **settings: Any) -> Arg:
-    return Arg((f"--{name}",), help=help, **settings)  # type: ignore[no-untyped-call]
+    # Airflow's help is read as markup: "[tcbatch]" would be taken for a style, and be gone.
+    return Arg((f"--{name}",), help=escape(help), **settings)  # type: ignore[no-untyped-call]
 
 
 ORPHAN_ARGS: tuple[Arg, ...] = (
@@ -130,7 +132,7 @@ COMMANDS: tuple[CLICommand, ...] = (
                     "Check that the services can be reached, topic, queues, subscriptions, visibility timeouts and "
                     "retention; try each right that triggerers need, on a queue that is made for that and removed "
                     "again; and send a test message through it. One line for each step, with what to do. "
-                    "Exit code: 0; 1 if something is missing."
+                    "Exit code: 0; 1 if something is missing or could not be checked."
                 ),
                 func=lazy_load_command("airflow_provider_tcbatch.commands.events.check"),
                 args=(

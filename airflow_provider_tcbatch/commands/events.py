@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from airflow.exceptions import AirflowException  # type: ignore[attr-defined]
 from airflow.utils import cli as cli_utils
 from airflow.utils.providers_configuration_loader import providers_configuration_loaded
 
 from airflow_provider_tcbatch.commands.connected import connected
+from airflow_provider_tcbatch.commands.table import show
 from airflow_provider_tcbatch.exceptions import TCBatchError
 from airflow_provider_tcbatch.hooks.cmq import CmqHook
 from airflow_provider_tcbatch.hooks.event_chain import EventChain, row_of
 from airflow_provider_tcbatch.hooks.events_check import EventsCheck
 from airflow_provider_tcbatch.hooks.events_setup import EventsSetup
-from airflow_provider_tcbatch.policies.event_chain import State, Step
+from airflow_provider_tcbatch.policies.event_chain import FAULTS, State, Step
 
 __all__ = ["check", "setup"]
 
@@ -51,7 +52,8 @@ def check(args: argparse.Namespace) -> None:
 
     :param args: ``conn_id``, ``region``, ``topic``, ``asset_queue``, ``base_queue``, ``through``, ``timeout``,
         ``output``.
-    :raises SystemExit: with 1 if something is missing; with a message, if the connection can't be read.
+    :raises SystemExit: with 1 if something is missing or could not be checked; with a message, if the connection can't
+        be read.
     """
     steps = _steps(args, EventsCheck, lambda chain: chain.check(through=args.through or (), patience=args.timeout))
     _show(steps, args.output)
@@ -69,17 +71,15 @@ def _steps(args: argparse.Namespace, kind: type[ChainT], work: Callable[[ChainT]
 
 
 def _show(steps: Sequence[Step], output: str) -> None:
-    from airflow.cli.simple_table import AirflowConsole
-
-    console: Any = AirflowConsole()
-    console.print_as(data=[row_of(step) for step in steps], output=output)
+    show([row_of(step) for step in steps], output)
 
 
 def _count(steps: Sequence[Step]) -> str:
     states = [step.state for step in steps]
-    return f"{states.count(State.MISSING)} missing, {states.count(State.WARNING)} warnings, {states.count(State.OK)} ok"
+    counted = ((State.MISSING, "missing"), (State.FAILED, "failed"), (State.WARNING, "warnings"), (State.OK, "ok"))
+    return ", ".join(f"{states.count(state)} {word}" for state, word in counted)
 
 
 def _exit(steps: Sequence[Step]) -> None:
-    if any(step.state is State.MISSING for step in steps):
+    if any(step.state in FAULTS for step in steps):
         raise SystemExit(1)

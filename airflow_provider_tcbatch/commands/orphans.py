@@ -13,6 +13,7 @@ from airflow.utils import cli as cli_utils
 from airflow.utils.providers_configuration_loader import providers_configuration_loaded
 
 from airflow_provider_tcbatch.commands.connected import connected
+from airflow_provider_tcbatch.commands.table import show
 from airflow_provider_tcbatch.exceptions import TCBatchError
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.hooks.orphans import Ended, OrphanSweep
@@ -152,16 +153,13 @@ def _confirmed(sweep: OrphanSweep, findings: list[Finding]) -> list[Finding]:
 
 
 def _show(findings: Iterable[Finding], ended: Iterable[Ended], deployment: str, args: argparse.Namespace) -> None:
-    from airflow.cli.simple_table import AirflowConsole
-
     results = {result.finding.thing.thing_id: result for result in ended}
     findings = list(findings)
     shown = [finding for finding in findings if args.all or finding.fate is not Fate.SPARED]
     rows = [row_of(finding, results.get(finding.thing.thing_id)) for finding in shown]
     if args.output == "table":
         rows = [_narrow(row) for row in rows]
-    console: Any = AirflowConsole()
-    console.print_as(data=rows, output=args.output)
+    show(rows, args.output)
     fates = [finding.fate for finding in findings]
     print(
         f"Deployment {deployment!r}: {fates.count(Fate.ORPHAN)} orphans, {fates.count(Fate.UNSURE)} to look at, "

@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -62,19 +63,38 @@ def request_of(args: argparse.Namespace) -> str:
     if mapped != (args.map_index >= 0):
         raise SystemExit(f"Task {args.task_id!r} is {'' if mapped else 'not '}mapped: --map-index is {args.map_index}")
     _check_index(args)
-    context = _context(dag, task, args)
-    with _airflow(dag):
+    context, complete = _context(dag, task, args)
+    with _airflow(dag), _without_a_run(complete, mapped=mapped):
         task.render_template_fields(context)
         # Rendering a mapped task puts the operator that it stands for in its place.
         wire = context["task"].render_request(context)
         return _masked(json.dumps(wire, indent=2, ensure_ascii=False))
 
 
+@contextlib.contextmanager
+def _without_a_run(complete: bool, *, mapped: bool) -> Iterator[None]:
+    """Say that a run is needed where a request can't be made without what other tasks return.
+
+    :param complete: whether all is there.
+    :param mapped: whether the task is mapped: Airflow finds no value to map over, in whatever way.
+    :raises SystemExit: in the place of the error.
+    """
+    try:
+        yield
+    except (TCBatchError, LookupError, TypeError, ValueError) as error:
+        if complete or not (mapped or isinstance(error, TCBatchError)):
+            raise
+        raise SystemExit(
+            "The request can't be made without what other tasks return, and there is no run yet: name one in which "
+            f"they have ended, with --run-id. ({type(error).__name__}: {error})"
+        ) from None
+
+
 def _dag(args: argparse.Namespace) -> Any:
     try:
         return cli_utils.get_bagged_dag(args.bundle_name, args.dag_id)
     except AirflowException as error:
-        raise SystemExit("\n\n".join([str(error), *_import_errors()])) from error
+        raise SystemExit("\n\n".join([str(error), *_import_errors(args.dag_id)])) from error
 
 
 def _check_index(args: argparse.Namespace) -> None:
@@ -90,26 +110,50 @@ def _check_index(args: argparse.Namespace) -> None:
             raise SystemExit(f"Task {args.task_id!r} has no map index {args.map_index}: it has {count} instances")
 
 
-def _import_errors() -> Iterator[str]:
-    """Why files of DAGs can't be read, as Airflow has noted it just now."""
+def _import_errors(dag_id: str) -> Iterator[str]:
+    """Why the DAG's file can't be read, as Airflow has noted it just now; of other files only that they can't.
+
+    :param dag_id: the DAG, which is looked for in the text of the files.
+    """
     from airflow.models.errors import ParseImportError
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
     with create_session() as session:
+        others = []
         for error in session.scalars(select(ParseImportError)):
-            yield "\n".join([f"{error.filename}:", *(error.stacktrace or "").strip().splitlines()[-_LINES:]])
+            if _names(error, dag_id):
+                yield "\n".join([f"{error.filename}:", *(error.stacktrace or "").strip().splitlines()[-_LINES:]])
+            else:
+                others.append(str(error.filename))
+    if others:
+        yield f"Other files that can't be read (see 'airflow dags list-import-errors'): {', '.join(sorted(others))}"
 
 
-def _context(dag: Any, task: Any, args: argparse.Namespace) -> Any:
-    """Context of a first try of the task, as a worker would have it."""
+def _names(error: Any, dag_id: str) -> bool:
+    """Whether the file of an import error may hold the DAG."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+    path = Path(error.filename)
+    if not path.is_absolute():
+        bundles: Any = DagBundlesManager()  # type: ignore[no-untyped-call]
+        path = bundles.get_bundle(error.bundle_name).path / path
+    with contextlib.suppress(OSError, UnicodeError):
+        return dag_id in path.read_text()
+    return True
+
+
+def _context(dag: Any, task: Any, args: argparse.Namespace) -> tuple[Any, bool]:
+    """Context of a first try of the task, as a worker would have it, and whether nothing of other tasks is missing."""
     from airflow.api_fastapi.execution_api.datamodels.taskinstance import TIRunContext
     from airflow.sdk import XComArg
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     run, exists = _run(args)
     fields = [getattr(task, name, None) for name in task.template_fields]
-    if not exists and any(True for _ in XComArg.iter_xcom_references(fields)):
+    fields += [getattr(task, name, None) for name in ("partial_kwargs", "expand_input")]
+    complete = exists or not any(True for _ in XComArg.iter_xcom_references(fields))
+    if not complete:
         print("There is no run yet: what the task takes from other tasks is left out", file=sys.stderr)
     server = TIRunContext(
         dag_run=run,
@@ -130,7 +174,7 @@ def _context(dag: Any, task: Any, args: argparse.Namespace) -> Any:
         task=task,
         _ti_context_from_server=server,
     )
-    return ti.get_template_context()
+    return ti.get_template_context(), complete
 
 
 def _run(args: argparse.Namespace) -> tuple[Any, bool]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_tcbatch.exceptions import NotFound, PermissionDenied, ResourceBusy, TCBatchError
 from airflow_provider_tcbatch.models.cmq import DescribeCmqSubscriptionDetail, DescribeCmqTopicDetail
-from airflow_provider_tcbatch.policies.event_chain import SETUP, State, Step, base_queue_name
+from airflow_provider_tcbatch.policies.event_chain import State, Step, base_queue_name, setup_command
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.cmq import CmqHook
@@ -63,6 +63,8 @@ class EventChain:
         self._shared = hook.settings.event_queue
         self._ack, self._grace = stream_settings()
         self._steps: list[Step] = []
+        #: What to do where something does not exist.
+        self._setup = setup_command(self._topic, asset_queue, self._base)
 
     def _named(self) -> bool:
         conn_id = self._hook.settings.conn_id
@@ -95,21 +97,23 @@ class EventChain:
         return [each for page in pages for each in page.subscription_set]
 
     def _add(self, name: str, state: State, what: str, todo: str = "") -> None:
-        self._steps.append(Step(name, state, what, todo))
+        # An error of ours says what to do, too. Where the step knows better, there is one advice, and not two.
+        what, _, advice = what.partition(". What to do: ")
+        self._steps.append(Step(name, state, what, todo or advice))
 
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[None]:
-        """What fails in here is a step that is missing, and does not keep the others from being looked at."""
+        """What fails in here is a step that failed, and does not keep the others from being looked at."""
         try:
             yield
         except ResourceBusy as error:
-            self._add(name, State.MISSING, str(error), "try again in a minute")
+            self._add(name, State.FAILED, str(error), "try again in a minute")
         except PermissionDenied as error:
-            self._add(name, State.MISSING, str(error), grant(error))
+            self._add(name, State.MISSING if lacks_right(error) else State.FAILED, str(error), grant(error))
         except NotFound as error:
-            self._add(name, State.MISSING, str(error), SETUP)
+            self._add(name, State.MISSING, str(error), self._setup)
         except TCBatchError as error:
-            self._add(name, State.MISSING, str(error), "see the message")
+            self._add(name, State.FAILED, str(error))
 
 
 def lacks_right(error: PermissionDenied) -> bool:
@@ -121,4 +125,4 @@ def grant(error: PermissionDenied) -> str:
     """What to do about it."""
     if lacks_right(error):
         return f"grant tdmq:{error.action}"
-    return "check the keys, and what they may do with the queue or topic"
+    return "" if "What to do: " in str(error) else "check the keys, and what they may do with the queue or topic"

@@ -30,7 +30,6 @@ from airflow_provider_tcbatch.models.cmq import (
 from airflow_provider_tcbatch.policies.event_chain import (
     BASE_RETENTION,
     CHECK_PREFIX,
-    SETUP,
     State,
     Step,
     asset_queue_troubles,
@@ -92,14 +91,15 @@ class EventsCheck(EventChain):
             if not self._find_topic():
                 raise NotFound(f"Topic {self._topic!r} does not exist")
         except NotFound:
-            self._add("topic", State.MISSING, f"{self._topic} does not exist in {settings.api.region}", SETUP)
+            self._add("topic", State.MISSING, f"{self._topic} does not exist in {settings.api.region}", self._setup)
             return True
         except PermissionDenied as error:
-            self._add("topic", State.MISSING, str(error), grant(error))
-            return lacks_right(error)
+            lacks = lacks_right(error)
+            self._add("topic", State.MISSING if lacks else State.FAILED, str(error), grant(error))
+            return lacks
         except TCBatchError as error:
             todo = f"check fields region and tdmq_endpoint of connection {settings.conn_id!r}, and the network"
-            self._add("TDMQ API", State.MISSING, str(error), todo)
+            self._add("TDMQ API", State.FAILED, str(error), todo)
             return False
         self._add("topic", State.OK, f"{self._topic} exists")
         with self._step("topic's subscriptions"):
@@ -108,7 +108,7 @@ class EventsCheck(EventChain):
                 self._add("topic's subscriptions", State.OK, f"{', '.join(names[:5])} stay when no triggerer runs")
             else:
                 what = f"{self._topic} has none that stays when no triggerer runs: the service refuses jobs then"
-                self._add("topic's subscriptions", State.MISSING, what, SETUP)
+                self._add("topic's subscriptions", State.MISSING, what, self._setup)
         with self._step("base queue"):
             try:
                 found = self._find_queue(self._base)
@@ -139,11 +139,11 @@ class EventsCheck(EventChain):
             except NotFound:
                 found = None
             if found is None:
-                self._add(name, State.MISSING, f"{queue} does not exist", SETUP)
+                self._add(name, State.MISSING, f"{queue} does not exist", self._setup)
                 return
             self._judged(name, queue, troubles(found))
         with self._step(f"subscription of {name}"):
-            trouble = subscription_trouble(self._subscriptions(), queue)
+            trouble = subscription_trouble(self._subscriptions(), queue, self._setup)
             if trouble is None:
                 self._add(f"subscription of {name}", State.OK, f"{queue} receives all messages of {self._topic}")
             else:
@@ -192,7 +192,7 @@ class EventsCheck(EventChain):
             self._hook.api.call(action, attempts=ATTEMPTS)
         except PermissionDenied as error:
             if not lacks_right(error):
-                self._add(name, State.MISSING, str(error), grant(error))
+                self._add(name, State.FAILED, str(error), grant(error))
             elif self._shared is None:
                 consequence = _WITHOUT.get(action.name(), "waits go on by polling")
                 todo = f"grant tdmq:{action.name()}, or set field event_queue; without it {consequence}"
@@ -204,7 +204,7 @@ class EventsCheck(EventChain):
             self._add(name, State.SKIPPED, str(error))
             return False
         except TCBatchError as error:
-            self._add(name, State.MISSING, str(error), "see the message")
+            self._add(name, State.FAILED, str(error))
             return False
         self._add(name, State.OK, "granted")
         return True
@@ -227,7 +227,7 @@ class EventsCheck(EventChain):
             self._add(name, State.WARNING, f"it could not be published: {error}", todo)
             return
         except ApiError as error:
-            self._add(name, State.MISSING, f"it could not be published: {error}", "see the message")
+            self._add(name, State.FAILED, f"it could not be published: {error}")
             return
         for queue in queues:
             called = "a queue like a triggerer's" if queue == temporary else queue

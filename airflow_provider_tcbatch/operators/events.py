@@ -54,16 +54,18 @@ class _EventsOperator(TCBatchOperator):
         :raises ConfigurationError: if something is missing; the rows are pushed all the same.
         """
         from airflow_provider_tcbatch.hooks.event_chain import row_of
-        from airflow_provider_tcbatch.policies.event_chain import State
+        from airflow_provider_tcbatch.policies.event_chain import FAULTS, State
+
+        def todo_of(step: Step) -> str:
+            return f"; what to do: {step.todo}" if step.todo else ""
 
         rows = [row_of(step) for step in steps]
         for step in steps:
-            tell = self.log.warning if step.state in (State.WARNING, State.MISSING) else self.log.info
-            todo = f"; what to do: {step.todo}" if step.todo else ""
-            tell("%s: %s, %s%s", step.name, step.state.value, step.what, todo)
-        if missing := [step for step in steps if step.state is State.MISSING]:
+            tell = self.log.warning if step.state in (State.WARNING, *FAULTS) else self.log.info
+            tell("%s: %s, %s%s", step.name, step.state.value, step.what, todo_of(step))
+        if missing := [step for step in steps if step.state in FAULTS]:
             push(context, "return_value", rows)
-            lines = "".join(f"\n  {step.name}: {step.what}; what to do: {step.todo}" for step in missing)
+            lines = "".join(f"\n  {step.name}: {step.what}{todo_of(step)}" for step in missing)
             raise ConfigurationError(f"Events will not come through:{lines}")
         return rows
 

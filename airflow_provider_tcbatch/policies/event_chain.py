@@ -16,7 +16,7 @@ __all__ = [
     "ASSET_RETENTION",
     "BASE_RETENTION",
     "CHECK_PREFIX",
-    "SETUP",
+    "FAULTS",
     "State",
     "Step",
     "asset_queue_troubles",
@@ -25,12 +25,10 @@ __all__ = [
     "base_queue_troubles",
     "grace_trouble",
     "lasting",
+    "setup_command",
     "shared_queue_troubles",
     "subscription_trouble",
 ]
-
-#: What to do where something does not exist.
-SETUP = "run 'airflow tcbatch events setup' with keys that may make it"
 
 #: Seconds that a queue for asset watchers keeps what nobody has deleted: the most that the service takes.
 ASSET_RETENTION = 43200
@@ -57,7 +55,24 @@ class State(str, Enum):
     WOULD = "would be made"
     WARNING = "warning"
     MISSING = "missing"
+    FAILED = "failed"
     SKIPPED = "not checked"
+
+
+#: What keeps events from coming: something is not there, or a service could not be asked for it, or refuses it.
+FAULTS = (State.MISSING, State.FAILED)
+
+
+def setup_command(topic: str, asset_queue: str | None, base_queue: str) -> str:
+    """What to do where something does not exist, ready to be copied.
+
+    :param asset_queue: the queue of asset watchers that was named.
+    :param base_queue: the topic's durable queue.
+    """
+    words = ["airflow tcbatch events setup", "--topic", topic]
+    words += ["--asset-queue", asset_queue] if asset_queue else []
+    words += ["--base-queue", base_queue] if base_queue != base_queue_name(topic) else []
+    return f"run '{' '.join(words)}' with keys that may make it"
 
 
 @dataclass(frozen=True)
@@ -151,11 +166,14 @@ def shared_queue_troubles(queue: CmqQueue) -> list[tuple[str, str]]:
     ]
 
 
-def subscription_trouble(subscriptions: Iterable[CmqSubscription], queue: str) -> tuple[str, str] | None:
-    """What keeps a topic's messages from a queue, and what to do; ``None`` if nothing does."""
+def subscription_trouble(subscriptions: Iterable[CmqSubscription], queue: str, setup: str) -> tuple[str, str] | None:
+    """What keeps a topic's messages from a queue, and what to do; ``None`` if nothing does.
+
+    :param setup: what to do where the subscription does not exist.
+    """
     mine = [each for each in subscriptions if (each.endpoint or "").lower() == queue.lower()]
     if not mine:
-        return f"{queue} is not subscribed to the topic", SETUP
+        return f"{queue} is not subscribed to the topic", setup
     if all(each.filter_tags or each.binding_key for each in mine):
         return (
             f"the subscription of {queue} has a filter: Batch publishes without tags, so nothing passes",

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_tcbatch import cli
+from airflow_provider_tcbatch.commands.table import show
 
 DAG_FILE = """
 from datetime import datetime
@@ -44,6 +45,16 @@ with DAG("rendered", schedule="@daily", start_date=datetime(2026, 1, 1), params=
         return "from another task"
 
     TCBatchSubmitJobOperator(task_id="after", job=job(command()))
+    machines = job("true")
+    machines["Tasks"][0] = {**machines["Tasks"][0], "EnvId": command()}
+    del machines["Tasks"][0]["ComputeEnv"]
+    TCBatchSubmitJobOperator(task_id="on_machines", job=machines)
+
+    @task
+    def jobs():
+        return [job("one"), job("two")]
+
+    TCBatchSubmitJobOperator.partial(task_id="mapped_over_output").expand(job=jobs())
     BashOperator(task_id="bash", bash_command="true")
 """
 
@@ -72,7 +83,7 @@ NOWHERE = json.dumps(
 def dags(airflow_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("AIRFLOW_CONN_REGISTRY", REGISTRY)
     monkeypatch.setenv("AIRFLOW_CONN_TENCENTCLOUD_DEFAULT", NOWHERE)
-    files = {"rendered.py": DAG_FILE, "broken.py": BROKEN_FILE}
+    files = {"rendered.py": DAG_FILE, "broken.py": BROKEN_FILE, "unrelated.py": "raise RuntimeError('of another team')"}
     for name, text in files.items():
         (airflow_home / "dags" / name).write_text(text)
     yield airflow_home / "dags"
@@ -189,6 +200,30 @@ def test_what_can_not_be_shown_is_said_plainly(dags: Path, capsys: pytest.Captur
     broken = refused(capsys, "broken", "x")
     assert "failed to parse" in broken
     assert "Job.Tasks[0].Comand: unknown field" in broken
+    assert "of another team" not in broken, "it is no part of what was asked for"
+    assert "unrelated.py" in broken
+
+
+@pytest.mark.parametrize("words", [["on_machines"], ["mapped_over_output", "--map-index", "1"]])
+def test_what_needs_a_run_says_so(dags: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    """What another task returns decides about the request, and there is no run in which it has."""
+    said = refused(capsys, "rendered", *words, "--logical-date", "2026-01-31")
+    assert "without what other tasks return, and there is no run yet: name one" in said
+    assert "--run-id" in said
+
+
+def test_brackets_are_no_markup(airflow_home: Path) -> None:
+    """Airflow's help and tables take them for styles of rich."""
+    command = [sys.executable, "-m", "airflow_provider_tcbatch.cli", "orphans", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ, check=True)
+    assert "(default: [tcbatch] deployment_id)" in " ".join(done.stdout.split())
+
+
+def test_brackets_stand_in_tables_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"step": "asset watchers", "what": "[triggerer] shared_stream_cohort_grace_period is 0"}]
+    for output in ("table", "plain", "json", "yaml"):
+        show(rows, output)
+        assert "[triggerer] shared_stream" in capsys.readouterr().out, output
 
 
 def test_a_missing_connection_is_named(

@@ -23,7 +23,7 @@ from airflow_provider_tcbatch.models.cmq import (
     ModifyCmqQueueAttribute,
 )
 from airflow_provider_tcbatch.models.events import parse_message
-from airflow_provider_tcbatch.policies.event_chain import State, Step
+from airflow_provider_tcbatch.policies.event_chain import FAULTS, State, Step
 from tests.unit.client.test_own_queue import until
 
 Make = Callable[..., "Chain"]
@@ -74,7 +74,7 @@ def of(steps: list[Step], name: str) -> list[Step]:
 
 
 def missing(steps: list[Step]) -> dict[str, str]:
-    return {step.name: f"{step.what}; {step.todo}" for step in steps if step.state is State.MISSING}
+    return {step.name: f"{step.what}; {step.todo}" for step in steps if step.state in FAULTS}
 
 
 def warnings(steps: list[Step]) -> list[str]:
@@ -300,6 +300,21 @@ def test_rights_to_messages(make: Make, own_emulator: Emulator, action: str, sta
     assert step.state is state
     assert text in step.what
     assert {name for name in names(own_emulator)[0] if "check" in name} == set(), "the queue is removed all the same"
+
+
+def test_advice_can_be_copied(make: Make) -> None:
+    """It names what was named: without --asset-queue the set-up would not make that queue."""
+    [step] = of(make(asset_queue="assets", base_queue="ground").check(), "asset queue")
+    assert "'airflow tcbatch events setup --topic chain --asset-queue assets --base-queue ground'" in step.todo
+
+
+def test_what_could_not_be_asked_is_not_called_missing_and_has_one_advice(make: Make) -> None:
+    make().setup()
+    steps = make(fields={"tdmq_endpoint": "http://127.0.0.1:9", "cmq_endpoint": "http://127.0.0.1:9"}).check()
+    [step] = [step for step in steps if step.state in FAULTS]
+    assert (step.name, step.state) == ("TDMQ API", State.FAILED)
+    assert "What to do" not in step.what
+    assert step.todo
 
 
 def test_services_that_can_not_be_reached(make: Make) -> None:
