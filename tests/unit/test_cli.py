@@ -66,6 +66,11 @@ with DAG("broken", schedule=None):
     TCBatchSubmitJobOperator(task_id="x", job={"Tasks": [{"TaskName": "main", "Comand": "true"}]})
 """
 
+UNRELATED_FILE = """
+from airflow.sdk import DAG
+raise RuntimeError("of another team")
+"""
+
 REGISTRY = '{"conn_type": "generic", "password": "a-secret-of-a-connection"}'
 
 #: A connection that leads nowhere: nothing is sent.
@@ -83,7 +88,7 @@ NOWHERE = json.dumps(
 def dags(airflow_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("AIRFLOW_CONN_REGISTRY", REGISTRY)
     monkeypatch.setenv("AIRFLOW_CONN_TENCENTCLOUD_DEFAULT", NOWHERE)
-    files = {"rendered.py": DAG_FILE, "broken.py": BROKEN_FILE, "unrelated.py": "raise RuntimeError('of another team')"}
+    files = {"rendered.py": DAG_FILE, "broken.py": BROKEN_FILE, "unrelated.py": UNRELATED_FILE}
     for name, text in files.items():
         (airflow_home / "dags" / name).write_text(text)
     yield airflow_home / "dags"

@@ -289,8 +289,8 @@ def test_a_shared_queue_needs_no_right_to_make_queues(make: Make, own_emulator: 
     ("action", "state", "text"),
     [
         ("PublishMessage", State.WARNING, "could not be published"),
-        ("BatchReceiveMessage", State.MISSING, "BatchReceiveMessage"),
-        ("BatchDeleteMessage", State.MISSING, "BatchDeleteMessage"),
+        ("BatchReceiveMessage", State.FAILED, "BatchReceiveMessage"),
+        ("BatchDeleteMessage", State.FAILED, "BatchDeleteMessage"),
     ],
 )
 def test_rights_to_messages(make: Make, own_emulator: Emulator, action: str, state: State, text: str) -> None:
