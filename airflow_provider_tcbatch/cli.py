@@ -170,9 +170,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _add(parser: argparse.ArgumentParser, commands: Sequence[CLICommand]) -> None:
+    from rich_argparse import RichHelpFormatter
+
     group = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in commands:
-        own = group.add_parser(command.name, help=command.help, description=command.description or command.help)
+        # The formatter of Airflow's own command line, which reads markup.
+        own = group.add_parser(
+            command.name,
+            help=command.help,
+            description=command.description or command.help,
+            formatter_class=RichHelpFormatter,
+        )
         if isinstance(command, GroupCommand):
             _add(own, tuple(command.subcommands))
             continue
