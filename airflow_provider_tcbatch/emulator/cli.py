@@ -24,7 +24,11 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="IPv4 loopback address to listen on")
     serve.add_argument("--port", type=int, default=8095, help="port of the Batch, TDMQ and CMQ APIs; 0: any free one")
     serve.add_argument("--cos-port", type=int, default=8096, help="port of COS; 0: any free one")
-    serve.add_argument("--data-dir", type=Path, help="folder for what jobs write; default: a temporary one")
+    serve.add_argument(
+        "--data-dir",
+        type=Path,
+        help="keeps jobs, queues and keys for the next emulator; default: nothing is kept",
+    )
     serve.add_argument("--region", default="ap-guangzhou", help="the region it plays")
     serve.add_argument("--topic", default="airflow-batch", help="CMQ topic that exists from the start")
     serve.add_argument("--bucket", default="airflow-1250000000", help="COS bucket that exists from the start")

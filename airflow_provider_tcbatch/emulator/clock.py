@@ -46,12 +46,14 @@ class Clock:
 
     :param speed: seconds that pass on this clock while one passes on the wall's.
     :param skew: seconds that it is ahead of (or, negative, behind) where it should be.
+    :param earliest: epoch seconds that it shows at least, its skew apart; what it showed before does not come again.
     """
 
-    def __init__(self, speed: float = 1.0, skew: float = 0.0) -> None:
+    def __init__(self, speed: float = 1.0, skew: float = 0.0, earliest: float = 0.0) -> None:
         self._speed = speed
         self.skew = skew
-        self._wall = self._own = time.time()
+        self._wall = time.time()
+        self._own = max(self._wall, earliest)
         self._timers: set[Timer] = set()
 
     @property
@@ -68,6 +70,11 @@ class Clock:
         self._speed = speed
         for timer in self._timers:
             timer.again()
+
+    @property
+    def elapsed(self) -> float:
+        """What it shows, its skew apart: epoch seconds."""
+        return self._elapsed()
 
     def _elapsed(self) -> float:
         return self._own + (time.time() - self._wall) * self._speed

@@ -20,6 +20,7 @@ from airflow_provider_tcbatch.emulator.cmq.broker import Broker
 from airflow_provider_tcbatch.emulator.cos.store import ObjectStore
 from airflow_provider_tcbatch.emulator.faults import Fault, Faults
 from airflow_provider_tcbatch.emulator.journal import CallLog
+from airflow_provider_tcbatch.emulator.persistence.ledger import Ledger
 from airflow_provider_tcbatch.emulator.post import Post
 from airflow_provider_tcbatch.emulator.rates import RateLimiter
 from airflow_provider_tcbatch.emulator.settings import Settings
@@ -65,6 +66,9 @@ class Core:
         self.data_dir = data_dir
         self.watchdog = watchdog
         self.store = ObjectStore((identity.bucket,))
+        #: Is told of everything that changes and outlives the emulator; with a data folder it writes that down.
+        self.ledger = Ledger()
+        self._first_message = 1
         self.access = access or Access({identity.secret_id: identity.secret_key})
         self.faults = Faults()
         self.rates = RateLimiter()
@@ -81,10 +85,11 @@ class Core:
         self.client_tokens: dict[str, tuple[str, str, float]] = {}
         self.endpoint = self.cos_endpoint = ""
         self._background: set[asyncio.Task[None]] = set()
-        self._make_topic()
 
     def _new_broker(self) -> Broker:
-        return Broker(self.queue_clock, lambda queue: self.faults.queue(queue) is not None)
+        return Broker(
+            self.queue_clock, lambda queue: self.faults.queue(queue) is not None, self.ledger, self._first_message
+        )
 
     def now(self) -> float:
         """The clock of jobs and machines: epoch seconds."""
@@ -98,11 +103,25 @@ class Core:
         """The time by which signatures are judged. Clients do not live faster because jobs do."""
         return time.time() + self.settings.clock_skew_seconds
 
-    def _make_topic(self) -> None:
+    def make_topic(self) -> None:
+        """Make the topic that exists from the start, unless it is there already."""
         # SubmitJob accepts a topic only when somebody subscribes to it, hence the durable base queue.
         from airflow_provider_tcbatch.emulator.cmq.actions import create_durable_topic
 
-        create_durable_topic(self.broker, self.identity.topic)
+        if self.broker.topic(self.identity.topic) is None:
+            create_durable_topic(self.broker, self.identity.topic)
+
+    def keep(self, ledger: Ledger, first_message: int, times: tuple[float, float]) -> None:
+        """Write changes down from now on, and go on after an emulator before this one.
+
+        :param first_message: number that no message had so far.
+        :param times: what the clocks of jobs and of queues have shown, epoch seconds.
+        """
+        self.ledger, self._first_message = ledger, first_message
+        self.clock = Clock(self.settings.speed, self.settings.clock_skew_seconds, times[0])
+        self.queue_clock = Clock(self.settings.cmq_speed, earliest=times[1])
+        self.broker = self._new_broker()
+        self.post = Post(self.broker, self.faults)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run something in the background; a failure of it is logged, not lost."""
@@ -159,6 +178,7 @@ class Core:
         self.jobs.clear()
         self.batch = BatchState()
         self.client_tokens.clear()
+        self.ledger.clear()
         await asyncio.to_thread(shutil.rmtree, self.data_dir / "jobs", ignore_errors=True)
         self.settings = self._initial_settings.model_copy()
         # Fast clocks have run ahead of the wall's.
@@ -168,5 +188,5 @@ class Core:
         self.capacity = Capacity(lambda: self.settings.capacity)
         self.calls = CallLog(self.settings.call_log_size)
         self._apply_settings()
-        self._make_topic()
+        self.make_topic()
         await asyncio.to_thread(self.store.reset)

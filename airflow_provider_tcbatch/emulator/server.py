@@ -30,6 +30,7 @@ from airflow_provider_tcbatch.emulator.faults import Fault
 from airflow_provider_tcbatch.emulator.http.app import build
 from airflow_provider_tcbatch.emulator.ids import new_secret_id, new_secret_key
 from airflow_provider_tcbatch.emulator.info import EmulatorInfo
+from airflow_provider_tcbatch.emulator.persistence.folder import DataFolder
 from airflow_provider_tcbatch.emulator.settings import Settings
 from airflow_provider_tcbatch.emulator.signing.access import Access, TemporaryKey
 from airflow_provider_tcbatch.emulator.tls import Certificate, make_certificate
@@ -141,21 +142,31 @@ class Service:
         self._launch = launch
         self._servers: list[tuple[_Server, asyncio.Task[None]]] = []
         self._temporary: Path | None = None
+        self._folder: DataFolder | None = None
         self.core: Core
         self.info: EmulatorInfo
 
     async def start(self) -> EmulatorInfo:
         """Listen; when this returns requests are answered.
 
-        :raises OSError: when a port is taken or the data folder cannot be made.
+        :raises OSError: when a port is taken, or the data folder cannot be made or read, or another emulator uses it.
         """
         launch = self._launch
         api, cos = _listen(self._host, launch.port), _listen(self._host, launch.cos_port)
-        if launch.data_dir is None:
-            self._temporary = Path(tempfile.mkdtemp(prefix="tcbatch-emulator-"))
-        data_dir = (launch.data_dir or self._temporary or Path()).resolve()
-        data_dir.mkdir(parents=True, exist_ok=True)
-        launch = await asyncio.to_thread(remembered, launch)
+        try:
+            if launch.data_dir is None:
+                self._temporary = Path(tempfile.mkdtemp(prefix="tcbatch-emulator-"))
+            data_dir = (launch.data_dir or self._temporary or Path()).resolve()
+            data_dir.mkdir(parents=True, exist_ok=True)
+            if launch.data_dir is not None:
+                self._folder = await asyncio.to_thread(DataFolder, data_dir)
+            launch = await asyncio.to_thread(remembered, launch)
+        except BaseException:
+            api.close()
+            cos.close()
+            if self._folder is not None:
+                self._folder.close()
+            raise
         identity = Identity(
             region=launch.region,
             zone=f"{launch.region}-3",
@@ -187,6 +198,10 @@ class Service:
             temporary_secret_id=launch.temporary_secret_id if launch.token else None,
             temporary_secret_key=launch.temporary_secret_key if launch.token else None,
         )
+        if self._folder is not None:
+            self._folder.restore(core)
+        core.make_topic()
+        core.ledger.flush()
         await self._serve(build(core), api, **_tls_options(certificate))
         # Of uvicorn's two HTTP implementations only this one sends the names of headers as they are given.
         await self._serve(
@@ -223,6 +238,8 @@ class Service:
 
     async def stop(self) -> None:
         """End all instances, close the ports, remove a temporary folder."""
+        # What ends now is lost as if its machine were; the next emulator on this folder says so.
+        self.core.ledger.close()
         await self.core.stop_background()
         self.core.broker.close()
         for server, _ in self._servers:
@@ -231,6 +248,8 @@ class Service:
             await task
         self.core.store.close()
         self.core.watchdog.close()
+        if self._folder is not None:
+            self._folder.close()
         if self._temporary is not None:
             await asyncio.to_thread(shutil.rmtree, self._temporary, ignore_errors=True)
 

@@ -11,8 +11,8 @@ from airflow_provider_tcbatch.emulator.faults import Fault
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.emulator.core import Core
 
-# The first is a sample of Tencent's documentation; what it says of a reclaimed machine is not published.
-_REASONS = {"lose_machine": "first heartbeat timeout", "reclaim_machine": "the spot instance was reclaimed"}
+# What Tencent says of a reclaimed machine is not published.
+_REASONS = {"lose_machine": placement.HEARTBEAT_TIMEOUT, "reclaim_machine": "the spot instance was reclaimed"}
 
 
 def may_happen(core: Core, instance: Instance) -> None:

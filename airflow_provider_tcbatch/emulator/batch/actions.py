@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -56,13 +57,18 @@ def submit_job(core: Core, params: Params) -> Params:
     core.jobs[job.job_id] = job
     if token:
         core.client_tokens[token] = (job.job_id, digest, core.now())
+        core.ledger.note("job_token", json.dumps(token), core.client_tokens[token])
     scheduler.start_job(core, job)
     return {"JobId": job.job_id}
 
 
 def _make_job(core: Core, params: Params) -> Job:
-    job_id = new_id("job", core.jobs)
-    job = Job(job_id, params, core.identity.region, core.now(), core.data_dir / "jobs" / job_id)
+    return job_of(core, new_id("job", core.jobs), params, core.identity.region, core.now())
+
+
+def job_of(core: Core, job_id: str, params: Params, region: str, created_at: float) -> Job:
+    """A job as it is when its request was just accepted."""
+    job = Job(job_id, params, region, created_at, core.data_dir / "jobs" / job_id)
     for spec in params["Job"]["Tasks"]:
         task = Task(job, spec["TaskName"], spec)
         task.instances = [Instance(task, index) for index in range(spec.get("TaskInstanceNum", 1))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -72,8 +73,10 @@ def create_compute_env(core: Core, params: Params) -> Params:
     _check_cpus(core, env, env.desired)
     env.changed_at = core.now()
     envs[env.env_id] = env
+    core.ledger.touch(env)
     if token:
         core.batch.env_tokens[token] = (env.env_id, digest, core.now())
+        core.ledger.note("env_token", json.dumps(token), core.batch.env_tokens[token])
     _tell(core, env, "COMPUTE_ENV_CREATED")
     nodes.create(core, env, env.desired, f"CreateComputeEnv: the capacity is {env.desired}")
     return {"EnvId": env.env_id}
@@ -110,7 +113,7 @@ def modify_compute_env(core: Core, params: Params) -> Params:
     env.desired = desired
     env.name = params.get("EnvName", env.name)
     env.description = params.get("EnvDescription", env.description)
-    env.changed_at = core.now()
+    _changed(core, env)
     return {}
 
 
@@ -141,8 +144,14 @@ def delete_compute_env(core: Core, params: Params) -> Params:
         if any(node.state not in REMOVABLE and node.state != DELETING for node in env.nodes.values()):
             raise ApiError("UnsupportedOperation.ComputeNodeForbidTerminate", "Compute nodes are being created.")
     env.next_action = "DELETING"
-    core.spawn(_delete(core, env), f"deletion of {env.env_id}")
+    core.ledger.touch(env)
+    resume_deletion(core, env)
     return {}
+
+
+def resume_deletion(core: Core, env: ComputeEnv) -> None:
+    """Delete an environment whose deletion was accepted."""
+    core.spawn(_delete(core, env), f"deletion of {env.env_id}")
 
 
 async def _delete(core: Core, env: ComputeEnv) -> None:
@@ -153,6 +162,7 @@ async def _delete(core: Core, env: ComputeEnv) -> None:
             nodes.destroy(core, node, "DeleteComputeEnv")
     await core.sleep(max(core.settings.env_deleting_seconds, core.settings.node_deleting_seconds if env.nodes else 0))
     core.batch.envs.pop(env.env_id, None)
+    core.ledger.touch(env)
     env.dismiss()
     _tell(core, env, "COMPUTE_ENV_DELETED")
 
@@ -270,7 +280,7 @@ def _terminate_nodes(core: Core, env_id: str, ids: Sequence[str], action: str, d
         env.desired = max(0, env.desired - len(found))
     else:
         nodes.create(core, env, len(found), f"{action}: keep the capacity of {env.desired}")
-    env.changed_at = core.now()
+    _changed(core, env)
 
 
 def attach_instances(core: Core, params: Params) -> Params:
@@ -291,7 +301,7 @@ def attach_instances(core: Core, params: Params) -> Params:
             )
     for instance_id in ids:
         nodes.attach(core, env, instance_id)
-    env.changed_at = core.now()
+    _changed(core, env)
     return {}
 
 
@@ -308,7 +318,7 @@ def detach_instances(core: Core, params: Params) -> Params:
             )
     for instance_id in ids:
         nodes.detach(core, attached[instance_id])
-    env.changed_at = core.now()
+    _changed(core, env)
     return {}
 
 
@@ -330,6 +340,11 @@ def find_env(core: Core, env_id: str) -> ComputeEnv:
     if env is None:
         raise ApiError("ResourceNotFound.ComputeEnv", f"The compute environment {env_id} does not exist.")
     return env
+
+
+def _changed(core: Core, env: ComputeEnv) -> None:
+    env.changed_at = core.now()
+    core.ledger.touch(env)
 
 
 def find_node(core: Core, node_id: str) -> Node | None:

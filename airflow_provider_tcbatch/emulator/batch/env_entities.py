@@ -41,6 +41,8 @@ class Activity:
     state_reason: str = ""
     ended_at: float | None = None
     instance_id: str = ""
+    #: Environment that it belongs to.
+    env_id: str = ""
 
 
 @dataclass(eq=False)
@@ -95,7 +97,8 @@ class ComputeEnv:
     _free: dict[str, Node] = field(default_factory=dict)
     _waiting: list[tuple[int, int, asyncio.Future[Node], Instance]] = field(default_factory=list)
     _order: itertools.count[int] = field(default_factory=itertools.count)
-    _addresses: itertools.count[int] = field(default_factory=itertools.count)
+    #: How many addresses were given away.
+    addresses: int = 0
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -115,7 +118,8 @@ class ComputeEnv:
 
     def new_address(self) -> str:
         """A private address for another machine."""
-        number = next(self._addresses) % 64_000
+        number = self.addresses % 64_000
+        self.addresses += 1
         return f"10.10.{number // 250}.{number % 250 + 2}"
 
     async def take_node(self, instance: Instance, priority: int) -> Node:

@@ -36,6 +36,7 @@ def create(core: Core, env: ComputeEnv, count: int, cause: str) -> None:
     for _ in range(count):
         node = Node(new_id("node", env.nodes), env)
         env.nodes[node.node_id] = node
+        core.ledger.touch(node)
         node.worker = core.spawn(_make(core, node, cause), f"creation of {node.node_id}")
 
 
@@ -44,6 +45,7 @@ def attach(core: Core, env: ComputeEnv, instance_id: str) -> None:
     node = Node(new_id("node", env.nodes), env, USER_ATTACHED, CREATED)
     node.instance_id, node.machine, node.created_at = instance_id, _any_machine(core, env), core.now()
     node.address = env.new_address()
+    core.ledger.touch(env)
     env.nodes[node.node_id] = node
     _tell(core, node)
     node.worker = core.spawn(_boot(core, node), f"boot of {node.node_id}")
@@ -54,12 +56,16 @@ def detach(core: Core, node: Node) -> None:
     _leave(node, f"DetachInstances: the instance {node.instance_id} left the compute environment")
     node.state = DELETING
     node.env.nodes.pop(node.node_id, None)
+    core.ledger.touch(node)
 
 
 def destroy(core: Core, node: Node, cause: str) -> None:
     """Begin to destroy a node; what runs on it fails."""
     _leave(node, f"{cause}: the compute node {node.node_id} was destroyed")
-    node.worker = core.spawn(_destroy(core, node, cause), f"destruction of {node.node_id}")
+    activity = _begin(core, node, core.settings.destroy_activity_type, cause)
+    activity.state = "PROCESSING"
+    _set(core, node, DELETING)
+    node.worker = core.spawn(_destroy(core, node, activity), f"destruction of {node.node_id}")
 
 
 def reboot(core: Core, node: Node) -> None:
@@ -79,6 +85,29 @@ def lose(core: Core, node: Node, reason: str = "first heartbeat timeout") -> boo
     _set(core, node, ABNORMAL)
     node.worker = core.spawn(_replace(core, node), f"replacement of {node.node_id}")
     return True
+
+
+def resume(core: Core, node: Node) -> None:
+    """Go on with a node that an emulator before this one had; what ran on it is lost, and the machine with it."""
+    env = node.env
+    begun = next(
+        (item for item in reversed(env.activities.values()) if item.node_id == node.node_id and item.ended_at is None),
+        None,
+    )
+    cause = begun.cause if begun is not None else f"CreateComputeNode {node.node_id}"
+    if node.state in (SUBMITTED, PENDING, CREATING):
+        node.worker = core.spawn(_make(core, node, cause, begun), f"creation of {node.node_id}")
+    elif node.state == CREATED:
+        node.worker = core.spawn(_boot(core, node), f"boot of {node.node_id}")
+    elif node.state == DELETING:
+        activity = begun or _begin(core, node, core.settings.destroy_activity_type, cause)
+        node.worker = core.spawn(_destroy(core, node, activity), f"destruction of {node.node_id}")
+    elif node.state in (ABNORMAL, CREATION_FAILED):
+        node.worker = core.spawn(_replace(core, node), f"replacement of {node.node_id}")
+    elif node.instance is not None and not node.instance.final:
+        lose(core, node)
+    else:
+        env.offer(node)
 
 
 def removable(core: Core, env: ComputeEnv) -> list[Node]:
@@ -112,6 +141,7 @@ def _set(core: Core, node: Node, state: str) -> None:
 
 def _tell(core: Core, node: Node) -> None:
     env = node.env
+    core.ledger.touch(node)
     name = f"COMPUTE_NODE_{node.state}"
     for _ in publish(core, env.notifications, name, env.env_id, lambda: events.node_members(node)):
         pass
@@ -119,25 +149,29 @@ def _tell(core: Core, node: Node) -> None:
 
 def _begin(core: Core, node: Node, kind: str, cause: str) -> Activity:
     activities = node.env.activities
-    activity = Activity(new_id("act", activities), node.node_id, kind, cause, core.now(), instance_id=node.instance_id)
+    activity = Activity(new_id("act", activities), node.node_id, kind, cause, core.now())
+    activity.instance_id, activity.env_id = node.instance_id, node.env.env_id
     activities[activity.activity_id] = activity
+    core.ledger.touch(activity)
     return activity
 
 
 def _end(core: Core, activity: Activity, reason: str = "") -> None:
     activity.state, activity.state_reason, activity.ended_at = "FAILED" if reason else "SUCCEED", reason, core.now()
+    core.ledger.touch(activity)
 
 
-async def _make(core: Core, node: Node, cause: str) -> None:
+async def _make(core: Core, node: Node, cause: str, begun: Activity | None = None) -> None:
     """Make a node, again and again if that is wanted, until it runs."""
     settings = core.settings
     env = node.env
     while True:
-        activity = _begin(core, node, CREATE, cause)
+        activity, begun = begun or _begin(core, node, CREATE, cause), None
         _set(core, node, SUBMITTED)
         await core.sleep(settings.node_submitted_seconds)
         _set(core, node, PENDING)
         activity.state = "PROCESSING"
+        core.ledger.touch(activity)
         await core.sleep(settings.node_pending_seconds)
         _set(core, node, CREATING)
         await core.sleep(settings.node_creating_seconds)
@@ -153,6 +187,7 @@ async def _make(core: Core, node: Node, cause: str) -> None:
             continue
         node.instance_id = activity.instance_id = new_id("ins")
         node.address, node.created_at = env.new_address(), core.now()
+        core.ledger.touch(env)
         _set(core, node, CREATED)
         _end(core, activity)
         await _boot(core, node)
@@ -165,6 +200,7 @@ async def _boot(core: Core, node: Node) -> None:
     node.retries = 0
     if node.state != RUNNING:
         _set(core, node, RUNNING)
+    core.ledger.touch(node)
     node.env.offer(node)
 
 
@@ -176,6 +212,7 @@ async def _may_retry(core: Core, node: Node) -> bool:
     if node.retries >= spec.get("ResourceMaxRetryCount", 7):
         return False
     node.retries += 1
+    core.ledger.touch(node)
     await core.sleep(cvm.retry_wait(core, node.retries))
     return True
 
@@ -188,12 +225,10 @@ async def _replace(core: Core, node: Node) -> None:
         node.worker = None
 
 
-async def _destroy(core: Core, node: Node, cause: str) -> None:
-    activity = _begin(core, node, core.settings.destroy_activity_type, cause)
-    activity.state = "PROCESSING"
-    _set(core, node, DELETING)
+async def _destroy(core: Core, node: Node, activity: Activity) -> None:
     await core.sleep(core.settings.node_deleting_seconds)
     node.env.nodes.pop(node.node_id, None)
+    core.ledger.touch(node)
     _end(core, activity)
     node.worker = None
 

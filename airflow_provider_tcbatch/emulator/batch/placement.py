@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tcbatch_emulator.jobs")
 
+#: What the service says of a machine that stopped answering; a sample of Tencent's documentation.
+HEARTBEAT_TIMEOUT = "first heartbeat timeout"
+
 
 async def take(core: Core, instance: Instance) -> Failure | None:
     """Wait until the instance has a machine; it is STARTING then.
@@ -173,6 +176,15 @@ def recover(instance: Instance, task: asyncio.Task[Any] | None) -> Failure:
         task.uncancel()
     # FailedAction cannot keep a machine that is gone.
     return Failure(reason, was_running=False)
+
+
+def lost_with_the_emulator(core: Core, instance: Instance) -> Failure:
+    """What became of an attempt that an emulator before this one began: it ended with that one, and so its machine."""
+    release(core, instance, lost=True)
+    if instance.stop_reason is not None:
+        # It was being terminated, and is not begun again.
+        return Failure(instance.stop_reason, was_running=False, hopeless=True)
+    return Failure(HEARTBEAT_TIMEOUT, was_running=False)
 
 
 def _tell_machine(core: Core, instance: Instance, state: str) -> None:

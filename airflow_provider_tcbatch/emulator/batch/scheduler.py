@@ -41,6 +41,7 @@ def start_job(core: Core, job: Job) -> None:
     for task in job.tasks.values():
         task.counts[SUBMITTED] = len(task.instances)
         job.timeline.state(job.created_at, "task", task.name, None, SUBMITTED)
+    core.ledger.touch(job)
     core.spawn(_run_job(core, job), f"job {job.job_id}")
 
 
@@ -70,6 +71,7 @@ async def _run_task(core: Core, task: Task) -> None:
     waiting = [instance for instance in task.instances if not instance.final]
     if unmet and waiting and core.settings.unmet_tasks == "stay":
         task.stranded = True
+        core.ledger.touch(task)
         task.job.stranded[task.state] += 1
         task.ended.set()
         settle(core, task)
@@ -87,7 +89,8 @@ async def _run_task(core: Core, task: Task) -> None:
     for instance in waiting:
         # A termination may have come during the pause.
         if not instance.final:
-            set_instance(core, instance, RUNNABLE)
+            if instance.state not in (STARTING, RUNNING):
+                set_instance(core, instance, RUNNABLE)
             name = f"instance {task.job.job_id}/{task.name}/{instance.index}"
             instance.runner = core.spawn(_run_instance(core, instance), name)
 
@@ -108,9 +111,12 @@ async def _run_instance(core: Core, instance: Instance) -> None:
     spec = task.spec
     try:
         while True:
-            if core.settings.runnable_seconds:
-                await core.sleep(core.settings.runnable_seconds)
-            failure = await _attempt(core, instance)
+            if instance.state in (STARTING, RUNNING):
+                failure: Failure | None = placement.lost_with_the_emulator(core, instance)
+            else:
+                if core.settings.runnable_seconds:
+                    await core.sleep(core.settings.runnable_seconds)
+                failure = await _attempt(core, instance)
             if failure is None:
                 instance.state_reason, instance.detailed_reason = "", "successful"
                 set_instance(core, instance, SUCCEED)
@@ -153,12 +159,14 @@ def _stop_others(core: Core, instance: Instance) -> None:
     failed = instance.state in (FAILED, FAILED_INTERRUPTED) and instance.stop_reason is None
     if failed and not task.stopped and (fast or settings.task_failure == "stop_others"):
         task.stopped = True
+        core.ledger.touch(task)
         for other in task.instances:
             if not other.final:
                 other.interrupted = fast and other.state == RUNNING and other.stop_reason is None
                 terminate_instance(core, other, f"Instance {instance.index} of the task failed")
     if task.state in (FAILED, FAILED_INTERRUPTED) and not job.stopped and settings.job_failure == "stop_others":
         job.stopped = True
+        core.ledger.touch(job)
         # Later tasks first, so that none starts because an earlier one just ended.
         for later in reversed(job.tasks.values()):
             for other in later.instances:
@@ -215,6 +223,18 @@ async def _upload_later(core: Core, instance: Instance) -> None:
     await upload_logs(core, instance)
 
 
+def resume_job(core: Core, job: Job) -> None:
+    """Go on with a job that an emulator before this one began."""
+    if job.retrying:
+        core.spawn(_retry_later(core, job), f"retry of {job.job_id}")
+    if job.next_action:
+        terminate_job(core, job)
+    if all(task.state == SUBMITTED for task in job.tasks.values()):
+        core.spawn(_run_job(core, job), f"job {job.job_id}")
+    else:
+        _run_tasks(core, [task for task in job.tasks.values() if not task.ended.is_set()])
+
+
 # -- what clients do to jobs ---------------------------------------------------------------------------------
 
 
@@ -234,6 +254,7 @@ def terminate_instance(core: Core, instance: Instance, reason: str) -> None:
     elif not instance.final and instance.runner is not None and instance.stop_reason is None:
         # Its coroutine stops the process group and then says FAILED.
         instance.stop_reason = reason
+        core.ledger.touch(instance)
         instance.runner.cancel()
 
 
@@ -242,6 +263,7 @@ def terminate_job(core: Core, job: Job) -> None:
     if job.finished or (job.terminator is not None and not job.terminator.done()):
         return
     job.next_action = "TERMINATING"
+    core.ledger.touch(job)
     job.terminator = core.spawn(_terminate_job(core, job), f"termination of {job.job_id}")
 
 
@@ -253,6 +275,7 @@ async def _terminate_job(core: Core, job: Job) -> None:
     shown = job.state in FINISHED
     if not shown:
         job.state_reason = "TerminateJob: the job was terminated by its user"
+    core.ledger.touch(job)
     # Later tasks first, so that none starts because an earlier one just ended.
     for task in reversed(job.tasks.values()):
         for instance in task.instances:
@@ -262,12 +285,14 @@ async def _terminate_job(core: Core, job: Job) -> None:
         for task in job.tasks.values():
             await task.ended.wait()
         job.next_action = ""
+        core.ledger.touch(job)
 
 
 def accept_retry(core: Core, job: Job) -> None:
     """RetryJobs is asynchronous: with ``retry_jobs_seconds`` the job reads FAILED for a while."""
     if core.settings.retry_jobs_seconds > 0:
         job.retrying = True
+        core.ledger.touch(job)
         core.spawn(_retry_later(core, job), f"retry of {job.job_id}")
     else:
         retry_job(core, job)
@@ -286,10 +311,12 @@ def retry_job(core: Core, job: Job) -> None:
     job.ended.clear()
     job.stopped = job.terminated = False
     job.stranded.clear()
+    core.ledger.touch(job)
     again = [task for task in job.tasks.values() if task.state != SUCCEED]
     for task in again:
         task.ended.clear()
         task.stopped = task.stranded = False
+        core.ledger.touch(task)
     now = core.now()
     for task in again:
         for instance in task.instances:
@@ -299,6 +326,7 @@ def retry_job(core: Core, job: Job) -> None:
             placement.release(core, instance)
             fresh = Instance(task, instance.index, instance.state, created_at=now, folders=instance.folders)
             task.instances[instance.index] = fresh
+            core.ledger.touch(fresh)
             set_instance(core, fresh, PENDING)
     _run_tasks(core, again)
 
@@ -314,4 +342,5 @@ def forget_old_jobs(core: Core) -> None:
 def forget_job(core: Core, job: Job) -> None:
     """Remove a finished job, and in the background what its instances wrote."""
     del core.jobs[job.job_id]
+    core.ledger.touch(job)
     core.spawn(asyncio.to_thread(shutil.rmtree, job.folder, ignore_errors=True), f"removal of {job.job_id}")

@@ -51,6 +51,7 @@ def set_instance(core: Core, instance: Instance, state: str) -> None:
             accidents.may_happen(core, instance)
     elif state in FINAL:
         instance.ended_at = now
+    core.ledger.touch(instance)
     task.job.timeline.state(now, "instance", task.name, instance.index, state)
     _emit(core, task.job, f"TASK_INSTANCE_{state}", state, lambda: events.instance_members(instance))
     settle(core, task)
@@ -79,6 +80,7 @@ def settle(core: Core, task: Task) -> None:
         _move(job.counts, task.state, state)
         task.state = state
         task.ended_at = now if task.final else None
+        core.ledger.touch(task)
         job.timeline.state(now, "task", task.name, None, state)
         _emit(core, job, f"TASK_{state}", state, lambda: events.task_members(task))
     if not task.ended.is_set() and task.final and task.over:
@@ -100,6 +102,7 @@ def _set_job(core: Core, job: Job, state: str) -> None:
         else:
             failed = [task.name for task in job.tasks.values() if task.state in (FAILED, FAILED_INTERRUPTED)]
             job.state_reason = job.state_reason or f"Task {', '.join(failed[:5])} failed"
+    core.ledger.touch(job)
     job.timeline.state(now, "job", None, None, state)
     _emit(core, job, f"JOB_{state}", state, lambda: events.job_members(job))
     if job.final:

@@ -40,6 +40,7 @@ def create_task_template(core: Core, params: Params) -> Params:
         core.now(),
     )
     templates[template.template_id] = template
+    core.ledger.touch(template)
     return {"TaskTemplateId": template.template_id}
 
 
@@ -61,6 +62,7 @@ def modify_task_template(core: Core, params: Params) -> Params:
         template.task = params["TaskTemplateInfo"]
     template.name = params.get("TaskTemplateName", template.name)
     template.description = params.get("TaskTemplateDescription", template.description)
+    core.ledger.touch(template)
     return {}
 
 
@@ -71,6 +73,7 @@ def delete_task_templates(core: Core, params: Params) -> Params:
         raise ApiError("InvalidParameterValue", "`TaskTemplateIds` has 1 to 100 entries.")
     for template in [_find(core, template_id) for template_id in ids]:
         del core.batch.templates[template.template_id]
+        core.ledger.touch(template)
     return {}
 
 

@@ -10,7 +10,7 @@ from airflow_provider_tcbatch.emulator.cmq.common import Handler, numbers
 def create_durable_topic(broker: Broker, name: str) -> None:
     """A topic that SubmitJob accepts: with a queue of its own that is subscribed to it."""
     topic = broker.add_topic(name, numbers({}, topics.TOPIC_NUMBERS))
-    queue = broker.add_queue(f"{name}-base", numbers({}, queues.QUEUE_NUMBERS))
+    queue = broker.queue(f"{name}-base") or broker.add_queue(f"{name}-base", numbers({}, queues.QUEUE_NUMBERS))
     topics.subscribe(broker, topic, f"{name}-base", {"Protocol": "queue", "Endpoint": queue.name})
 
 

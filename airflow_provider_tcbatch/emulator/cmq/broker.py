@@ -6,12 +6,13 @@ import asyncio
 import itertools
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_tcbatch.emulator.clock import Clock, Timer
 from airflow_provider_tcbatch.emulator.ids import new_id
+from airflow_provider_tcbatch.emulator.persistence.ledger import Ledger
 
 MAX_UNACKED = MAX_DELAYED = 100_000
 
@@ -19,7 +20,7 @@ MAX_UNACKED = MAX_DELAYED = 100_000
 BY_RECEIVE_COUNT, BY_TIME_TO_LIVE = 0, 1
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Message:
     """One message in one queue."""
 
@@ -33,12 +34,17 @@ class Message:
     dequeue_count: int = 0
     #: The retention time counts from here: from its arrival, or from when the queue was rewound.
     kept_since: float = 0.0
+    #: Where it is: ``ready``, ``inflight``, ``delayed`` (until visible_at), ``acknowledged``, or nowhere any more.
+    place: str = ""
+    queue: Queue | None = None
+    #: Its number among all that ever were in a queue.
+    row: int = 0
 
     def __post_init__(self) -> None:
         self.kept_since = self.kept_since or self.enqueued_at
 
 
-@dataclass
+@dataclass(eq=False)
 class Queue:
     """A queue; ``attributes`` are the members of CreateCmqQueue with their defaults filled in."""
 
@@ -101,7 +107,7 @@ def routing_matches(binding_key: str, routing_key: str) -> bool:
     return fits[0]
 
 
-@dataclass
+@dataclass(eq=False)
 class Topic:
     """A topic and its subscriptions by name."""
 
@@ -120,12 +126,16 @@ class Broker:
 
     :param clock: the clock of queues.
     :param is_dead: whether a queue is out of order now; what a topic sends to it is lost.
+    :param ledger: is told what changes.
+    :param first: number of the first message; no message of the same account had one as high.
     """
 
     def __init__(
         self,
         clock: Clock,
         is_dead: Callable[[str], bool] = lambda name: False,
+        ledger: Ledger | None = None,
+        first: int = 1,
     ) -> None:
         self._clock = clock
         self.now = clock.now
@@ -134,7 +144,9 @@ class Broker:
         self.queues: dict[str, Queue] = {}
         self.topics: dict[str, Topic] = {}
         self.deleted_names: dict[tuple[str, str], float] = {}
-        self._message_ids = itertools.count(1)
+        self.ledger = ledger or Ledger()
+        self._message_ids = itertools.count(first)
+        self._rows = itertools.count(first)
         self._timers: set[Timer] = set()
 
     # -- names ---------------------------------------------------------------------------------------------
@@ -152,6 +164,7 @@ class Broker:
         now = self.now()
         queue = Queue(name, new_id("cmqq"), now, attributes, tags or [], now)
         self.queues[name.lower()] = queue
+        self.ledger.touch(queue)
         return queue
 
     def remove_queue(self, queue: Queue) -> None:
@@ -159,6 +172,7 @@ class Broker:
         self.queues.pop(queue.name.lower(), None)
         self.deleted_names["queue", queue.name.lower()] = self.now()
         queue.closed = queue.removed = True
+        self.ledger.touch(queue)
         self._wake(queue, len(queue.waiters))
 
     def add_topic(self, name: str, attributes: dict[str, Any], tags: list[dict[str, str]] | None = None) -> Topic:
@@ -166,12 +180,29 @@ class Broker:
         now = self.now()
         topic = Topic(name, new_id("cmqt"), now, attributes, tags or [], now)
         self.topics[name.lower()] = topic
+        self.ledger.touch(topic)
         return topic
 
     def remove_topic(self, topic: Topic) -> None:
         """Forget a topic with its subscriptions."""
         self.topics.pop(topic.name.lower(), None)
         self.deleted_names["topic", topic.name.lower()] = self.now()
+        self.ledger.touch(topic)
+
+    def resume(self, queue: Queue, messages: Iterable[Message]) -> None:
+        """Give a queue of an emulator before this one its messages again, oldest first."""
+        for message in messages:
+            message.queue = queue
+            if message.place == "delayed":
+                queue.delayed += 1
+                self.later(message.visible_at - self.now(), lambda m=message: self._end_delay(queue, m))  # type: ignore[misc]
+            elif message.place == "inflight" and message.handle:
+                queue.inflight[message.handle] = message
+                self._reappear_later(queue, message, message.handle, message.visible_at - self.now())
+            elif message.place == "acknowledged":
+                queue.acknowledged.append(message)
+            else:
+                self._make_ready(queue, message)
 
     # -- messages ------------------------------------------------------------------------------------------
 
@@ -189,8 +220,16 @@ class Broker:
         self._enqueue(queue, message, delay)
         return message.msg_id
 
+    def _put(self, queue: Queue, message: Message, place: str) -> None:
+        """A message is somewhere else now, or nowhere."""
+        message.queue, message.place = queue, place
+        message.row = message.row or next(self._rows)
+        self.ledger.touch(message)
+
     def _enqueue(self, queue: Queue, message: Message, delay: float) -> None:
         if delay > 0:
+            message.visible_at = self.now() + delay
+            self._put(queue, message, "delayed")
             queue.delayed += 1
             self.later(delay, lambda: self._end_delay(queue, message))
         else:
@@ -201,6 +240,7 @@ class Broker:
         self._make_ready(queue, message)
 
     def _make_ready(self, queue: Queue, message: Message) -> None:
+        self._put(queue, message, "ready")
         queue.ready.append(message)
         if self._dies(queue):
             left = message.kept_since + float(queue.attributes["MaxTimeToLive"]) - self.now()
@@ -223,6 +263,7 @@ class Broker:
         :return: the message id, and the number of subscriptions that wanted the message.
         """
         topic.published += 1
+        self.ledger.touch(topic)
         message_id = message_id or self.new_message_id()
         wanted = 0
         for subscription in topic.subscriptions.values():
@@ -249,9 +290,13 @@ class Broker:
             message.visible_at = now + timeout
             message.handle = f"{message.msg_id}-{message.dequeue_count}-{secrets.token_hex(8)}"
             queue.inflight[message.handle] = message
-            self.later(timeout, lambda m=message, h=message.handle: self._reappear(queue, m, h))  # type: ignore[misc]
+            self._put(queue, message, "inflight")
+            self._reappear_later(queue, message, message.handle, timeout)
             taken.append(message)
         return taken
+
+    def _reappear_later(self, queue: Queue, message: Message, handle: str, seconds: float) -> None:
+        self.later(seconds, lambda: self._reappear(queue, message, handle))
 
     def _reappear(self, queue: Queue, message: Message, handle: str) -> None:
         if queue.inflight.pop(handle, None) is None:
@@ -261,6 +306,7 @@ class Broker:
         too_often = message.dequeue_count >= attributes.get("MaxReceiveCount", 0)
         if too_often and attributes.get("Policy") == BY_RECEIVE_COUNT and self._bury(queue, message):
             return
+        self._put(queue, message, "ready")
         queue.ready.append(message)
         self._wake(queue, 1)
 
@@ -269,6 +315,7 @@ class Broker:
         target = self.queue(queue.attributes.get("DeadLetterQueueName", ""))
         if target is None or target is queue:
             return False
+        self._put(queue, message, "")
         self._enqueue(target, Message(message.msg_id, message.body, self.now(), message.tags), 0.0)
         return True
 
@@ -310,12 +357,14 @@ class Broker:
         return True
 
     def _acknowledge(self, queue: Queue, message: Message) -> None:
+        self._put(queue, message, "")
         rewind = float(queue.attributes.get("RewindSeconds", 0))
         if rewind > 0:
             oldest = self.now() - rewind
             while queue.acknowledged and queue.acknowledged[0].enqueued_at < oldest:
-                queue.acknowledged.popleft()
+                self._put(queue, queue.acknowledged.popleft(), "")
             queue.acknowledged.append(message)
+            self._put(queue, message, "acknowledged")
 
     def rewind(self, queue: Queue, start: float) -> int:
         """Offer what was acknowledged again, if it arrived at ``start`` (epoch seconds) or later.
@@ -328,12 +377,21 @@ class Broker:
         queue.acknowledged = deque(message for message in queue.acknowledged if message.enqueued_at < oldest)
         for message in again:
             message.kept_since, message.handle = self.now(), None
+            self._put(queue, message, "ready")
         queue.ready = deque(sorted([*queue.ready, *again], key=lambda message: message.enqueued_at))
         self._wake(queue, len(again))
         return len(again)
 
+    def forget_acknowledged(self, queue: Queue) -> None:
+        """Make a rewind find nothing."""
+        for message in queue.acknowledged:
+            self._put(queue, message, "")
+        queue.acknowledged.clear()
+
     def clear(self, queue: Queue) -> None:
         """Drop all messages of a queue."""
+        for message in (*queue.ready, *queue.inflight.values(), *queue.acknowledged):
+            self._put(queue, message, "")
         queue.ready.clear()
         queue.inflight.clear()
         queue.acknowledged.clear()

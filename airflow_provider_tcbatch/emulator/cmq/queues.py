@@ -81,8 +81,9 @@ def modify_queue(core: Core, params: Params) -> Params:
     attributes.update(_switches(core, queue.name, params, attributes))
     queue.attributes.update(attributes)
     queue.modified_at = core.broker.now()
+    core.ledger.touch(queue)
     if not attributes["RewindSeconds"]:
-        queue.acknowledged.clear()
+        core.broker.forget_acknowledged(queue)
     core.broker.prune(queue)
     return {}
 
@@ -108,6 +109,7 @@ def unbind_dead_letter(core: Core, params: Params) -> Params:
     for name in ("DeadLetterQueueName", "Policy", "MaxReceiveCount", "MaxTimeToLive"):
         queue.attributes.pop(name, None)
     queue.modified_at = core.broker.now()
+    core.ledger.touch(queue)
     return {}
 
 

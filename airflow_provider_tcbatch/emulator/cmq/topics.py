@@ -53,6 +53,7 @@ def modify_topic(core: Core, params: Params) -> Params:
     if "Trace" in params:
         topic.attributes["Trace"] = params["Trace"]
     topic.modified_at = core.broker.now()
+    core.ledger.touch(topic)
     return {}
 
 
@@ -168,6 +169,7 @@ def subscribe(broker: Broker, topic: Topic, name: str, params: Params) -> Subscr
         modified_at=now,
     )
     topic.subscriptions[name] = subscription
+    broker.ledger.touch(topic)
     return subscription
 
 
@@ -175,6 +177,7 @@ def delete_subscription(core: Core, params: Params) -> Params:
     """DeleteCmqSubscribe."""
     topic, subscription = _find_subscription(core, params)
     del topic.subscriptions[subscription.name]
+    core.ledger.touch(topic)
     return {}
 
 
@@ -201,13 +204,15 @@ def modify_subscription(core: Core, params: Params) -> Params:
     subscription.filter_tags, subscription.binding_keys = tags, keys
     subscription.notify_strategy = params.get("NotifyStrategy", subscription.notify_strategy)
     subscription.modified_at = core.broker.now()
+    core.ledger.touch(topic)
     return {}
 
 
 def clear_filter_tags(core: Core, params: Params) -> Params:
     """ClearCmqSubscriptionFilterTags: from now on the subscription gets every message."""
-    _, subscription = _find_subscription(core, params)
+    topic, subscription = _find_subscription(core, params)
     subscription.filter_tags = ()
+    core.ledger.touch(topic)
     subscription.modified_at = core.broker.now()
     return {}
 

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.http import api3, cmq_http, control, trouble
@@ -61,6 +61,17 @@ async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=499)
 
 
+def _durable(core: Core, send: Send) -> Send:
+    """Let no answer go before what it tells is written down."""
+
+    async def durable(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            core.ledger.flush()
+        await send(message)
+
+    return durable
+
+
 def _guard(core: Core, application: ASGIApp) -> ASGIApp:
     """Keep web pages, and other users of this machine, out of the control API, which has no signature.
 
@@ -84,6 +95,6 @@ def _guard(core: Core, application: ASGIApp) -> ASGIApp:
                 await JSONResponse({"error": _NO_TOKEN}, 401)(scope, receive, send)
                 return
         trouble.expose_transport(scope, send)
-        await application(scope, receive, send)
+        await application(scope, receive, _durable(core, send) if core.ledger.keeps else send)
 
     return guarded

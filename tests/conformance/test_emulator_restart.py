@@ -1,0 +1,382 @@
+"""An emulator with a data folder goes on where the one before it ended, however that one ended."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from tencentcloud.batch.v20170312 import batch_client
+from tencentcloud.batch.v20170312 import models as batch_models
+from tencentcloud.common.credential import Credential
+from tencentcloud.common.profile.client_profile import ClientProfile
+from tencentcloud.common.profile.http_profile import HttpProfile
+from tencentcloud.tdmq.v20200217 import models as tdmq_models
+from tencentcloud.tdmq.v20200217 import tdmq_client
+
+from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.emulator.signing import cmq as cmq_signing
+from tests.conformance.conftest import alive, request_of, submission, task
+from tests.support.processes import wait_for
+
+QUICK = ("submitted_seconds=0", "starting_seconds=0", "cmq_name_block_seconds=0")
+LOST = "first heartbeat timeout"
+
+
+class Served:
+    """``tcbatch-emulator serve`` as a process, with the clients of its services."""
+
+    def __init__(self, folder: Path, *settings: str) -> None:
+        self._folder = folder
+        self._settings = settings
+        self.info: dict[str, Any] = {}
+
+    def start(self, *settings: str) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "airflow_provider_tcbatch.emulator.cli",
+            "serve",
+            "--port",
+            "0",
+            "--cos-port",
+            "0",
+        ]
+        command += ["--data-dir", str(self._folder)]
+        for setting in (*QUICK, *self._settings, *settings):
+            command += ["--set", setting]
+        with (self._folder.parent / "emulator.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, (self._folder.parent / "emulator.log").read_text()
+        self.info = json.loads(line)
+
+    def end(self, number: signal.Signals) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        self._process.communicate(timeout=60)
+
+    def again(self, number: signal.Signals = signal.SIGKILL, *settings: str) -> None:
+        self.end(number)
+        self.start(*settings)
+
+    def _profile(self) -> ClientProfile:
+        endpoint = urlsplit(self.info["endpoint"]).netloc
+        return ClientProfile(httpProfile=HttpProfile(protocol="http", endpoint=endpoint))
+
+    def batch(self, action: str, **params: Any) -> Any:
+        credential = Credential(self.info["secret_id"], self.info["secret_key"])
+        client = batch_client.BatchClient(credential, self.info["region"], self._profile())
+        return getattr(client, action)(request_of(batch_models, action, params))
+
+    def tdmq(self, action: str, **params: Any) -> Any:
+        credential = Credential(self.info["secret_id"], self.info["secret_key"])
+        client = tdmq_client.TdmqClient(credential, self.info["region"], self._profile())
+        return getattr(client, action)(request_of(tdmq_models, action, params))
+
+    def cmq(self, action: str, **params: Any) -> dict[str, Any]:
+        url = self.info["cmq_endpoint"] + cmq_signing.PATH
+        full = {name: str(value) for name, value in params.items()}
+        full |= {
+            "Action": action,
+            "SecretId": self.info["secret_id"],
+            "Timestamp": str(int(time.time())),
+            "Nonce": "1",
+            "SignatureMethod": "HmacSHA256",
+        }
+        text = cmq_signing.source("POST", urlsplit(url).netloc, full)
+        full["Signature"] = cmq_signing.signature(self.info["secret_key"], text, sha256=True)
+        answer: dict[str, Any] = requests.post(url, data=full, timeout=40).json()
+        return answer
+
+    def wait(self, job_id: str) -> str:
+        url = f"{self.info['endpoint']}/_emulator/jobs/{job_id}/wait?timeout=60"
+        return str(requests.get(url, timeout=90).json()["state"])
+
+    def state(self, job_id: str) -> str:
+        return str(self.batch("DescribeJob", JobId=job_id).JobState)
+
+    def instance(self, job_id: str) -> tuple[str, str]:
+        (found,) = self.batch("DescribeTask", JobId=job_id, TaskName="main").TaskInstanceSet
+        return found.TaskInstanceState, found.StateReason
+
+    def bodies(self, queue: str) -> list[str]:
+        """All messages of a queue, deleted as they are received."""
+        found = []
+        while (answer := self.cmq("ReceiveMessage", queueName=queue, pollingWaitSeconds=0))["code"] == 0:
+            found.append(answer["msgBody"])
+            self.cmq("DeleteMessage", queueName=queue, receiptHandle=answer["receiptHandle"])
+        return found
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    service = Served(folder)
+    service.start()
+    try:
+        yield service
+    finally:
+        service.end(signal.SIGKILL)
+
+
+def env_data() -> dict[str, Any]:
+    return {"InstanceTypes": ["S5.MEDIUM4"], "ImageId": "img-m4q71qnf"}
+
+
+def create_env(served: Served, nodes: int = 1, **members: Any) -> str:
+    spec = {"EnvName": "kept", "DesiredComputeNodeCount": nodes, "EnvData": env_data(), **members}
+    answer = served.batch("CreateComputeEnv", Placement={"Zone": "ap-guangzhou-3"}, ComputeEnv=spec, ClientToken="one")
+    return str(answer.EnvId)
+
+
+# -- everything at once --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_all_is_there_again(served: Served, number: signal.Signals, tmp_path: Path) -> None:
+    """The README's sequence works twice: keys, jobs, messages, templates and environments are as they were."""
+    pids = tmp_path / "pids"
+    running_job = submission(task(f"echo begun; echo $$ >> {pids}; sleep 600"), token="run-1")
+    ended = served.batch("SubmitJob", **submission(task("echo done"))).JobId
+    assert served.wait(ended) == "SUCCEED"
+    running = served.batch("SubmitJob", **running_job).JobId
+    wait_for("it runs", lambda: served.state(running) == "RUNNING" and pids.exists(), timeout=60)
+    template = {"TaskTemplateName": "kept", "TaskTemplateInfo": task("true")}
+    template_id = served.batch("CreateTaskTemplate", **template).TaskTemplateId
+    env_id = create_env(served)
+    served.tdmq("CreateCmqQueue", QueueName="kept")
+    served.cmq("SendMessage", queueName="kept", msgBody="first")
+    served.cmq("SendMessage", queueName="kept", msgBody="second")
+    before = served.info
+    submitted = json.loads(served.batch("DescribeJobSubmitInfo", JobId=running).to_json_string())
+    for again in range(2):
+        served.again(number)
+        assert {name: served.info[name] for name in ("secret_id", "secret_key", "control_token")} == {
+            name: before[name] for name in ("secret_id", "secret_key", "control_token")
+        }
+        # A request that was sent again after the restart has made nothing twice.
+        assert served.batch("SubmitJob", **running_job).JobId == running
+        assert create_env(served) == env_id
+        assert served.wait(running) == "FAILED"
+        assert served.instance(running) == ("FAILED", LOST)
+        assert [(job.JobId, job.JobState) for job in served.batch("DescribeJobs").JobSet] == [
+            (running, "FAILED"),
+            (ended, "SUCCEED"),
+        ]
+        log = served.batch("DescribeTaskLogs", JobId=ended, TaskName="main").TaskInstanceLogSet[0]
+        assert base64.b64decode(log.StdoutLog) == b"done\n"
+        now = json.loads(served.batch("DescribeJobSubmitInfo", JobId=running).to_json_string())
+        assert {**now, "RequestId": ""} == {**submitted, "RequestId": ""}
+        (kept,) = served.batch("DescribeTaskTemplates").TaskTemplateSet
+        assert (kept.TaskTemplateId, kept.TaskTemplateName) == (template_id, "kept")
+        env = served.batch("DescribeComputeEnv", EnvId=env_id)
+        assert (env.EnvName, len(env.ComputeNodeSet)) == ("kept", 1)
+        if not again:
+            assert served.bodies("kept") == ["first", "second"]
+            served.cmq("SendMessage", queueName="kept", msgBody="third")
+    assert served.bodies("kept") == ["third"]
+    for pid in pids.read_text().split():
+        wait_for("nothing of it runs", lambda pid=pid: not alive(int(pid)), timeout=60)  # type: ignore[misc]
+    served.batch("DeleteJob", JobId=running)
+    served.batch("DeleteTaskTemplates", TaskTemplateIds=[template_id])
+    served.again(number)
+    assert [job.JobId for job in served.batch("DescribeJobs").JobSet] == [ended]
+    assert not served.batch("DescribeTaskTemplates").TaskTemplateSet
+
+
+# -- jobs ----------------------------------------------------------------------------------------------------
+
+
+def test_a_lost_machine_is_retried_and_told(served: Served, tmp_path: Path) -> None:
+    """MaxRetryCount counts what was lost with the emulator, and the events of it reach those who asked for them."""
+    mark = tmp_path / "mark"
+    command = f"test -e {mark} && exit 0; touch {mark}; sleep 600"
+    events = [{"EventName": name, "EventVars": []} for name in ("JOB_SUCCEED", "JOB_FAILED", "TASK_INSTANCE_FAILED")]
+    notifications = [{"TopicName": "airflow-batch", "EventConfigs": events}]
+    again = served.batch("SubmitJob", **submission(task(command, MaxRetryCount=1), Notifications=notifications)).JobId
+    wait_for("it runs", mark.exists, timeout=60)
+    once = served.batch("SubmitJob", **submission(task("sleep 600"), Notifications=notifications)).JobId
+    wait_for("it runs", lambda: served.state(once) == "RUNNING", timeout=60)
+    served.again()
+    assert (served.wait(again), served.wait(once)) == ("SUCCEED", "FAILED")
+    assert served.instance(once) == ("FAILED", LOST)
+    told = sorted(
+        body.partition("JOB_")[2][:7] + body.partition("TASK_INSTANCE_")[2][:6]
+        for body in served.bodies("airflow-batch-base")
+    )
+    assert told == ["FAILED", 'FAILED"', "SUCCEED"]
+    # What is FAILED can be repaired as ever.
+    served.batch("RetryJobs", JobIds=[once])
+    wait_for("it runs again", lambda: served.state(once) == "RUNNING", timeout=60)
+
+
+def test_what_waited_goes_on(served: Served) -> None:
+    """Jobs in all states before STARTING: not parsed, waiting for another task, waiting for room."""
+    served.again(signal.SIGTERM, "mode=simulate", "simulated_seconds=600", "capacity=1", "terminate_seconds=600")
+    first = served.batch("SubmitJob", **submission(task("x"))).JobId
+    wait_for("it runs", lambda: served.state(first) == "RUNNING", timeout=60)
+    second = served.batch("SubmitJob", **submission(task("x"))).JobId
+    wait_for("it waits", lambda: served.state(second) == "RUNNABLE", timeout=60)
+    edges = [{"StartTask": "main", "EndTask": "then"}]
+    chain = submission(task("x"), task("x", "then", TaskInstanceNum=3), Dependences=edges)
+    third = served.batch("SubmitJob", **chain).JobId
+    wait_for("it waits", lambda: served.state(third) == "RUNNABLE", timeout=60)
+    doomed = served.batch("SubmitJob", **submission(task("x"))).JobId
+    wait_for("it waits", lambda: served.state(doomed) == "RUNNABLE", timeout=60)
+    served.batch("TerminateJob", JobId=doomed)
+    served.again(
+        signal.SIGKILL, "mode=simulate", "simulated_seconds=600", "submitted_seconds=600", "runnable_seconds=600"
+    )
+    fourth = served.batch("SubmitJob", **submission(task("x"))).JobId
+    assert (served.state(second), served.state(third), served.state(fourth)) == ("RUNNABLE", "RUNNABLE", "SUBMITTED")
+    assert served.wait(doomed) == "FAILED"
+    served.again(signal.SIGKILL, "mode=simulate", "simulated_seconds=0")
+    assert served.wait(first) == "FAILED"
+    assert [served.wait(job_id) for job_id in (second, third, fourth)] == ["SUCCEED"] * 3
+    instances = served.batch("DescribeTask", JobId=third, TaskName="then").TaskInstanceSet
+    assert [item.TaskInstanceState for item in instances] == ["SUCCEED"] * 3
+
+
+def test_a_node_goes_with_what_ran_on_it(served: Served) -> None:
+    env_id = create_env(served, 2)
+
+    def nodes() -> dict[str, str]:
+        found = served.batch("DescribeComputeEnv", EnvId=env_id).ComputeNodeSet
+        return {node.ComputeNodeInstanceId: node.ComputeNodeState for node in found}
+
+    wait_for("both run", lambda: list(nodes().values()) == ["RUNNING"] * 2, timeout=60)
+    on_env = task("sleep 600", EnvId=env_id)
+    del on_env["ComputeEnv"]
+    job_id = served.batch("SubmitJob", **submission(on_env)).JobId
+    wait_for("it runs", lambda: served.state(job_id) == "RUNNING", timeout=60)
+    before = nodes()
+    served.again()
+    assert served.wait(job_id) == "FAILED"
+    wait_for("another takes its place", lambda: list(nodes().values()) == ["RUNNING"] * 2, timeout=60)
+    assert len(before.keys() & nodes().keys()) == 1
+    # The machine that was idle, and the new one, take jobs.
+    quick = [
+        served.batch("SubmitJob", **submission({**on_env, "Application": task("true")["Application"]})).JobId
+        for _ in "ab"
+    ]
+    assert [served.wait(item) for item in quick] == ["SUCCEED"] * 2
+    served.batch("ModifyComputeEnv", EnvId=env_id, DesiredComputeNodeCount=0)
+    served.again()
+    wait_for("they go", lambda: not nodes(), timeout=60)
+
+
+# -- messages ------------------------------------------------------------------------------------------------
+
+
+def test_messages_are_where_they_were(served: Served) -> None:
+    """A handle stays valid, what is invisible reappears, what was deleted does not, what is delayed comes."""
+    served.tdmq("CreateCmqQueue", QueueName="kept", VisibilityTimeout=2, RewindSeconds=3600)
+    served.tdmq("CreateCmqTopic", TopicName="told")
+    served.tdmq(
+        "CreateCmqSubscribe",
+        TopicName="told",
+        SubscriptionName="sub",
+        Protocol="queue",
+        Endpoint="kept",
+        NotifyStrategy="EXPONENTIAL_DECAY_RETRY",
+        NotifyContentFormat="SIMPLIFIED",
+        FilterTag=["wanted"],
+    )
+    for body in ("deleted", "received", "forgotten"):
+        served.cmq("SendMessage", queueName="kept", msgBody=body)
+    served.cmq("SendMessage", queueName="kept", msgBody="delayed", delaySeconds=3)
+    taken = [served.cmq("ReceiveMessage", queueName="kept", pollingWaitSeconds=0) for _ in range(3)]
+    served.cmq("DeleteMessage", queueName="kept", receiptHandle=taken[0]["receiptHandle"])
+    served.tdmq("ModifyCmqQueueAttribute", QueueName="kept", VisibilityTimeout=43200)
+    served.tdmq("CreateCmqQueue", QueueName="gone")
+    served.tdmq("DeleteCmqQueue", QueueName="gone")
+    served.again()
+    late = served.cmq("ReceiveMessage", queueName="kept", pollingWaitSeconds=30)
+    assert served.cmq("PublishMessage", topicName="told", msgBody="other", **{"msgTag.1": "no"})["code"] == 6030
+    published = served.cmq("PublishMessage", topicName="told", msgBody="published", **{"msgTag.1": "wanted"})
+    found = {late["msgBody"]: late}
+    while len(found) < 4:
+        answer = served.cmq("ReceiveMessage", queueName="kept", pollingWaitSeconds=30)
+        found[answer["msgBody"]] = answer
+    assert sorted(found) == ["delayed", "forgotten", "published", "received"]
+    # No message has the number of one that was there before.
+    assert published["msgId"] not in {answer["msgId"] for answer in (*taken, late)}
+    names = {queue.QueueName for queue in served.tdmq("DescribeCmqQueues").QueueList}
+    assert names == {"kept", "airflow-batch-base"}
+    handle = found["received"]["receiptHandle"]
+    served.again()
+    assert served.cmq("DeleteMessage", queueName="kept", receiptHandle=handle)["code"] == 0
+    detail = served.tdmq("DescribeCmqQueueDetail", QueueName="kept").QueueDescribe
+    assert (detail.ActiveMsgNum, detail.InactiveMsgNum, detail.RewindMsgNum, detail.VisibilityTimeout) == (
+        0,
+        3,
+        2,
+        43200,
+    )
+
+
+# -- the folder ----------------------------------------------------------------------------------------------
+
+
+def test_one_emulator_at_a_time(tmp_path: Path) -> None:
+    second = Emulator(data_dir=tmp_path)
+    with Emulator(data_dir=tmp_path), pytest.raises(OSError, match="is in use") as caught:
+        second.start()
+    assert caught.value.strerror == (
+        f"the data folder {tmp_path} is in use by another emulator (process {os.getpid()}); stop it, or name another "
+        "--data-dir"
+    )
+    with Emulator(data_dir=tmp_path):
+        pass
+
+
+def test_a_folder_of_another_version(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from airflow_provider_tcbatch.emulator.cli import main
+
+    with Emulator(data_dir=tmp_path):
+        pass
+    path = tmp_path / "state.sqlite3"
+    assert oct(path.stat().st_mode & 0o777) == "0o600"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 7")
+    connection.close()
+    assert main(["serve", "--port", "0", "--cos-port", "0", "--data-dir", str(tmp_path)]) == 2
+    assert capfd.readouterr().err == (
+        f"tcbatch-emulator: {path} was written by a newer version of the emulator (format 7; this one reads 1); use "
+        "that version of airflow-provider-tcbatch, or name another --data-dir\n"
+    )
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(OSError, match=r"cannot be read or written: .*file is not a database; name another --data-dir"):
+        Emulator(data_dir=tmp_path).start()
+
+
+def test_a_reset_is_kept_too(tmp_path: Path) -> None:
+    with Emulator(data_dir=tmp_path) as first:
+        first.on_loop(lambda core: core.broker.send(core.broker.queues["airflow-batch-base"], "x"))
+        first.reset()
+    with Emulator(data_dir=tmp_path) as second:
+        assert second.on_loop(lambda core: core.broker.queues["airflow-batch-base"].size) == 0
+
+
+def test_a_clock_that_ran_ahead_does_not_go_back(tmp_path: Path) -> None:
+    from airflow_provider_tcbatch.emulator import Settings
+
+    with Emulator(Settings(speed=1e6), data_dir=tmp_path) as first:
+        wait_for("days have passed", lambda: first.on_loop(lambda core: core.now()) > time.time() + 100_000, timeout=60)
+        shown = first.on_loop(lambda core: (core.batch, core.ledger.note("emulator", "test", 1), core.now()))[2]
+    with Emulator(data_dir=tmp_path) as second:
+        assert second.on_loop(lambda core: core.now()) >= shown
