@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from airflow_provider_tcbatch import policies
 from airflow_provider_tcbatch.exceptions import (
     ExecutionTimeout,
     JobError,
@@ -16,7 +17,6 @@ from airflow_provider_tcbatch.exceptions import (
     QueueTimeout,
     TCBatchError,
 )
-from airflow_provider_tcbatch.policies.report import SHOWN, limit_report
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.logs import InstanceOutput
@@ -52,11 +52,11 @@ class Explanation:
     """What is read to explain how jobs of one task ended; all of it together within ``[tcbatch] explain_timeout``.
 
     :param hook: reads it.
-    :param instances: most instances to read of a job.
+    :param instances: most instances to read of a job; never fewer than a report shows.
     :param size: most bytes of each of their streams; default is 16 KB.
     """
 
-    def __init__(self, hook: TCBatchHook, instances: int = SHOWN, size: int | None = None) -> None:
+    def __init__(self, hook: TCBatchHook, instances: int = 0, size: int | None = None) -> None:
         from airflow_provider_tcbatch.client.time_limit import TimeLimit
         from airflow_provider_tcbatch.hooks.deployment import explain_timeout
 
@@ -64,8 +64,12 @@ class Explanation:
         self._hook = hook
         # The connection is read here: before Airflow 3.3 its supervisor must not be asked by several threads.
         _ = hook.api
-        self._most = max(SHOWN, instances)
+        self._instances = instances
         self._size = size
+
+    @property
+    def _most(self) -> int:
+        return max(policies.report.SHOWN, self._instances)
 
     def find(self, view: DescribeJobResult, which: str) -> Instances:
         """Instances of a job: ``failed``, ``unfinished`` or ``all``; fewer, or none, where they can't be read."""
@@ -121,7 +125,7 @@ def unfinished_report(hook: TCBatchHook, job_ids: Sequence[str], explanation: Ex
         found = [*explanation.find(view, "failed"), *explanation.find(view, "unfinished")]
         outputs = explanation.outputs(job_id, [each for each in found if has_run(each[1])])
         lines.append(f"Job {job_id} ({view.job_state}): {counts_in_words(view)}")
-        for output in outputs[:SHOWN]:
+        for output in outputs[: policies.report.SHOWN]:
             lines += failed_instance(output).lines()
     return "\n".join(lines) + explanation.note()
 
@@ -156,11 +160,11 @@ def given_up(
         Limit.TIMEOUT: (JobTimeout, "did not end", "Never ended"),
         Limit.EXECUTION_TIMEOUT: (ExecutionTimeout, "did not end", "Never ended"),
     }[limit]
-    report = limit_report(
+    report = policies.report.limit_report(
         view.job_id,
         f"{what} within {limit.value} ({length}); its last state was {view.job_state}, and {words}.",
         counts=counts_in_words(view),
-        unfinished=[named(*found) for found in unfinished[:SHOWN]],
+        unfinished=[named(*found) for found in unfinished[: policies.report.SHOWN]],
         missing=missing,
         reason=view.state_reason,
         instances=[failed_instance(output) for output in outputs],

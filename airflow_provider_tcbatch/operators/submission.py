@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_tcbatch import policies
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
     InfrastructureError,
@@ -25,7 +26,6 @@ from airflow_provider_tcbatch.exceptions import (
 from airflow_provider_tcbatch.hooks.batch import UNKNOWN_SECONDS, has_machines
 from airflow_provider_tcbatch.models.job import Job
 from airflow_provider_tcbatch.models.wire import to_wire_form
-from airflow_provider_tcbatch.operators.explaining import Explanation, counts_in_words
 from airflow_provider_tcbatch.operators.finding import find_job
 from airflow_provider_tcbatch.operators.judging import judge_job
 from airflow_provider_tcbatch.operators.repair import run_again
@@ -33,7 +33,6 @@ from airflow_provider_tcbatch.policies.marking import OWNER_TAG, Mark, Owner, ma
 from airflow_provider_tcbatch.policies.notifying import FINAL_JOB_EVENTS
 from airflow_provider_tcbatch.policies.outage import can_not_be_asked
 from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, judge
-from airflow_provider_tcbatch.policies.report import ended_for
 from airflow_provider_tcbatch.policies.submission import (
     Decision,
     Ending,
@@ -274,9 +273,11 @@ class Submission:
 
     def _report(self, view: DescribeJobResult, record: Record) -> None:
         """Sum up a failure that no try has shown, or that only the log of an earlier try shows."""
+        from airflow_provider_tcbatch.operators.explaining import Explanation
+
         explanation = Explanation(self._hook)
         outputs = explanation.failed(view)
-        act = ended_for(record.ending.reason if record.ending is not None else None)
+        act = policies.report.ended_for(record.ending.reason if record.ending is not None else None)
         report = self._hook.explain_failure(view, outputs, act=act)
         log.warning("The job of an earlier try failed. %s%s", report, explanation.note())
 
@@ -310,6 +311,8 @@ class Submission:
             log.info("Job %s does not exist any more", job_id)
             return
         if judge(view.job_state).is_final:
+            from airflow_provider_tcbatch.operators.explaining import counts_in_words
+
             log.info("Job %s has ended: %s. %s", job_id, view.job_state, counts_in_words(view))
             return
         text = f"Job {job_id} is still {view.job_state}, {ENDING_SECONDS:.0f} s after its end was asked for"

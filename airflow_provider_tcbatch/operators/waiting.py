@@ -328,8 +328,8 @@ class WaitsForJob(OwnsJob):
     # -- the end -------------------------------------------------------------------------------------
 
     def finish(self, context: Context, view: DescribeJobResult, verdict: Verdict, *, streamed: bool) -> str | None:
+        from airflow_provider_tcbatch import policies
         from airflow_provider_tcbatch.hooks.batch import has_machines
-        from airflow_provider_tcbatch.policies.report import ended_for
 
         failed = verdict is Verdict.FAILURE
         partly = str(view.job_state) != "SUCCEED"
@@ -341,20 +341,22 @@ class WaitsForJob(OwnsJob):
             self.mark_done(context)
             known = sorted(self._policy.skip_on_exit_code)
             raise AirflowSkipException(f"All failed instances of job {view.job_id} ended with an exit code of {known}")
-        explanation, early = self._explanation, self._early
+        early = self._early
         outputs: list[InstanceOutput] = []
         if failed:
             # Those that were ended with it have not failed by themselves.
-            outputs = explanation.failed(view) if early is None else explanation.outputs(view.job_id, early[1])
-        others = explanation.others(view, outputs) if self.logs == "all" else []
+            outputs = (
+                self._explanation.failed(view) if early is None else self._explanation.outputs(view.job_id, early[1])
+            )
+        others = self._explanation.others(view, outputs) if self.logs == "all" else []
         if not streamed:
             self._show([*outputs, *others])
         if failed:
             codes = [output.view.exit_code for output in outputs]
             kind = JobFailed if any(codes) or self._has_exit_code(view, len(outputs)) else JobMachinesFailed
-            act = ended_for(self._reason if early is not None else self._asked_for(context, view))
+            act = policies.report.ended_for(self._reason if early is not None else self._asked_for(context, view))
             report = self.hook.explain_failure(view if early is None else early[0], outputs, act=act)
-            raise kind(report + explanation.note(), job_id=view.job_id, exit_codes=codes)
+            raise kind(report + self._explanation.note(), job_id=view.job_id, exit_codes=codes)
         if partly:
             self.log.warning("Enough instances succeeded. %s", self.hook.explain_failure(view, []))
         self.mark_done(context)
@@ -459,7 +461,7 @@ class WaitsForJob(OwnsJob):
         failed, unfinished = explanation.find(view, "failed"), explanation.find(view, "unfinished")
         ended, words = self.end_job(context, job_id, limit.value)
         outputs = explanation.outputs(job_id, [found for found in (*failed, *unfinished) if has_run(found[1])])
-        others = explanation.others(view, outputs) if self.logs == "all" else []
+        others = self._explanation.others(view, outputs) if self.logs == "all" else []
         if not streamed:
             self._show([*outputs, *others])
         self._summarise(context, ended or view, partly=True)

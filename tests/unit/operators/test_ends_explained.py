@@ -326,13 +326,22 @@ def test_nor_does_a_sensor(
 
 @SLOW
 def test_nor_does_what_runs_jobs_again(
-    hook: TCBatchHook, emulator: Emulator, failed: str, hurried: None, slow: dict[str, str]
+    hook: TCBatchHook,
+    emulator: Emulator,
+    redirect: dict[str, Any],
+    tmp_path: Path,
+    hurried: None,
+    slow: dict[str, str],
 ) -> None:
+    # Its second run goes on until the task has deferred: else a busy machine would find it ended before.
+    again = f"[ -e {tmp_path}/ran ] && until [ -e {tmp_path}/deferred ]; do sleep 0.1; done; touch {tmp_path}/ran"
+    failed = hook.submit_job(job(f"{again}; echo why-it-failed >&2; exit 3", **redirect))
+    assert emulator.wait_job(failed) == "FAILED"
     operator = TCBatchRetryJobsOperator(task_id="again", job_ids=[failed], deferrable=True)
     context: Any = Task().next_try()
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context)
-    assert emulator.wait_job(failed) == "FAILED"
+    (tmp_path / "deferred").touch()
     event = asyncio.run(_only(deferred.value.trigger))
     explained(emulator, slow, lambda: operator.execute_complete(context, event))
 

@@ -204,10 +204,14 @@ class Service:
         made.fail_reads = 3
         self.step("RetryJobs>")
 
-    def instance_outputs(self, view: DescribeJobResult) -> list[Any]:
+    def instances_of(self, view: DescribeJobResult, which: str, **limits: Any) -> list[Any]:
         return []
 
-    def explain_failure(self, view: DescribeJobResult, outputs: list[Any]) -> str:
+    @property
+    def log_reader(self) -> Any:
+        return SimpleNamespace(outputs_of=lambda job_id, instances, size, within: [])
+
+    def explain_failure(self, view: DescribeJobResult, outputs: list[Any], *, act: str | None = None) -> str:
         return f"{view.job_id} failed"
 
 

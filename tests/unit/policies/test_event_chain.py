@@ -76,7 +76,7 @@ def test_shared_queues(visibility: int | None, trouble: bool) -> None:
     ],
 )
 def test_subscriptions(subscriptions: list[CmqSubscription], text: str | None) -> None:
-    trouble = subscription_trouble(subscriptions, "q")
+    trouble = subscription_trouble(subscriptions, "q", "set it up")
     assert (trouble is None) if text is None else (trouble is not None and text in trouble[0])
 
 
