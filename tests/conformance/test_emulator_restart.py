@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+from qcloud_cos import CosConfig, CosS3Client
 from tencentcloud.batch.v20170312 import batch_client
 from tencentcloud.batch.v20170312 import models as batch_models
 from tencentcloud.common.credential import Credential
@@ -100,6 +101,12 @@ class Served:
         full["Signature"] = cmq_signing.signature(self.info["secret_key"], text, sha256=True)
         answer: dict[str, Any] = requests.post(url, data=full, timeout=40).json()
         return answer
+
+    def cos(self) -> CosS3Client:
+        address = urlsplit(self.info["cos_endpoint"])
+        keys = {"SecretId": self.info["secret_id"], "SecretKey": self.info["secret_key"]}
+        config = CosConfig(Region=self.info["region"], Scheme="http", IP=address.hostname, Port=address.port, **keys)
+        return CosS3Client(config, retry=0)
 
     def wait(self, job_id: str) -> str:
         url = f"{self.info['endpoint']}/_emulator/jobs/{job_id}/wait?timeout=60"
@@ -327,6 +334,74 @@ def test_messages_are_where_they_were(served: Served) -> None:
         2,
         43200,
     )
+
+
+# -- objects -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_objects_are_as_they_were(served: Served, number: signal.Signals, tmp_path: Path) -> None:
+    """Contents, headers, tags and versions; an upload in parts that had begun goes on."""
+    bucket, part = served.info["bucket"], b"p" * 1024 * 1024
+    output = {"StdoutRedirectPath": f"cos://{bucket}.cos.ap-guangzhou.myqcloud.com/logs/"}
+    job_id = served.batch("SubmitJob", **submission(task("echo told", RedirectInfo=output))).JobId
+    assert served.wait(job_id) == "SUCCEED"
+    cos = served.cos()
+    put = cos.put_object(
+        bucket, b"first", "a/b c+\u00e9/", ContentType="text/x-own", Metadata={"x-cos-meta-owner": "me"}
+    )
+    cos.put_object(bucket, b"x" * 3_000_000, "large")
+    cos.put_object_tagging(bucket, "large", {"TagSet": {"Tag": [{"Key": "k", "Value": "v"}]}})
+    cos.copy_object(bucket, "copy", {"Bucket": bucket, "Key": "large", "Region": "ap-guangzhou"})
+    for name in ("gone", "gone too", "gone as well"):
+        cos.put_object(bucket, b"gone", name)
+    cos.delete_object(bucket, "gone")
+    cos.delete_objects(bucket, {"Object": [{"Key": "gone too"}, {"Key": "gone as well"}]})
+    cos.put_object(bucket, b"old", "overwritten")
+    cos.put_object(bucket, b"new", "overwritten")
+    cos.create_bucket("versions-1250000000")
+    cos.put_bucket_versioning("versions-1250000000", "Enabled")
+    versions = [cos.put_object("versions-1250000000", body, "x")["x-cos-version-id"] for body in (b"1", b"2")]
+    cos.delete_object("versions-1250000000", "x")
+    cos.create_bucket("gone-1250000000")
+    cos.delete_bucket("gone-1250000000")
+    upload = cos.create_multipart_upload(bucket, "parts", ContentType="text/x-parts")["UploadId"]
+    etags = [cos.upload_part(bucket, "parts", part, 1, upload)["ETag"]]
+    whole = cos.create_multipart_upload(bucket, "whole")["UploadId"]
+    done = {"Part": [{"ETag": cos.upload_part(bucket, "whole", part, 1, whole)["ETag"], "PartNumber": 1}]}
+    whole_etag = cos.complete_multipart_upload(bucket, "whole", whole, done)["ETag"]
+    dropped = cos.create_multipart_upload(bucket, "dropped")["UploadId"]
+    cos.abort_multipart_upload(bucket, "dropped", dropped)
+    listed = {item["Key"]: item for item in cos.list_objects(bucket)["Contents"]}
+    # What a killed emulator had not finished.
+    (tmp_path / "data" / "objects" / "half").write_bytes(b"half")
+    for _ in range(2):
+        served.again(number)
+        cos = served.cos()
+        assert {item["Key"]: item for item in cos.list_objects(bucket)["Contents"]} == listed
+        found = cos.get_object(bucket, "a/b c+\u00e9/")
+        assert found["Body"].get_raw_stream().read() == b"first"
+        assert (found["ETag"], found["Content-Type"], found["x-cos-meta-owner"]) == (put["ETag"], "text/x-own", "me")
+        assert cos.get_object(bucket, "overwritten")["Body"].get_raw_stream().read() == b"new"
+        assert cos.get_object(bucket, "copy")["Body"].get_raw_stream().read() == b"x" * 3_000_000
+        assert cos.get_object(bucket, f"logs/stdout.{job_id}.main.0.log")["Body"].get_raw_stream().read() == b"told\n"
+        assert cos.get_object_tagging(bucket, "large")["TagSet"]["Tag"] == [{"Key": "k", "Value": "v"}]
+        assert cos.head_object(bucket, "whole")["ETag"] == whole_etag
+        assert cos.bucket_exists("versions-1250000000")
+        assert not cos.bucket_exists("gone-1250000000")
+        for version, body in zip(versions, (b"1", b"2"), strict=True):
+            got = cos.get_object("versions-1250000000", "x", VersionId=version)
+            assert got["Body"].get_raw_stream().read() == body
+        assert not cos.object_exists("versions-1250000000", "x")
+        if len(etags) == 1:
+            etags.append(cos.upload_part(bucket, "parts", b"end", 2, upload)["ETag"])
+    parts = [{"ETag": etag, "PartNumber": index} for index, etag in enumerate(etags, 1)]
+    cos.complete_multipart_upload(bucket, "parts", upload, {"Part": parts})
+    # One file for each content that there is: what was replaced or deleted has gone.
+    assert len(list((tmp_path / "data" / "objects").iterdir())) == len(listed) + 1 + len(versions)
+    served.again(number)
+    found = served.cos().get_object(bucket, "parts")
+    assert (found["Body"].get_raw_stream().read(), found["Content-Type"]) == (part + b"end", "text/x-parts")
 
 
 # -- the folder ----------------------------------------------------------------------------------------------

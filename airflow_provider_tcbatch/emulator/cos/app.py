@@ -131,7 +131,8 @@ class CosApp:
         answer = _Answer(send, scope["method"], unquote(scope["raw_path"].decode("latin-1")), fault)
         try:
             skew = await _before(fault, scope, receive)
-            await (await self._moto())(self._translate(scope, skew), receive, answer)
+            translated = self._translate(scope, skew)
+            await (await self._moto())(translated, receive, self._keeping(translated, answer))
             await answer.finish()
             if answer.lost:
                 await trouble.hang_up(scope, receive)
@@ -143,6 +144,19 @@ class CosApp:
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
             await answer.fail(500, "InternalError", "We encountered an internal error, see the emulator's log.")
+
+    def _keeping(self, scope: Scope, answer: _Answer) -> Send:
+        """Let no answer go before what was done is written down."""
+        if self._store.folder is None or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            return answer
+        bucket, _, key = scope["path"].lstrip("/").partition("/")
+
+        async def keeping(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await asyncio.to_thread(self._store.keep, bucket, key)
+            await answer(message)
+
+        return keeping
 
     async def _moto(self) -> Any:
         if self._s3 is None:

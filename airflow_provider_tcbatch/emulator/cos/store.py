@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from airflow_provider_tcbatch.emulator.cos.keeping import ObjectFolder
 from airflow_provider_tcbatch.emulator.errors import CosError
 
 #: Smallest part of a multipart upload, in bytes; the last one may be smaller.
@@ -35,6 +36,8 @@ class ObjectStore:
         self._backend: Any = None
         self._wsgi: Callable[..., Any] | None = None
         self._closed = False
+        #: Where objects are written down; None when they end with the emulator.
+        self.folder: ObjectFolder | None = None
         with _lock:
             _open_stores += 1
 
@@ -53,6 +56,8 @@ class ObjectStore:
                 for bucket in self._initial:
                     if bucket not in self._backend.buckets:
                         self._backend.create_bucket(bucket, "us-east-1")
+                if self.folder is not None:
+                    self.folder.load(self._backend)
             return self._backend
 
     def wsgi(self) -> Callable[..., Any]:
@@ -77,6 +82,15 @@ class ObjectStore:
         if bucket not in backend.buckets:
             raise CosError(404, "NoSuchBucket", f"The bucket {bucket} does not exist.")
         backend.put_object(bucket, key, data).set_metadata({"Content-Type": "text/plain"})
+        self.keep(bucket, key)
+
+    def keep(self, bucket: str, key: str = "") -> None:
+        """Write down what has become of an object, or of everything in a bucket, if there is a folder for it.
+
+        :raises OSError: when it cannot be written.
+        """
+        if self.folder is not None:
+            self.folder.keep(self.load(), bucket, key)
 
     def get(self, bucket: str, key: str) -> bytes:
         """Contents of an object.
@@ -94,6 +108,8 @@ class ObjectStore:
 
     def reset(self) -> None:
         """Back to the first buckets, empty."""
+        if self.folder is not None:
+            self.folder.clear()
         self.load().reset()
         with _lock:
             self._backend = None

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_tcbatch.emulator.cos.keeping import ObjectFolder
 from airflow_provider_tcbatch.emulator.persistence.database import Database, FolderLock
 from airflow_provider_tcbatch.emulator.persistence.ledger import KeptLedger
 
@@ -50,6 +51,7 @@ class DataFolder:
         ledger = KeptLedger(self.database, records)
         core.keep(ledger, (start - 1) * _MESSAGES + 1, (jobs, queues))
         ledger.note("emulator", "starts", start)
+        core.store.folder = ObjectFolder(self.database, core.data_dir / "objects")
         restore(core, self.database, records)
         self._ledger = ledger
         if start > 1:
