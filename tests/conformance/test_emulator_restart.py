@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +23,7 @@ from qcloud_cos import CosConfig, CosS3Client
 from tencentcloud.batch.v20170312 import batch_client
 from tencentcloud.batch.v20170312 import models as batch_models
 from tencentcloud.common.credential import Credential
+from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
 from tencentcloud.common.profile.client_profile import ClientProfile
 from tencentcloud.common.profile.http_profile import HttpProfile
 from tencentcloud.tdmq.v20200217 import models as tdmq_models
@@ -286,6 +289,55 @@ def test_a_node_goes_with_what_ran_on_it(served: Served) -> None:
     wait_for("they go", lambda: not nodes(), timeout=60)
 
 
+def test_what_was_answered_is_there_whenever_it_is_killed(served: Served) -> None:
+    """Killed amid requests: nothing that was answered is missing, nothing that was deleted comes again."""
+    served.again(signal.SIGTERM, "mode=simulate", "simulated_seconds=0", "capacity=1000")
+    known: dict[str, str] = {}
+    sent: set[str] = set()
+    deleted: set[str] = set()
+    # Their deletion was asked for, and perhaps done without an answer.
+    doubtful: set[str] = set()
+
+    def work(kind: int) -> None:
+        for number in itertools.count():
+            token = f"{served.info['pid']}-{kind}-{number}"
+            try:
+                if kind:
+                    known[token] = served.batch("SubmitJob", **submission(task("x"), token=token)).JobId
+                    continue
+                if served.cmq("SendMessage", queueName="kept", msgBody=token)["code"] == 0:
+                    sent.add(token)
+                answer = served.cmq("ReceiveMessage", queueName="kept", pollingWaitSeconds=0)
+                if answer["code"] == 0 and number % 2:
+                    handle = answer["receiptHandle"]
+                    doubtful.add(answer["msgBody"])
+                    if served.cmq("DeleteMessage", queueName="kept", receiptHandle=handle)["code"] == 0:
+                        deleted.add(answer["msgBody"])
+            except (requests.RequestException, TencentCloudSDKException):
+                # It was killed; whether this was done nobody knows.
+                return
+
+    served.tdmq("CreateCmqQueue", QueueName="kept", VisibilityTimeout=1)
+    for _ in range(3):
+        before = len(known) + len(deleted)
+        with ThreadPoolExecutor(3) as pool:
+            ends = [pool.submit(work, kind) for kind in (0, 1, 2)]
+            wait_for("much is under way", lambda before=before: len(known) + len(deleted) > before + 40, timeout=60)  # type: ignore[misc]
+            served.end(signal.SIGKILL)
+            for end in ends:
+                end.result()
+        served.start("mode=simulate", "simulated_seconds=0", "capacity=1000")
+        for token, job_id in known.items():
+            assert served.batch("SubmitJob", **submission(task("x"), token=token)).JobId == job_id
+            assert served.wait(job_id) in ("SUCCEED", "FAILED")
+    left: set[str] = set()
+    while not left >= sent - doubtful:
+        answer = served.cmq("ReceiveMessage", queueName="kept", pollingWaitSeconds=30)
+        left.add(answer["msgBody"])
+        served.cmq("DeleteMessage", queueName="kept", receiptHandle=answer["receiptHandle"])
+    assert not left & deleted
+
+
 # -- messages ------------------------------------------------------------------------------------------------
 
 
@@ -337,6 +389,19 @@ def test_messages_are_where_they_were(served: Served) -> None:
 
 
 # -- objects -------------------------------------------------------------------------------------------------
+
+
+def test_an_object_whose_file_was_removed_is_lost_alone(served: Served, tmp_path: Path) -> None:
+    bucket = served.info["bucket"]
+    served.cos().put_object(bucket, b"gone", "gone")
+    (path,) = (tmp_path / "data" / "objects").iterdir()
+    served.cos().put_object(bucket, b"kept", "kept")
+    path.unlink()
+    served.again()
+    assert [item["Key"] for item in served.cos().list_objects(bucket)["Contents"]] == ["kept"]
+    served.cos().put_object(bucket, b"new", "gone")
+    served.again()
+    assert served.cos().get_object(bucket, "gone")["Body"].get_raw_stream().read() == b"new"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
