@@ -33,6 +33,7 @@ from airflow_provider_tcbatch.exceptions import (
     Throttled,
 )
 from airflow_provider_tcbatch.models.bounds import TooMuch, shortened
+from airflow_provider_tcbatch.models.wire import secrets_of
 
 if TYPE_CHECKING:
     import httpx
@@ -146,6 +147,7 @@ class ApiClient:
 
     def _call_in_place(self, action: Action[ResultT], course: Course) -> ResultT:
         self._http(action)  # made late, the first call would leave together with the next ones
+        self._mask(action)
         course.begin()
         while True:
             place = self.places.wait(action.name(), course.until)
@@ -203,6 +205,8 @@ class ApiClient:
 
     async def _acall_in_place(self, action: Action[ResultT], course: Course) -> ResultT:
         await self._ahttp()  # made late, the first call would leave together with the next ones
+        if self._holds_secrets(action):
+            await asyncio.to_thread(self._mask, action)  # the masker may talk to Airflow
         course.begin()
         while True:
             place = await self.places.await_place(action.name(), course.until)
@@ -309,6 +313,16 @@ class ApiClient:
 
     def _url(self, action: Action[Any]) -> str:
         return "{}://{}/".format(*self.settings.endpoint(action.service))
+
+    @staticmethod
+    def _holds_secrets(action: Action[Any]) -> bool:
+        return bool(secrets_of(type(action), action))
+
+    def _mask(self, action: Action[Any]) -> None:
+        """Keep what is secret in a request out of logs, before anything of it is sent."""
+        if (mask := self.credentials.mask) is not None:
+            for secret in secrets_of(type(action), action):
+                mask(secret)
 
     def _request(self, action: Action[Any], credential: Any) -> httpx.Request:
         import httpx

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from airflow_provider_tcbatch.client.errors import refuses_keys
+from airflow_provider_tcbatch.client.request_logs import hide_requests
 from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError, KeysRefused, TCBatchError
 from airflow_provider_tcbatch.models.bounds import CREDENTIALS
 
@@ -86,6 +87,9 @@ class CredentialSource(ABC):
     #: Told every secret that is about to be used, so that it can be kept out of logs.
     mask: Callable[[str], None] | None = None
 
+    #: Other secrets that requests are sent with, such as a proxy's password: told together with the keys.
+    others: tuple[str, ...] = ()
+
     _shared: tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]] | None = None
 
     @abstractmethod
@@ -134,7 +138,8 @@ class CredentialSource(ABC):
 
         :raises ConfigurationError: if they can't be right.
         """
-        for secret in (keys.secret_key, keys.token):
+        hide_requests()
+        for secret in (keys.secret_key, keys.token, *self.others):
             if secret and self.mask is not None:
                 self.mask(secret)
         for name, value in (("SecretId", keys.secret_id), ("SecretKey", keys.secret_key)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
@@ -333,6 +334,9 @@ def _credentials(connection: Connection, extra: Mapping[str, str], called: str) 
     """The source of keys that a connection chooses."""
     source = _base_credentials(connection, extra, called)
     source.mask = _mask
+    with contextlib.suppress(ValueError):  # a proxy that is no address is told when it is used
+        if password := urlsplit(extra.get("proxy", "")).password:
+            source.others = tuple({password, unquote(password)})
     if "role_arn" not in extra:
         return source
     from airflow_provider_tcbatch.client.roles import AssumeRole

@@ -27,6 +27,7 @@ __all__ = [
     "WireForm",
     "is_jinja",
     "put_secrets_back",
+    "secrets_of",
     "texts",
     "to_wire_form",
     "with_placeholders",
@@ -84,6 +85,24 @@ def put_secrets_back(data: Any, secrets: Mapping[_Path, SecretStr]) -> Any:
     for path, secret in secrets.items():
         data = _replace(data, path, secret)
     return data
+
+
+def secrets_of(model: type[BaseModel], value: Any) -> list[str]:
+    """The secrets in a value, in clear.
+
+    :param model: the type that ``value`` is meant to be.
+    :param value: as for :func:`to_wire_form`; anything else holds none.
+    """
+    if not _may_hold_secrets(model) or not isinstance(value, (BaseModel, *_MAPPING)):
+        return []
+    found = [secret.get_secret_value() for secret in to_wire_form(model, value).secrets.values()]
+    return [secret for secret in dict.fromkeys(found) if secret and secret != HIDDEN]
+
+
+@functools.cache
+def _may_hold_secrets(model: type[BaseModel]) -> bool:
+    fields = _fields(model).values()
+    return any(known.secret or (known.model is not None and _may_hold_secrets(known.model)) for known in fields)
 
 
 def with_placeholders(model: type[BaseModel], data: Any, is_template: Callable[[Any], bool]) -> Any:

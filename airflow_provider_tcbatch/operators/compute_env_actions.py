@@ -6,12 +6,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.log import mask_secret
+
 from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound, ResourceBusy
 from airflow_provider_tcbatch.models.named_env import Instance
 from airflow_provider_tcbatch.models.wire import put_secrets_back, to_wire_form
 from airflow_provider_tcbatch.operators.base import flag, permanent_errors
 from airflow_provider_tcbatch.operators.env_waiting import ActsOnEnv, GoOn, Pause, WaitsForEnv, WaitsForNodes
-from airflow_provider_tcbatch.operators.object_argument import known_later
+from airflow_provider_tcbatch.operators.object_argument import known_later, mask_secrets_of
 from airflow_provider_tcbatch.operators.waiting_jobs import several
 from airflow_provider_tcbatch.policies.env_nodes import Condition, Until
 from airflow_provider_tcbatch.policies.pacing import pace
@@ -317,7 +319,18 @@ class TCBatchAttachInstancesOperator(ActsOnEnv, WaitsForNodes):
         self._secrets[number] = form.secrets
         return form.data
 
+    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
+        """Render as usual; the secrets that this brings are kept out of logs and of rendered fields."""
+        rendered = super().render_template(content, *args, **kwargs)
+        if content is self.instances and isinstance(rendered, (list, tuple)):
+            for entry in rendered:
+                mask_secrets_of(Instance, entry)
+        return rendered
+
     def _final(self) -> list[Instance]:
+        for secrets in self._secrets.values():
+            for secret in secrets.values():
+                mask_secret(secret.get_secret_value())
         given = self.instances if isinstance(self.instances, (list, tuple)) else [self.instances]
         wire = [
             {"InstanceId": entry} if isinstance(entry, str) else put_secrets_back(entry, self._secrets.get(number, {}))

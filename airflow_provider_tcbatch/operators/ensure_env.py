@@ -13,7 +13,7 @@ from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import flag, permanent_errors
 from airflow_provider_tcbatch.operators.compute_env import REMOVAL_SECONDS, TCBatchCreateComputeEnvOperator
 from airflow_provider_tcbatch.operators.env_waiting import GoOn, Pause
-from airflow_provider_tcbatch.operators.object_argument import known_later
+from airflow_provider_tcbatch.operators.object_argument import known_later, mask_secrets_of
 from airflow_provider_tcbatch.operators.telling import tell_changes
 from airflow_provider_tcbatch.policies.merging import merge
 
@@ -133,6 +133,14 @@ class TCBatchEnsureComputeEnvOperator(TCBatchCreateComputeEnvOperator):
             wire = merge(self.compute_env, form.data)
             NamedComputeEnv.parse(with_placeholders(NamedComputeEnv, wire, known_later), at=at)
         return form.data
+
+    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
+        """Render as usual; the secrets that this brings are kept out of logs and of rendered fields."""
+        rendered = super().render_template(content, *args, **kwargs)
+        if content is self.alternatives and isinstance(rendered, (list, tuple)):
+            for entry in rendered:
+                mask_secrets_of(NamedComputeEnv, entry)
+        return rendered
 
     def _wishes(self) -> list[EnvWish]:
         from airflow_provider_tcbatch.policies.env_plan import wishes

@@ -9,8 +9,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.log import mask_secret
-
 from airflow_provider_tcbatch.exceptions import InvalidRequest, PermissionDenied, QuotaExceeded, TCBatchError
 from airflow_provider_tcbatch.links import (
     TCBatchComputeEnvLink,
@@ -23,6 +21,7 @@ from airflow_provider_tcbatch.models.wire import to_wire_form
 from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import duration, flag, permanent_errors
 from airflow_provider_tcbatch.operators.job_argument import TakesJob
+from airflow_provider_tcbatch.operators.object_argument import mask_secrets_of
 from airflow_provider_tcbatch.operators.waiting import LOG_BYTES, WaitsForJob
 from airflow_provider_tcbatch.policies.outcome import Verdict
 from airflow_provider_tcbatch.policies.pacing import quota_pause
@@ -246,10 +245,8 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
             job: Any = self._explanation.within.run(read).to_wire()
         else:
             job = self.final_job()
-        form = to_wire_form(Job, job)
-        for secret in form.secrets.values():
-            mask_secret(secret.get_secret_value())
-        wire: dict[str, Any] = form.data
+        mask_secrets_of(Job, job)
+        wire: dict[str, Any] = to_wire_form(Job, job).data
         return wire
 
     # -- a run ---------------------------------------------------------------------------------------

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from airflow.sdk.log import mask_secret
-
 from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.job import Job, Task
-from airflow_provider_tcbatch.models.wire import WireForm, to_wire_form, with_placeholders
-from airflow_provider_tcbatch.operators.object_argument import TakesObject, known_later
+from airflow_provider_tcbatch.models.wire import WireForm, with_placeholders
+from airflow_provider_tcbatch.operators.object_argument import TakesObject, known_later, mask_secrets_of
 from airflow_provider_tcbatch.policies.merging import unreadable_secrets
 from airflow_provider_tcbatch.policies.template_tasks import (
     TemplateTask,
@@ -107,8 +105,7 @@ class TakesJob(TakesObject):
             self.log.info("%s (%s)", task, view.task_template_id)
             content = {} if view.task_template_info is None else view.task_template_info.to_wire()
             # Rendered and checked like the job, but it never was in a template field.
-            for secret in to_wire_form(Task, content).secrets.values():
-                mask_secret(secret.get_secret_value())
+            mask_secrets_of(Task, content)
             made[task.number] = filled(content, task.overrides)
             if hidden := unreadable_secrets(Task, made[task.number]):
                 raise InvalidRequest(

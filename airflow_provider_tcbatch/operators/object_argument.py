@@ -20,6 +20,7 @@ from airflow_provider_tcbatch.models.wire import (
     WireForm,
     is_jinja,
     put_secrets_back,
+    secrets_of,
     texts,
     to_wire_form,
     with_placeholders,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from pydantic import SecretStr
 
-__all__ = ["FILE_ENDINGS", "TakesObject", "is_path", "known_later", "read"]
+__all__ = ["FILE_ENDINGS", "TakesObject", "is_path", "known_later", "mask_secrets_of", "read"]
 
 #: What to do with parts of a whole request that no operator takes.
 _OTHER_PARTS = {
@@ -164,6 +165,7 @@ class TakesObject(TCBatchOperator):
                 name, content = f"{name} ({content})", self._source(env, content)
             rendered = self._render_object(content, context, env, seen_oids, name)
             self._vanished = list(_vanished(content, rendered, self.model.__name__))
+            self._mask_rendered(rendered)
             return rendered
         return super().render_template(content, context, jinja_env, seen_oids)
 
@@ -212,6 +214,14 @@ class TakesObject(TCBatchOperator):
         for secret in self._secrets.values():
             mask_secret(secret.get_secret_value())
 
+    def _mask_rendered(self, rendered: Any) -> None:
+        """Keep the secrets that rendering has brought out of the log, and of what Airflow stores of template fields."""
+        with contextlib.suppress(InvalidRequest):  # told when it is used
+            value = self._read(rendered) if isinstance(rendered, str) else rendered
+            if isinstance(value, Mapping) and (name := _spelled(self.request_field, value)) is not None:
+                value = value[name]
+            mask_secrets_of(self.model, value)
+
     def _read(self, text: str) -> Any:
         return read(text, f"Task {self.task_id!r}: {self.argument}", self.written_as)
 
@@ -233,6 +243,16 @@ class TakesObject(TCBatchOperator):
 def _spelled(name: str, names: Iterable[str]) -> str | None:
     """How a field of a request is written, in either spelling; ``None`` if it is not there."""
     return next((given for given in names if given in (name, to_snake(name))), None)
+
+
+def mask_secrets_of(model: type[ApiModel], value: Any) -> None:
+    """Keep the secrets of an object out of logs and of rendered fields.
+
+    :param model: its type.
+    :param value: the object, as a model or in wire JSON.
+    """
+    for secret in secrets_of(model, value):
+        mask_secret(secret)
 
 
 def is_path(text: str) -> bool:
