@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import ApiError, NotFound, TCBatchError
 from airflow_provider_tcbatch.hooks import log_turns
+from airflow_provider_tcbatch.hooks.masking import masked
 from airflow_provider_tcbatch.hooks.patience import Patience
 from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.policies.deadline import Deadlines, Limit
@@ -93,11 +94,11 @@ class JobWait:
     :param progress: log how many instances have ended, when that has changed.
     :param stream: follow the output of this many instances at a time; 0 for none.
     :param budget: how much of that output may be shown; ``None`` for as much as on a worker.
-    :param say: takes what the task's log shows: a format and its arguments.
-    :param brief: say the first state some seconds later, and the last one, which is told anyway, not at all. Where
-        there are thousands of waits, each says its states minutes later, and not those that have passed by then, or
-        for which it would be ten minutes: if thousands began, went on or ended at once, a line of each would keep all
-        waiting for the log.
+    :param say: takes what the task's log shows: a format and its arguments. The state that ends the wait is not said:
+        whoever waits says it, and by what it was heard.
+    :param brief: say the first state some seconds later. Where there are thousands of waits, each says its states
+        minutes later, and not those that have passed by then, or for which it would be ten minutes: if thousands began
+        or went on at once, a line of each would keep all waiting for the log.
     :param enforced: when a limit is reached that Airflow itself enforces (unix seconds): an outage may last until then.
     """
 
@@ -146,7 +147,7 @@ class JobWait:
         from airflow_provider_tcbatch.client.log_stream import LogStream
 
         def show(task: str, index: int, stream: str, line: str) -> None:
-            self.say("[%s %d %s] %s", visible(task), index, stream, visible(line))
+            self.say("[%s %d %s] %s", visible(task), index, stream, visible(masked(line)))
 
         # Making a client for COS reads its keys: not on the event loop. One does for all waits of an account.
         known, key = _cos_clients.setdefault(watcher, {}), (settings.conn_id, settings.api.region)
@@ -239,10 +240,12 @@ class JobWait:
         final = judge(state).is_final
         if state != self._state:
             self._say_at = None
-            if self.brief and not final:
+            if final:
+                pass  # said by whoever waits
+            elif self.brief:
                 first, last = _FIRST_SAID if self._state is None else (0.0, 0.0)
                 self._say_at = log_turns.turns.take(random.uniform(first, last))
-            elif not self.brief:
+            else:
                 self.say("Job %s is %s", self.job_id, state)
         self._state = state
         if state == State.RUNNING or final:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from airflow_provider_tcbatch import policies
 from airflow_provider_tcbatch.exceptions import (
@@ -17,6 +17,7 @@ from airflow_provider_tcbatch.exceptions import (
     QueueTimeout,
     TCBatchError,
 )
+from airflow_provider_tcbatch.text import visible
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.logs import InstanceOutput
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     #: Instances, each with the name of its task.
     Instances: TypeAlias = Sequence[tuple[str, TaskInstanceView]]
 
-__all__ = ["Explanation", "counts_in_words", "failure_of", "given_up", "has_run", "unfinished_report"]
+__all__ = ["Explanation", "counts_in_words", "failure_of", "given_up", "has_run", "show_output", "unfinished_report"]
 
 T = TypeVar("T")
 
@@ -77,7 +78,10 @@ class Explanation:
 
     def outputs(self, job_id: str, instances: Instances) -> list[InstanceOutput]:
         """What instances printed; less, or nothing, where it can't be read: how the job ended matters more."""
-        return list(self._hook.log_reader.outputs_of(job_id, instances, self._size, self.within))
+        from airflow_provider_tcbatch.hooks.masking import masked_output
+
+        outputs = self._hook.log_reader.outputs_of(job_id, instances, self._size, self.within)
+        return [masked_output(output) for output in outputs]
 
     def failed(self, view: DescribeJobResult) -> list[InstanceOutput]:
         """What the failed instances of a job printed."""
@@ -177,6 +181,25 @@ def given_up(
 def has_run(view: TaskInstanceView) -> bool:
     """Whether an instance may have printed something."""
     return str(view.task_instance_state) not in _NOT_STARTED
+
+
+def show_output(logger: Any, output: InstanceOutput, level: int, begin: str = "") -> None:
+    """Log what an instance printed.
+
+    What it printed to stdout is logged at INFO, and so is stderr, which many programs use for progress. But the stderr
+    of an instance that failed mostly says why: who filters a task's log by its level looks for that.
+
+    :param logger: the task's.
+    :param level: level of the stderr of an instance that failed: ERROR where its task fails for it.
+    :param begin: what each line begins with, before the instance's name.
+    """
+    from airflow_provider_tcbatch.models.states import FAILED_STATES
+
+    failed = str(output.view.task_instance_state) in FAILED_STATES
+    for stream, text in (("stdout", output.stdout), ("stderr", output.stderr)):
+        place = f"{begin}{visible(output.task_name)} {output.view.task_instance_index} {stream}"
+        for line in text.splitlines():
+            logger.log(level if failed and stream == "stderr" else logging.INFO, "[%s] %s", place, visible(line))
 
 
 def counts_in_words(view: DescribeJobResult) -> str:

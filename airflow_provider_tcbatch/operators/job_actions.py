@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,9 @@ from airflow_provider_tcbatch.exceptions import (
 )
 from airflow_provider_tcbatch.models.states import State
 from airflow_provider_tcbatch.operators.base import flag
-from airflow_provider_tcbatch.operators.explaining import Explanation, failure_of
+from airflow_provider_tcbatch.operators.explaining import Explanation, failure_of, show_output
 from airflow_provider_tcbatch.operators.waiting_jobs import WaitsForJobs
 from airflow_provider_tcbatch.policies.outcome import Verdict, judge
-from airflow_provider_tcbatch.text import visible
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -120,10 +120,7 @@ class TCBatchRetryJobsOperator(WaitsForJobs):
 
     def _show(self, job_id: str, outputs: list[InstanceOutput]) -> None:
         for output in outputs[: self.log_instances] if self.logs == "failed" else ():
-            for stream in ("stdout", "stderr"):
-                for line in getattr(output, stream).splitlines():
-                    place = (job_id, output.task_name, output.view.task_instance_index)
-                    self.log.info("[%s %s %d %s] %s", *place, stream, visible(line))
+            show_output(self.log, output, logging.ERROR, f"{job_id} ")
 
     # -- when the task is put to an end ----------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +22,6 @@ from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import AirflowSkipException, AirflowTaskTimeout, deferral, duration, flag
 from airflow_provider_tcbatch.operators.owning import OwnsJob
 from airflow_provider_tcbatch.policies.outcome import SuccessPolicy, Verdict, counts_of, judge
-from airflow_provider_tcbatch.text import visible
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -350,7 +350,7 @@ class WaitsForJob(OwnsJob):
             )
         others = self._explanation.others(view, outputs) if self.logs == "all" else []
         if not streamed:
-            self._show([*outputs, *others])
+            self._show([*outputs, *others], logging.ERROR if failed else logging.WARNING)
         if failed:
             codes = [output.view.exit_code for output in outputs]
             kind = JobFailed if any(codes) or self._has_exit_code(view, len(outputs)) else JobMachinesFailed
@@ -426,13 +426,15 @@ class WaitsForJob(OwnsJob):
             requested = {}
         push(context, "tcbatch_summary", summarise(view, requested, details))
 
-    def _show(self, outputs: Sequence[InstanceOutput]) -> None:
-        """Show what instances printed, as ``logs`` and ``log_instances`` say."""
+    def _show(self, outputs: Sequence[InstanceOutput], level: int) -> None:
+        """Show what instances printed, as ``logs`` and ``log_instances`` say.
+
+        :param level: level of the stderr of instances that failed.
+        """
+        from airflow_provider_tcbatch.operators.explaining import show_output
+
         for output in outputs[: self.log_instances] if self.logs != "none" else ():
-            for stream, text in (("stdout", output.stdout), ("stderr", output.stderr)):
-                for line in text.splitlines():
-                    place = (visible(output.task_name), output.view.task_instance_index, stream)
-                    self.log.info("[%s %d %s] %s", *place, visible(line))
+            show_output(self.log, output, level)
 
     # -- ending early --------------------------------------------------------------------------------
 
@@ -463,7 +465,7 @@ class WaitsForJob(OwnsJob):
         outputs = explanation.outputs(job_id, [found for found in (*failed, *unfinished) if has_run(found[1])])
         others = self._explanation.others(view, outputs) if self.logs == "all" else []
         if not streamed:
-            self._show([*outputs, *others])
+            self._show([*outputs, *others], logging.ERROR)
         self._summarise(context, ended or view, partly=True)
         error = given_up(
             view,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ class FailedInstance:
         parts = [f"task {self.task!r} instance {self.index}"]
         if self.exit_code is not None:
             parts.append(f"exit code {self.exit_code}")
-        if self.reason:
+        if self.reason and not _repeats(self.reason, self.exit_code):
             parts.append(f"reason: {self.reason}")
         if self.machine:
             parts.append(f"on {self.machine}")
@@ -58,6 +59,22 @@ class FailedInstance:
                 shown = [f"    {visible(line)}" for line in tail]
                 return [f"- {self.headline()}", f"  last lines of {stream}:", *shown]
         return [f"- {self.headline()}"]
+
+
+#: Words of a reason that says no more than that a program ended with an exit code.
+_OF_EXIT_CODES = frozenset(
+    (
+        *("a", "an", "the", "of", "its", "task", "instance", "job", "command", "program", "process", "script"),
+        *("application", "container", "ended", "exited", "exits", "exit", "failed", "returned", "finished", "code"),
+        *("status", "with", "is", "was", "abnormally", "error", "non", "zero", "nonzero"),
+    )
+)
+
+
+def _repeats(reason: str, exit_code: int | None) -> bool:
+    """Whether a reason says nothing but the exit code, which is said already."""
+    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+|[^\x00-\x7f]+", reason)}
+    return str(exit_code) in words and words - {str(exit_code)} <= _OF_EXIT_CODES
 
 
 def last_lines(text: str, count: int = LINES) -> list[str]:

@@ -127,13 +127,23 @@ def test_a_failure_shows_exit_code_and_stderr(
 ) -> None:
     # What it prints before is for a terminal: a title, a bell, a screen that is cleared.
     trick = r"printf '\033]0;owned\007\033[2J\000' >&2"
-    result = run(f"failing_{deferrable}", f"{trick}; echo the disk is full >&2; exit 28", deferrable=deferrable)
+    result = run(
+        f"failing_{deferrable}", f"{trick}; echo all is well; echo the disk is full >&2; exit 28", deferrable=deferrable
+    )
     assert result.state == "failed"
     job_id = result.xcom("job_id")
     assert job_id, "the id is there although the task failed"
     out = capfd.readouterr().out
     assert f"Batch job {job_id}" in out
-    assert "task 'main' instance 0, exit code 28" in out
+    assert out.count(f"Job {job_id} is FAILED") == 1
+    assert "task 'main' instance 0, exit code 28, on ins-" in out, "and no reason that says the same"
+    levels = {
+        stream: [line for line in out.splitlines() if f"[main 0 {stream}]" in line] for stream in ("stdout", "stderr")
+    }
+    assert levels["stdout"], out
+    assert levels["stderr"], out
+    assert all("[info " in line for line in levels["stdout"])
+    assert all("[error " in line for line in levels["stderr"])
     assert r"\x1b]0;owned\x07\x1b[2J\x00the disk is full" in out
     assert "\x1b]0;" not in out
     assert "\x1b[2J" not in out
@@ -197,7 +207,9 @@ def test_output_is_streamed_while_the_job_runs_each_line_once(
     out = capfd.readouterr().out
     for line in ("[main 0 stdout] first part", "[main 0 stdout] second part", "[main 0 stderr] a word"):
         assert out.count(line) == 1, line
-    assert seen.index("[main 0 stdout] first part") < seen.index(f"Job {result.xcom('job_id')} is FAILED")
+    end = f"Job {result.xcom('job_id')} is FAILED"
+    assert out.count(end) == 1, "said once, with how it was heard"
+    assert out.index("[main 0 stdout] first part") < out.index(f"{end} (heard by ")
 
 
 def test_execution_timeout_of_a_blocking_wait_explains_itself(

@@ -28,6 +28,25 @@ def test_a_report_names_what_a_reader_needs() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("code", "reason", "shown"),
+    [
+        (2, "The command ended with exit code 2", False),
+        (2, "task exited with non-zero status 2", False),
+        (2, "CommandExitCode: 2", False),
+        (2, "The command ended with exit code 3", True),
+        (137, "killed: out of memory", True),
+        (1, "exit code 1: disk full", True),
+        (None, "The command ended", True),
+        (3, "命令退出码 3", True),
+    ],
+)
+def test_a_reason_that_is_the_exit_code_is_not_said_beside_it(code: int | None, reason: str, shown: bool) -> None:
+    headline = FailedInstance("load", 3, code, reason).headline()
+    assert (f"reason: {reason}" in headline) is shown
+    assert code is None or f"exit code {code}" in headline
+
+
 def test_kept_machines_are_mentioned() -> None:
     assert "billed" in failure_report("job-1", "FAILED_INTERRUPTED")
 
