@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from urllib.parse import quote, urlencode
 
-from pydantic import BaseModel, computed_field
+from pydantic import BaseModel, Field, computed_field
 
 
 class EmulatorInfo(BaseModel):
@@ -24,6 +24,10 @@ class EmulatorInfo(BaseModel):
     pid: int
     #: What changes to the emulator itself are sent with, below ``/_emulator/``: as header ``X-Emulator-Token``.
     control_token: str = ""
+    #: Where its pages of jobs begin, with the key that they are asked for with.
+    console: str = ""
+    #: Where they are, as the fields of an Airflow connection have it.
+    console_urls: dict[str, str] = Field(default_factory=dict, exclude=True)
     #: With TLS: the certificate of the authority that clients have to trust.
     ca_file: str | None = None
     #: A temporary key pair that is accepted with this token only, when one was asked for.
@@ -41,6 +45,7 @@ class EmulatorInfo(BaseModel):
             "cmq_endpoint": self.cmq_endpoint,
             "cos_endpoint": self.cos_endpoint,
             "event_topic": self.topic,
+            **self.console_urls,
             **({"ca_file": self.ca_file} if self.ca_file else {}),
         }
 

@@ -28,6 +28,7 @@ from airflow_provider_tcbatch.emulator.cos.app import CosApp
 from airflow_provider_tcbatch.emulator.cos.store import import_moto
 from airflow_provider_tcbatch.emulator.faults import Fault
 from airflow_provider_tcbatch.emulator.http.app import build
+from airflow_provider_tcbatch.emulator.http.console import addresses
 from airflow_provider_tcbatch.emulator.ids import new_secret_id, new_secret_key
 from airflow_provider_tcbatch.emulator.info import EmulatorInfo
 from airflow_provider_tcbatch.emulator.persistence.folder import DataFolder
@@ -180,7 +181,10 @@ class Service:
         certificate = await asyncio.to_thread(make_certificate, data_dir / "tls", self._host) if launch.tls else None
         core.endpoint = f"{'https' if certificate else 'http'}://{self._host}:{api.getsockname()[1]}"
         core.cos_endpoint = f"http://{self._host}:{cos.getsockname()[1]}"
+        urls = addresses(core.endpoint, identity.control_token)
         self.info = EmulatorInfo(
+            console=urls.pop("console"),
+            console_urls=urls,
             endpoint=core.endpoint,
             cmq_endpoint=core.endpoint,
             cos_endpoint=core.cos_endpoint,

@@ -104,11 +104,13 @@ _CONSOLE_REGIONS = {
 
 _CONSOLE = "https://console.cloud.tencent.com/"
 
-#: Where the console's pages are, and what is added where the number of the region is known.
+#: Where the console's pages are, and what is added where the number of the region is known. The lists of jobs,
+#: templates and environments have the addresses that Tencent's guides link to ("Job Management" and "Task Template
+#: Management" of Batch, "Spot Instances" of CVM, on both sites). They print no address of a single job's page.
 _PAGES = {
     "job": ("batch/job", "?rid={rid}"),
     "env": ("batch/env", "?rid={rid}"),
-    "template": ("batch/template", "?rid={rid}"),
+    "template": ("batch/task", "?rid={rid}"),
     "cos": ("cos/bucket?bucket={bucket}&region={region}&path={path}", ""),
 }
 

@@ -106,6 +106,17 @@ class ObjectStore:
         data: bytes = found.value
         return data
 
+    def listing(self, bucket: str, prefix: str, most: int) -> tuple[list[tuple[str, int]], int]:
+        """Keys and sizes of the first objects whose keys begin so, and how many there are.
+
+        :raises CosError: NoSuchBucket.
+        """
+        backend = self.load()
+        if bucket not in backend.buckets:
+            raise CosError(404, "NoSuchBucket", f"The bucket {bucket} does not exist.")
+        found = sorted(key for key in list(backend.buckets[bucket].keys) if key.startswith(prefix))
+        return [(key, backend.buckets[bucket].keys[key].size) for key in found[:most]], len(found)
+
     def reset(self) -> None:
         """Back to the first buckets, empty."""
         if self.folder is not None:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airflow_provider_tcbatch.emulator.core import Core
-from airflow_provider_tcbatch.emulator.http import api3, cmq_http, control, trouble
+from airflow_provider_tcbatch.emulator.http import api3, cmq_http, console, control, trouble
 from airflow_provider_tcbatch.emulator.signing.cmq import PATH as CMQ_PATH
 
 TOKEN_HEADER = b"x-emulator-token"
@@ -41,6 +41,12 @@ def build(core: Core) -> ASGIApp:
         routes=[
             route("/", api3.answer, "POST"),
             route(CMQ_PATH, cmq_http.answer, "GET", "POST"),
+            route("/console", console.jobs, "GET"),
+            route("/console/jobs/{job_id}", console.job, "GET"),
+            route("/console/jobs/{job_id}/output", console.output, "GET"),
+            route("/console/envs/{env_id}", console.env, "GET"),
+            route("/console/templates/{template_id}", console.template, "GET"),
+            route("/console/cos", console.folder, "GET"),
             route("/_emulator/health", control.health, "GET"),
             route("/_emulator/jobs", control.jobs, "GET"),
             route("/_emulator/jobs/{job_id}/timeline", control.timeline, "GET"),
@@ -81,11 +87,11 @@ def _guard(core: Core, application: ASGIApp) -> ASGIApp:
     """
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("/_emulator/"):
+        if scope["type"] == "http" and scope["path"].startswith(("/_emulator/", "/console")):
             headers = dict(scope["headers"])
             host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0]
             if b"origin" in headers or host not in _LOCAL_HOSTS:
-                await JSONResponse({"error": "the control API is for this machine's own tools"}, 403)(
+                await JSONResponse({"error": "this is for this machine's own tools and browsers"}, 403)(
                     scope, receive, send
                 )
                 return

@@ -150,7 +150,7 @@ PAGES: dict[str, Callable[[ConnectionSettings], str]] = {
         ("console_url", "https://c/same-for-all", "https://c/same-for-all"),
         ("console_env_url", None, "https://console.cloud.tencent.com/batch/env?rid=1"),
         ("console_env_url", "https://c/{region}/{env_id}", "https://c/ap-guangzhou/env-1"),
-        ("console_template_url", None, "https://console.cloud.tencent.com/batch/template?rid=1"),
+        ("console_template_url", None, "https://console.cloud.tencent.com/batch/task?rid=1"),
         ("console_template_url", "https://c/{task_template_id}?r={rid}", "https://c/task-tmpl-1?r=1"),
         (
             "console_cos_url",
