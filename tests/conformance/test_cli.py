@@ -75,7 +75,13 @@ def test_ready_line_and_airflow_connection(tmp_path: Path) -> None:
         for endpoint in ("endpoint", "cmq_endpoint", "cos_endpoint"):
             assert info[endpoint].startswith("http://127.0.0.1:")
         assert Path(info["data_dir"]).parent == tmp_path
+        pages, _, key = info["console"].partition("?")
+        assert pages == f"{info['endpoint']}/console"
         extra = {
+            "console_url": f"{pages}/jobs/{{job_id}}?{key}",
+            "console_env_url": f"{pages}/envs/{{env_id}}?{key}",
+            "console_template_url": f"{pages}/templates/{{task_template_id}}?{key}",
+            "console_cos_url": f"{pages}/cos?bucket={{bucket}}&path={{path}}&{key}",
             "region": info["region"],
             "zone": info["zone"],
             "endpoint": info["endpoint"],
