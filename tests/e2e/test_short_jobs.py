@@ -111,7 +111,7 @@ def test_links_that_have_nothing_are_not_there(airflow: AirflowStack, gate: Path
     all_green(airflow, run_id, 300)
     for index in range(JOBS):
         links = airflow.api.get(f"dags/{DAG}/dagRuns/{run_id}/taskInstances/job/links", map_index=index)["extra_links"]
-        assert links.pop("Batch job").startswith("https://console.cloud.tencent.com/batch/")
+        assert "/console/jobs/job-" in links.pop("Batch job"), "the emulator's page"
         assert links == {"Compute environment": None, "Task template": None, "Logs in COS": None}
         path = f"dags/{DAG}/dagRuns/{run_id}/taskInstances/job/xcomEntries"
         keys = {entry["key"] for entry in airflow.api.get(path, map_index=index)["xcom_entries"]}

@@ -125,7 +125,7 @@ def test_retry_runs_only_the_failed_instances_again(emulator: Emulator, tmp_path
     ran = Ran(TCBatchRetryJobsOperator(task_id="again", job_ids=job_id, deferrable=deferrable, poll_interval=0.5))
     assert ran.result == [job_id]
     assert ran.xcoms["tcbatch_states"] == {job_id: "SUCCEED"}
-    assert ran.xcoms["tcbatch_job_url"].startswith("https://console.cloud.tencent.com/batch/job")
+    assert ran.xcoms["tcbatch_job_url"].startswith(f"{emulator.info.endpoint}/console/jobs/{job_id}?")
     assert sorted(runs.read_text().split()) == ["0", "1", "1", "2"]
     assert len(ran.triggers) == (1 if deferrable else 0)
 
