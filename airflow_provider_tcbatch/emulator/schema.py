@@ -85,7 +85,7 @@ class Schema:
 
         :param model: name of the request object.
         :param value: decoded JSON.
-        :param lenient: accept ``"1"`` where a number is wanted, and ``"TRUE"`` where a truth value is.
+        :param lenient: accept ``"1"`` where a number is wanted, and ``"TRUE"`` or ``1`` where a truth value is.
         :raises ApiError: MissingParameter, UnknownParameter or InvalidParameter, naming the member's path.
         """
         return self._object(model, value, "", lenient)
@@ -128,7 +128,7 @@ class Schema:
                 raise ApiError("InvalidParameter", f"The parameter `{where}` is not valid Unicode text.") from None
             return value
         if kind == "boolean":
-            if lenient and isinstance(value, str):
+            if lenient and isinstance(value, (str, int, float)):
                 value = _read(kind, value, where, "a boolean")
             if not isinstance(value, bool):
                 raise _wrong_type(where, "a boolean", value)
@@ -204,11 +204,11 @@ def _number(kind: str, value: Any, where: str, lenient: bool) -> Any:
     return float(value)
 
 
-def _read(kind: str, text: str, where: str, wanted: str) -> Any:
+def _read(kind: str, value: str | float, where: str, wanted: str) -> Any:
     try:
-        return _READERS[kind].validate_python(text)
+        return _READERS[kind].validate_python(value)
     except ValidationError:
-        raise _wrong_type(where, wanted, text) from None
+        raise _wrong_type(where, wanted, value) from None
 
 
 def _wrong_type(where: str, wanted: str, value: Any) -> ApiError:

@@ -135,7 +135,9 @@ class Settings(BaseModel):
     max_job_ids: PositiveInt = Field(100, description="JobIds in one call of DescribeJobs.")
     max_notifications: PositiveInt = Field(100, description="Notifications of a job or compute environment.")
     max_event_vars: PositiveInt = Field(100, description="EventVars of one event.")
-    max_retry_count: PositiveInt = Field(100, description="Largest MaxRetryCount accepted.")
+    max_retry_count: PositiveInt = Field(
+        2**63 - 1, description="Largest MaxRetryCount accepted; there is one, but it is not documented."
+    )
     max_open_log_bytes: PositiveInt = Field(
         256 * 1024 * 1024, description="Largest part of stdout and of stderr that is uploaded for an instance."
     )
@@ -304,7 +306,13 @@ class Settings(BaseModel):
     )
     lenient_types: bool = Field(
         True,
-        description='Whether numbers and truth values may be sent as strings ("1", "TRUE") as Tencent\'s samples do.',
+        description='Whether numbers and truth values may be sent as strings ("1", "TRUE") as Tencent\'s samples do, '
+        "and truth values as 1 and 0.",
+    )
+    undocumented_values: Literal["accept", "refuse"] = Field(
+        "accept",
+        description="Values of which Tencent says neither that they are taken nor that they are refused (the page "
+        "Rules lists them as open).",
     )
     legacy_cmq_target: Literal["deliver", "drop"] = Field(
         "deliver",

@@ -4,6 +4,8 @@ from pydantic import Field, SecretStr, model_validator
 from typing_extensions import Self
 
 from airflow_provider_tcbatch.models.base import ApiModel, Distinct
+from airflow_provider_tcbatch.models.states import WireEnum
+from airflow_provider_tcbatch.models.values import Count, DataDiskSize, ImageId, Integer, LocalPath, Price, ZoneName
 
 __all__ = [
     "AgentRunningMode",
@@ -11,19 +13,63 @@ __all__ = [
     "DataDisk",
     "EnhancedService",
     "EnvData",
+    "FileSystemType",
+    "InstanceCategory",
+    "InstanceChargeType",
     "InstanceMarketOptionsRequest",
     "InstanceTypeOptions",
     "InternetAccessible",
     "LoginSettings",
+    "MarketType",
     "MountDataDisk",
     "Placement",
     "RunAutomationServiceEnabled",
     "RunMonitorServiceEnabled",
     "RunSecurityServiceEnabled",
+    "SpotInstanceType",
     "SpotMarketOptions",
     "SystemDisk",
     "VirtualPrivateCloud",
 ]
+
+
+class FileSystemType(WireEnum):
+    """EXT3 (the default) and EXT4 on Linux, NTFS on Windows."""
+
+    EXT3 = "EXT3"
+    EXT4 = "EXT4"
+    NTFS = "NTFS"
+
+
+class InstanceChargeType(WireEnum):
+    """POSTPAID_BY_HOUR is the default; SPOTPAID goes with ``instance_market_options``."""
+
+    POSTPAID_BY_HOUR = "POSTPAID_BY_HOUR"
+    SPOTPAID = "SPOTPAID"
+
+
+class MarketType(WireEnum):
+    """The only market there is."""
+
+    SPOT = "spot"
+
+
+class SpotInstanceType(WireEnum):
+    """The only kind of bid there is."""
+
+    ONE_TIME = "one-time"
+
+
+class InstanceCategory(WireEnum):
+    """Kinds of instance types; ALL is the default."""
+
+    ALL = "ALL"
+    GENERAL = "GENERAL"
+    GENERAL_2 = "GENERAL_2"
+    GENERAL_3 = "GENERAL_3"
+    COMPUTE = "COMPUTE"
+    COMPUTE_2 = "COMPUTE_2"
+    COMPUTE_3 = "COMPUTE_3"
 
 
 class Placement(ApiModel):
@@ -32,8 +78,8 @@ class Placement(ApiModel):
     :param zone: availability zone, which must lie in the request's region (``ap-guangzhou-3``).
     """
 
-    zone: str
-    project_id: int | None = None
+    zone: ZoneName
+    project_id: Integer | None = None
     host_ids: list[str] | None = None
     host_id: str | None = None
     dedicated_resource_pack_tenancy: str | None = None
@@ -46,7 +92,7 @@ class SystemDisk(ApiModel):
 
     disk_type: str | None = None
     disk_id: str | None = None
-    disk_size: int | None = None
+    disk_size: Count | None = None
     cdc_id: str | None = None
     disk_name: str | None = None
     encrypt: bool | None = None
@@ -56,14 +102,14 @@ class SystemDisk(ApiModel):
 class DataDisk(ApiModel):
     """Data disk of a CVM instance; size in GB."""
 
-    disk_size: int
+    disk_size: DataDiskSize
     disk_type: str | None = None
     disk_id: str | None = None
     delete_with_instance: bool | None = None
     snapshot_id: str | None = None
     encrypt: bool | None = None
     kms_key_id: str | None = None
-    throughput_performance: int | None = None
+    throughput_performance: Count | None = None
     cdc_id: str | None = None
     burst_performance: bool | None = None
     disk_name: str | None = None
@@ -76,14 +122,14 @@ class VirtualPrivateCloud(ApiModel):
     subnet_id: str
     as_vpc_gateway: bool | None = None
     private_ip_addresses: list[str] | None = None
-    ipv6_address_count: int | None = Field(default=None, alias="Ipv6AddressCount", ge=0)
+    ipv6_address_count: Count | None = Field(default=None, alias="Ipv6AddressCount")
 
 
 class InternetAccessible(ApiModel):
     """Public network of a CVM instance; bandwidth in Mbps."""
 
     internet_charge_type: str | None = None
-    internet_max_bandwidth_out: int | None = None
+    internet_max_bandwidth_out: Count | None = None
     public_ip_assigned: bool | None = None
     bandwidth_package_id: str | None = None
     internet_service_provider: str | None = None
@@ -98,6 +144,12 @@ class LoginSettings(ApiModel):
     password: SecretStr | None = None
     key_ids: list[str] | None = None
     keep_image_login: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        if self.key_ids and self.password is not None and self.password.get_secret_value():
+            raise ValueError("Password and KeyIds exclude one another; keep one of them")
+        return self
 
 
 class RunSecurityServiceEnabled(ApiModel):
@@ -132,23 +184,23 @@ class SpotMarketOptions(ApiModel):
     :param max_price: highest price per hour, as a decimal string.
     """
 
-    max_price: str
-    spot_instance_type: str | None = None
+    max_price: Price
+    spot_instance_type: SpotInstanceType | None = None
 
 
 class InstanceMarketOptionsRequest(ApiModel):
     """Market of a spot instance."""
 
     spot_options: SpotMarketOptions
-    market_type: str | None = None
+    market_type: MarketType | None = None
 
 
 class InstanceTypeOptions(ApiModel):
     """Any instance type with this many cores and this much memory (GB)."""
 
-    cpu: int = Field(alias="CPU", ge=0)
-    memory: int = Field(ge=0)
-    instance_categories: list[str] | None = None
+    cpu: Count = Field(alias="CPU")
+    memory: Count
+    instance_categories: list[InstanceCategory] | None = None
 
 
 class EnvData(ApiModel):
@@ -159,7 +211,7 @@ class EnvData(ApiModel):
     """
 
     instance_type: str | None = None
-    image_id: str | None = None
+    image_id: ImageId | None = None
     system_disk: SystemDisk | None = None
     data_disks: list[DataDisk] | None = None
     virtual_private_cloud: VirtualPrivateCloud | None = None
@@ -168,11 +220,11 @@ class EnvData(ApiModel):
     login_settings: LoginSettings | None = None
     security_group_ids: list[str] | None = None
     enhanced_service: EnhancedService | None = None
-    instance_charge_type: str | None = None
+    instance_charge_type: InstanceChargeType | None = None
     instance_market_options: InstanceMarketOptionsRequest | None = None
     instance_types: Distinct | None = Field(default=None, max_length=10)
     instance_type_options: InstanceTypeOptions | None = None
-    zones: list[str] | None = None
+    zones: list[ZoneName] | None = None
     virtual_private_clouds: list[VirtualPrivateCloud] | None = None
 
     @model_validator(mode="after")
@@ -185,8 +237,8 @@ class EnvData(ApiModel):
 class MountDataDisk(ApiModel):
     """Where a data disk is mounted; in the order of the data disks."""
 
-    local_path: str
-    file_system_type: str | None = None
+    local_path: LocalPath
+    file_system_type: FileSystemType | None = None
 
 
 class AgentRunningMode(ApiModel):

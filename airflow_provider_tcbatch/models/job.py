@@ -13,6 +13,7 @@ from airflow_provider_tcbatch.models.compute_env import AnonymousComputeEnv
 from airflow_provider_tcbatch.models.notification import Notification, NotificationTarget
 from airflow_provider_tcbatch.models.states import WireEnum
 from airflow_provider_tcbatch.models.storage import FolderPath, FolderPathOrNone, PackagePath
+from airflow_provider_tcbatch.models.values import Count, FileName, ImageName, LocalPath, Percent, Text, VariableName
 
 __all__ = [
     "Application",
@@ -31,6 +32,7 @@ __all__ = [
     "OutputMappingOption",
     "RedirectInfo",
     "RedirectLocalInfo",
+    "Scene",
     "StateIfCreateCvmFailed",
     "Tag",
     "Task",
@@ -83,37 +85,45 @@ class Workspace(WireEnum):
     GLOBAL_WORKSPACE = "GLOBAL_WORKSPACE"
 
 
+class Scene(WireEnum):
+    """Kind of storage that outputs go to."""
+
+    COS = "COS"
+
+
 class Docker(ApiModel):
     """Container that the command runs in; ``delay_on_retry`` in seconds."""
 
-    image: str
-    user: str | None = None
+    image: ImageName
+    user: Text | None = None
     password: SecretStr | None = None
-    server: str | None = None
-    max_retry_count: int | None = Field(default=None, ge=0)
-    delay_on_retry: int | None = Field(default=None, ge=0)
-    docker_run_option: str | None = None
+    server: Text | None = None
+    max_retry_count: Count | None = None
+    delay_on_retry: Count | None = None
+    docker_run_option: Text | None = None
 
 
 class CommandLine(ApiModel):
     """One command of a tightly coupled task."""
 
-    command: str
+    command: Text
 
 
 class Application(ApiModel):
     """What a task instance runs: ``command``, or ``commands`` for tightly coupled tasks."""
 
     delivery_form: DeliveryForm
-    command: str | None = None
+    command: Text | None = None
     package_path: PackagePath | None = None
     docker: Docker | None = None
-    commands: list[CommandLine] | None = None
+    commands: list[CommandLine] | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
     def _one_kind_of_command(self) -> Self:
         if self.command is not None and self.commands is not None:
             raise ValueError("Command and Commands exclude one another; keep one of them")
+        if self.command is None and self.commands is None:
+            raise ValueError("one of Command and Commands is required: what the task runs")
         if self.delivery_form is DeliveryForm.PACKAGE and self.package_path is None:
             raise ValueError("DeliveryForm PACKAGE needs a PackagePath (the .tgz that holds the program)")
         return self
@@ -122,8 +132,8 @@ class Application(ApiModel):
 class EnvVar(ApiModel):
     """An environment variable of the instances."""
 
-    name: str
-    value: str
+    name: VariableName
+    value: Text
 
 
 class RedirectInfo(ApiModel):
@@ -135,24 +145,24 @@ class RedirectInfo(ApiModel):
 
     stdout_redirect_path: FolderPathOrNone | None = None
     stderr_redirect_path: FolderPathOrNone | None = None
-    stdout_redirect_file_name: str | None = None
-    stderr_redirect_file_name: str | None = None
+    stdout_redirect_file_name: FileName | None = None
+    stderr_redirect_file_name: FileName | None = None
 
 
 class RedirectLocalInfo(ApiModel):
     """Where stdout and stderr go on the machine itself."""
 
-    stdout_local_path: str | None = None
-    stderr_local_path: str | None = None
-    stdout_local_file_name: str | None = None
-    stderr_local_file_name: str | None = None
+    stdout_local_path: Text | None = None
+    stderr_local_path: Text | None = None
+    stdout_local_file_name: Text | None = None
+    stderr_local_file_name: Text | None = None
 
 
 class InputMapping(ApiModel):
     """Remote storage that an instance sees as a local path."""
 
     source_path: FolderPath
-    destination_path: str
+    destination_path: LocalPath
     mount_option_parameter: str | None = None
     mount_type: MountType | None = None
 
@@ -166,7 +176,7 @@ class OutputMappingOption(ApiModel):
 class OutputMapping(ApiModel):
     """Local path that is copied to remote storage when an instance has ended."""
 
-    source_path: str
+    source_path: LocalPath
     destination_path: FolderPath
     output_mapping_option: OutputMappingOption | None = None
 
@@ -174,9 +184,9 @@ class OutputMapping(ApiModel):
 class OutputMappingConfig(ApiModel):
     """Parallelism of the upload; ``worker_part_size`` in MB."""
 
-    scene: str
-    worker_num: int
-    worker_part_size: int
+    scene: Scene
+    worker_num: Count
+    worker_part_size: Count
 
 
 class Authentication(ApiModel):
@@ -200,8 +210,8 @@ class Task(ApiModel):
     """
 
     application: Application
-    task_name: str | None = None
-    task_instance_num: int | None = Field(default=None, ge=0)
+    task_name: Text | None = None
+    task_instance_num: Count | None = None
     compute_env: AnonymousComputeEnv | None = None
     env_id: str | None = None
     redirect_info: RedirectInfo | None = None
@@ -212,11 +222,11 @@ class Task(ApiModel):
     env_vars: list[EnvVar] | None = None
     authentications: list[Authentication] | None = None
     failed_action: FailedAction | None = None
-    max_retry_count: int | None = Field(default=None, ge=0)
-    timeout: int | None = Field(default=None, ge=0)
-    max_concurrent_num: int | None = Field(default=None, ge=0)
+    max_retry_count: Count | None = None
+    timeout: Count | None = None
+    max_concurrent_num: Count | None = None
     restart_compute_node: bool | None = None
-    resource_max_retry_count: int | None = Field(default=None, ge=0, le=100)
+    resource_max_retry_count: Percent | None = None
 
     @model_validator(mode="after")
     def _one_environment(self) -> Self:
@@ -253,7 +263,7 @@ class Job(ApiModel):
     tasks: list[Task] = Field(min_length=1)
     job_name: str | None = Field(default=None, max_length=60)
     job_description: str | None = Field(default=None, max_length=200)
-    priority: int | None = Field(default=None, ge=0, le=100)
+    priority: Percent | None = None
     dependences: list[Dependence] | None = None
     notifications: list[Notification] | None = None
     task_execution_depend_on: TaskExecutionDependOn | None = None

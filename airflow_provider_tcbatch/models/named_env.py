@@ -2,17 +2,26 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from airflow_provider_tcbatch.models.base import ApiModel, Distinct
 from airflow_provider_tcbatch.models.compute_env import AgentRunningMode, EnvData, LoginSettings, MountDataDisk
 from airflow_provider_tcbatch.models.job import Authentication, InputMapping, Tag
 from airflow_provider_tcbatch.models.notification import Notification, NotificationTarget
+from airflow_provider_tcbatch.models.states import WireEnum
+from airflow_provider_tcbatch.models.values import ImageId, Percent, no_flag
 
-__all__ = ["ComputeEnvData", "Instance", "NamedComputeEnv", "NodeCount"]
+__all__ = ["ComputeEnvData", "EnvType", "Instance", "NamedComputeEnv", "NodeCount"]
 
 #: How many nodes an environment shall have.
-NodeCount = Annotated[int, Field(ge=0, le=2000)]
+NodeCount = Annotated[int, Field(ge=0, le=2000), BeforeValidator(no_flag)]
+
+
+class EnvType(WireEnum):
+    """Who makes an environment: the user, or the product THPC."""
+
+    MANAGED = "MANAGED"
+    THPC_QUEUE = "THPC_QUEUE"
 
 
 class NamedComputeEnv(ApiModel):
@@ -28,7 +37,7 @@ class NamedComputeEnv(ApiModel):
     env_name: str
     desired_compute_node_count: NodeCount
     env_description: str | None = None
-    env_type: str | None = None
+    env_type: EnvType | None = None
     env_data: EnvData | None = None
     mount_data_disks: list[MountDataDisk] | None = None
     authentications: list[Authentication] | None = None
@@ -36,7 +45,7 @@ class NamedComputeEnv(ApiModel):
     agent_running_mode: AgentRunningMode | None = None
     notifications: list[Notification] | None = None
     action_if_compute_node_inactive: str | None = None
-    resource_max_retry_count: int | None = Field(default=None, ge=0, le=100)
+    resource_max_retry_count: Percent | None = None
     tags: list[Tag] | None = Field(default=None, max_length=10)
     notification_target: NotificationTarget | None = None
 
@@ -57,5 +66,5 @@ class Instance(ApiModel):
     """
 
     instance_id: str
-    image_id: str | None = None
+    image_id: ImageId | None = None
     login_settings: LoginSettings | None = None

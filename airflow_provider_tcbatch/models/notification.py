@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.states import WireEnum
+from airflow_provider_tcbatch.models.values import TopicName
 
 __all__ = ["EventConfig", "EventName", "EventVar", "Notification", "NotificationTarget"]
 
@@ -71,7 +72,7 @@ class Notification(ApiModel):
     :param topic_name: *name* (not id) of a topic that exists and has a subscription.
     """
 
-    topic_name: str
+    topic_name: TopicName
     event_configs: list[EventConfig] = Field(min_length=1)
 
     @classmethod

@@ -208,7 +208,9 @@ def _example(model: type[BaseModel], text: str) -> dict[str, Any]:
         for name, info in model.model_fields.items()
         if info.is_required()
     }
-    # Two models have a rule that asks for one of two optional fields.
+    # Some models have a rule that asks for one of two optional fields.
+    if "Command" in _fields(model) and "Commands" in _fields(model):
+        example["Command"] = "true"
     if "EnvId" in _fields(model) and "ComputeEnv" in _fields(model):
         example["EnvId"] = "env-00000000"
     return example

@@ -42,6 +42,7 @@ EXCLUSIVE = (
     ("Command", "Commands"),
     ("InstanceType", "InstanceTypes", "InstanceTypeOptions"),
     ("VirtualPrivateCloud", "VirtualPrivateClouds", "Zones"),
+    ("Password", "KeyIds"),
 )
 
 

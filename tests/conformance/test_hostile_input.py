@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_tcbatch.emulator import Emulator, Settings
+from airflow_provider_tcbatch.emulator.batch.entities import FINISHED
 from airflow_provider_tcbatch.emulator.cmq.dataplane import HANDLERS as CMQ
 from airflow_provider_tcbatch.emulator.http.api3 import SERVICES
 from airflow_provider_tcbatch.emulator.schema import Field, schema
@@ -85,6 +86,16 @@ class Place:
         # Nothing that is sent below runs a command.
         self.emulator.configure(mode="simulate", speed=1000)
         self.outside = self.files()
+
+    def end_others(self) -> None:
+        """End what was sent before: it holds capacity, and would run its commands."""
+
+        def going(core: Any) -> list[str]:
+            return [job.job_id for job in core.jobs.values() if job.job_id != self.job_id and job.state not in FINISHED]
+
+        for job_id in self.emulator.on_loop(going):
+            self.api("batch", "TerminateJob", {"JobId": job_id})
+            self.emulator.wait_job(job_id)
 
     def files(self) -> set[str]:
         """Everything around the emulator's folder."""
@@ -324,6 +335,7 @@ def test_paths_of_jobs_that_run(place: Place, data: st.DataObject) -> None:
         field = schema("batch").fields("Task")[name]
         members = {member: data.draw(paths) for member in schema("batch").fields(field.kind) if "Option" not in member}
         spec[name] = [members] if field.is_list else members
+    place.end_others()
     place.emulator.configure(mode="process", speed=1)
     try:
         answer = place.api("batch", "SubmitJob", submission(spec))

@@ -210,7 +210,7 @@ def test_the_emulators_own_folder_cannot_be_hidden(batch: Call, emulator: Emulat
         ({"InputMappings": mapped("nfs://10.0.0.1/", "in")}, "InvalidParameterValue.RemoteStorageSchemeType"),
         ({"OutputMappings": mapped("out", "http://x/")}, "InvalidParameterValue.RemoteStorageSchemeType"),
         (
-            {"OutputMappingConfigs": [{"Scene": "COS", "WorkerNum": 0, "WorkerPartSize": 1}]},
+            {"OutputMappingConfigs": [{"Scene": "COS", "WorkerNum": -1, "WorkerPartSize": 1}]},
             "InvalidParameterValue.Negative",
         ),
         (
@@ -221,6 +221,38 @@ def test_the_emulators_own_folder_cannot_be_hidden(batch: Call, emulator: Emulat
 )
 def test_refused_mappings(batch: Call, emulator: Emulator, members: dict[str, Any], code: str) -> None:
     assert refused(batch, task("true", **members))[0] == code
+
+
+@pytest.mark.parametrize("path", ["../../outside", "/usr", "/"])
+@pytest.mark.parametrize("member", ["InputMappings", "OutputMappings"])
+def test_what_was_accepted_in_mode_simulate_is_not_carried_out_later(
+    batch: Call, emulator: Emulator, bucket: Bucket, member: str, path: str
+) -> None:
+    bucket.put("in/x", b"x")
+    mapping = mapped(bucket.path("in/"), path) if member == "InputMappings" else mapped(path, bucket.path("out/"))
+    emulator.configure(mode="simulate", simulated_exit_code=1, simulated_seconds=0)
+    job_id, state = run(batch, emulator, task("true", **{member: mapping}))
+    assert state == "FAILED"
+    emulator.configure(mode="process")
+    batch("RetryJobs", JobIds=[job_id])
+    assert emulator.wait_job(job_id) == "FAILED"
+    assert "would hide" in reason(batch, job_id) or "must not contain `..`" in reason(batch, job_id)
+
+
+def test_logs_of_what_was_accepted_in_mode_simulate_stay_inside(
+    batch: Call, emulator: Emulator, bucket: Bucket
+) -> None:
+    emulator.configure(mode="simulate", simulated_exit_code=1, simulated_seconds=0)
+    local = {"StdoutLocalPath": "../..", "StderrLocalPath": "/a/", "StderrLocalFileName": "../../../outside"}
+    remote = {"StdoutRedirectPath": "nfs://10.0.0.1/", "StderrRedirectPath": bucket.path("logs/")}
+    spec = task("echo out; echo err >&2", RedirectInfo=remote, RedirectLocalInfo=local)
+    job_id, _ = run(batch, emulator, spec)
+    emulator.configure(mode="process")
+    batch("RetryJobs", JobIds=[job_id])
+    assert emulator.wait_job(job_id) == "SUCCEED"
+    assert bucket.names("logs/") == [f"logs/stderr.{job_id}.main.0.log"]
+    folder = Path(emulator.info.data_dir) / "jobs" / job_id
+    assert {path.name for path in folder.rglob("*") if path.is_file()} <= {"stdout", "stderr"}
 
 
 @pytest.mark.parametrize("key", ["../out", "a/../../out", "/etc/x", "a//b", "a/./b", "a\x01b", "x" * 300])
@@ -349,6 +381,10 @@ def test_commands(batch: Call, emulator: Emulator) -> None:
     views = batch("DescribeTask", JobId=job_id, TaskName="main").TaskInstanceSet
     assert [view.ExitCode for view in views] == [0, 7]
     assert refused(batch, task("", Application=coupled()))[0] == "MissingParameter"
+    assert refused(batch, task("", Application=coupled("a\0b")))[0] == "InvalidParameterValue"
+    # That nothing is no command is not documented.
+    assert run(batch, emulator, task(""))[1] == "SUCCEED"
+    emulator.configure(undocumented_values="refuse")
     assert refused(batch, task("", Application=coupled("")))[0] == "InvalidParameterValue"
     both = {**coupled("true"), "Command": "true"}
     assert refused(batch, task("", Application=both))[0] == "InvalidParameter.InvalidParameterCombination"

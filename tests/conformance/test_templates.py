@@ -89,7 +89,7 @@ def test_listing(batch: Call, emulator: Emulator) -> None:
     ],
 )
 def test_refused_changes(batch: Call, emulator: Emulator, change: dict[str, Any], expected: str) -> None:
-    emulator.configure(task_name_length=60)
+    emulator.configure(task_name_length=60, undocumented_values="refuse")
     template_id = create(batch)
     with pytest.raises(TencentCloudSDKException) as caught:
         batch("ModifyTaskTemplate", TaskTemplateId=template_id, **change)

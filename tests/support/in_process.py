@@ -15,6 +15,8 @@ QUICK = Settings(submitted_seconds=0.05, starting_seconds=0.02, terminate_second
 STRICT = {
     "task_name_pattern": "[A-Za-z0-9][A-Za-z0-9_-]*",
     "task_name_length": 60,
+    "max_retry_count": 100,
+    "undocumented_values": "refuse",
     "env_name_length": 60,
     "env_description_length": 200,
     "lenient_types": False,

@@ -71,7 +71,7 @@ def job_of(core: Core, job_id: str, params: Params, region: str, created_at: flo
     job = Job(job_id, params, region, created_at, core.data_dir / "jobs" / job_id)
     for spec in params["Job"]["Tasks"]:
         task = Task(job, spec["TaskName"], spec)
-        task.instances = [Instance(task, index) for index in range(spec.get("TaskInstanceNum", 1))]
+        task.instances = [Instance(task, index) for index in range(spec.get("TaskInstanceNum") or 1)]
         job.tasks[task.name] = task
     for edge in params["Job"].get("Dependences", ()):
         predecessors = job.tasks[edge["EndTask"]].predecessors

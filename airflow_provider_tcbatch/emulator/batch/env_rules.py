@@ -19,6 +19,7 @@ from airflow_provider_tcbatch.emulator.batch.rules import (
     check_length,
     check_not_negative,
     check_notifications,
+    check_open,
     check_tags,
     check_zone,
 )
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.emulator.core import Core
 
 
-_IMAGE_ID = re.compile(r"^img-[0-9a-z]{8}$")
-_DISK_PATH = re.compile(r"^(/[^\0]*|[A-Za-z]:\\{0,2}[^\0]*)$")
+_IMAGE_ID = re.compile(r"img-[0-9A-Za-z]+")
+#: An absolute path or a drive; that a relative one is refused is not documented.
+_DISK_PATH = re.compile(r"(/[^\0]*|[A-Za-z]:\\{0,2}[^\0]*)")
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_ENV_TYPES = ("MANAGED", "THPC_QUEUE")
 _CATEGORIES = ("ALL", "GENERAL", "GENERAL_2", "GENERAL_3", "COMPUTE", "COMPUTE_2", "COMPUTE_3")
 
 
@@ -52,6 +55,7 @@ def check_creation(core: Core, request: dict[str, Any]) -> None:
             "InvalidParameterValue.ComputeEnv",
             f"The parameter `ComputeEnv.DesiredComputeNodeCount` must be at most {core.settings.max_nodes}.",
         )
+    check_choice(env, "EnvType", _ENV_TYPES, "ComputeEnv.EnvType", "InvalidParameterValue.ComputeEnv")
     check_anonymous(core, env, "ComputeEnv")
     data = env.get("EnvData", {})
     found = candidates(core, data)
@@ -59,7 +63,7 @@ def check_creation(core: Core, request: dict[str, Any]) -> None:
         raise ApiError(
             "InvalidParameterValue.InstanceType", "`ComputeEnv.EnvData` asks for an instance type that does not exist."
         )
-    check_choice(env, "ActionIfComputeNodeInactive", ("RECREATE",), "ComputeEnv.ActionIfComputeNodeInactive")
+    check_open(core, env, "ActionIfComputeNodeInactive", ("RECREATE",), "ComputeEnv.ActionIfComputeNodeInactive")
     check_choice(env, "NotificationTarget", ("CMQ", "TDMQ_CMQ"), "ComputeEnv.NotificationTarget")
     check_not_negative(env, "ResourceMaxRetryCount", "ComputeEnv.ResourceMaxRetryCount")
     if env.get("ResourceMaxRetryCount", 0) > 100:
@@ -80,10 +84,12 @@ def check_names(core: Core, source: Mapping[str, Any], where: str) -> None:
 
 def check_anonymous(core: Core, env: dict[str, Any], where: str) -> None:
     """What an AnonymousComputeEnv and a NamedComputeEnv have in common."""
-    check_choice(env, "EnvType", ("MANAGED", "THPC_QUEUE"), f"{where}.EnvType", "InvalidParameterValue.ComputeEnv")
+    check_open(core, env, "EnvType", _ENV_TYPES, f"{where}.EnvType", "InvalidParameterValue.ComputeEnv")
     _check_data(core, env.get("EnvData", {}), f"{where}.EnvData")
     for index, disk in enumerate(env.get("MountDataDisks", ())):
-        if not _DISK_PATH.fullmatch(disk["LocalPath"]):
+        path = disk["LocalPath"]
+        relative = not _DISK_PATH.fullmatch(path) and core.settings.undocumented_values == "refuse"
+        if not path or "\0" in path or relative:
             raise ApiError(
                 "InvalidParameterValue.LocalPath",
                 f"`{where}.MountDataDisks.{index}.LocalPath` is no path.",
@@ -129,6 +135,8 @@ def _check_data(core: Core, data: dict[str, Any], where: str) -> None:
     # Tencent's own sample has an empty one, for the user to fill in.
     if data.get("ImageId") and not _IMAGE_ID.fullmatch(data["ImageId"]):
         raise ApiError("InvalidParameter.ImageIdMalformed", f"The parameter `{where}.ImageId` is malformed.")
+    for name in ("CPU", "Memory"):
+        check_not_negative(data.get("InstanceTypeOptions", {}), name, f"{where}.InstanceTypeOptions.{name}")
     check_choice(data, "InstanceChargeType", ("POSTPAID_BY_HOUR", "SPOTPAID"), f"{where}.InstanceChargeType")
     if "InstanceMarketOptions" in data:
         _check_market(data["InstanceMarketOptions"], f"{where}.InstanceMarketOptions")
@@ -161,6 +169,11 @@ def _check_cvm(data: dict[str, Any], where: str) -> None:
     for index, disk in enumerate(data.get("DataDisks", ())):
         if disk["DiskSize"] < 0 or disk["DiskSize"] % 10:
             problem = f"`DataDisks.{index}.DiskSize` must be a multiple of 10"
+        if disk.get("ThroughputPerformance", 0) < 0:
+            problem = f"`DataDisks.{index}.ThroughputPerformance` is negative"
+    for network in (data.get("VirtualPrivateCloud", {}), *data.get("VirtualPrivateClouds", ())):
+        if network.get("Ipv6AddressCount", 0) < 0:
+            problem = "`Ipv6AddressCount` is negative"
     if data.get("InternetAccessible", {}).get("InternetMaxBandwidthOut", 0) < 0:
         problem = "`InternetAccessible.InternetMaxBandwidthOut` is negative"
     if problem:

@@ -16,9 +16,15 @@ from airflow_provider_tcbatch.emulator.batch.docker import Container, DockerErro
 from airflow_provider_tcbatch.emulator.batch.entities import DEFAULT_TIMEOUT, Failure, Instance, Task
 from airflow_provider_tcbatch.emulator.batch.mappings import MappingError, Workspace, prepare, store
 from airflow_provider_tcbatch.emulator.batch.package import PackageError, fetch_http, unpack
-from airflow_provider_tcbatch.emulator.batch.paths import fill_placeholders, folder_name, parse_cos, relative_local
+from airflow_provider_tcbatch.emulator.batch.paths import (
+    check_file_name,
+    fill_placeholders,
+    folder_name,
+    parse_cos,
+    relative_local,
+)
 from airflow_provider_tcbatch.emulator.core import Core
-from airflow_provider_tcbatch.emulator.errors import CosError
+from airflow_provider_tcbatch.emulator.errors import ApiError, CosError
 from airflow_provider_tcbatch.emulator.settings import Settings
 
 log = logging.getLogger("tcbatch_emulator.jobs")
@@ -229,10 +235,10 @@ def _upload(core: Core, instance: Instance, folder: Path) -> None:
             log.warning("%s of %s is not uploaded: %s", stream, instance.task.job.job_id, error)
             continue
         if info[f"{title}RedirectPath"]:
-            target = parse_cos(info[f"{title}RedirectPath"], "RedirectInfo", folder=True)
             try:
+                target = parse_cos(info[f"{title}RedirectPath"], "RedirectInfo", folder=True)
                 core.store.put(target.bucket, target.key + info[f"{title}RedirectFileName"], data)
-            except CosError as error:
+            except (ApiError, CosError) as error:
                 log.warning("%s of %s is not uploaded: %s", stream, instance.task.job.job_id, error)
         if local.get(f"{title}LocalPath"):
             _copy_local(instance, folder, local[f"{title}LocalPath"], local.get(f"{title}LocalFileName"), stream, data)
@@ -246,7 +252,13 @@ def _copy_local(instance: Instance, folder: Path, path: str, template: str | Non
         folder_name(task.name),
         instance.index,
     )
-    target = folder / "work" / relative_local(path, "RedirectLocalInfo")
+    # While jobs were only simulated, more was accepted than may be written on this machine.
+    try:
+        target = folder / "work" / relative_local(path, "RedirectLocalInfo")
+        check_file_name(name, "RedirectLocalInfo", code="InvalidParameterValue.LocalPath")
+    except ApiError as error:
+        log.warning("%s of %s is not copied: %s", stream, task.job.job_id, error)
+        return
     # The command may have made links in its folder; what they lead to is not ours to write.
     if not target.resolve().is_relative_to((folder / "work").resolve()) or (target / name).is_symlink():
         log.warning("%s of %s is not copied: %s leads out of its folder", stream, task.job.job_id, path)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.emulator.batch.paths import parse_cos
 from airflow_provider_tcbatch.emulator.batch.private_mounts import available
-from airflow_provider_tcbatch.emulator.batch.rules import check_choice
+from airflow_provider_tcbatch.emulator.batch.rules import check_choice, check_not_negative
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.schema import printable
 
@@ -56,8 +56,7 @@ def check_mappings(core: Core, spec: dict[str, Any], where: str, *, contained: b
         path = f"{where}.OutputMappingConfigs.{index}"
         check_choice(config, "Scene", ("COS",), f"{path}.Scene")
         for name in ("WorkerNum", "WorkerPartSize"):
-            if config[name] <= 0:
-                raise ApiError("InvalidParameterValue.Negative", f"The parameter `{path}.{name}` must be positive.")
+            check_not_negative(config, name, f"{path}.{name}")
 
 
 def check_remote(core: Core, path: str, where: str) -> None:
@@ -78,9 +77,16 @@ def check_remote(core: Core, path: str, where: str) -> None:
 
 
 def check_local(core: Core, path: str, where: str, *, contained: bool) -> None:
-    """A path on the machine, relative to the instance's folder or absolute."""
+    """A path on the machine, relative to the instance's folder or absolute.
+
+    What is refused besides an empty one and a NUL keeps this machine from harm; nothing is mounted in mode simulate.
+    """
+    if not path or "\0" in path:
+        raise ApiError("InvalidParameterValue.LocalPath", f"The parameter `{where}` is empty or holds a NUL.")
+    if core.settings.mode == "simulate" and core.settings.undocumented_values == "accept":
+        return
     parts = path.split("/")
-    if not path or not path.isprintable() or len(path.encode()) > 1024 or any(len(part) > 255 for part in parts):
+    if not path.isprintable() or len(path.encode()) > 1024 or any(len(part) > 255 for part in parts):
         raise ApiError("InvalidParameterValue.LocalPath", f"The parameter `{where}` is not a usable path.")
     if ".." in parts:
         raise ApiError("InvalidParameterValue.LocalPath", f"The parameter `{where}` must not contain `..`.")

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_tcbatch.emulator import files
 from airflow_provider_tcbatch.emulator.batch import private_mounts
 from airflow_provider_tcbatch.emulator.batch.entities import Task
+from airflow_provider_tcbatch.emulator.batch.mapping_rules import check_mappings
 from airflow_provider_tcbatch.emulator.batch.paths import parse_cos
-from airflow_provider_tcbatch.emulator.errors import CosError
+from airflow_provider_tcbatch.emulator.errors import ApiError, CosError
 from airflow_provider_tcbatch.emulator.schema import printable
 
 if TYPE_CHECKING:
@@ -101,12 +102,18 @@ def mappings_of(core: Core, task: Task, kind: str) -> list[dict[str, Any]]:
 def prepare(core: Core, task: Task, folder: Path) -> Workspace:
     """Make the folders of all mappings and fill those of the inputs.
 
-    :raises MappingError: for objects whose names are no paths, or too many bytes.
+    :raises MappingError: for objects whose names are no paths, too many bytes, or paths that were accepted when jobs
+        were only simulated.
     :raises CosError: when a bucket does not exist.
     """
     space = Workspace(folder)
     inputs = mappings_of(core, task, "InputMappings")
     outputs = mappings_of(core, task, "OutputMappings")
+    try:
+        contained = "Docker" in task.spec["Application"]
+        check_mappings(core, {"InputMappings": inputs, "OutputMappings": outputs}, "Task", contained=contained)
+    except ApiError as error:
+        raise MappingError(error.message) from None
     # Shorter paths first, so that one within another finds it.
     for path in sorted(
         [*(item["DestinationPath"] for item in inputs), *(item["SourcePath"] for item in outputs)], key=len

@@ -90,6 +90,17 @@ def check_file_name(name: str, where: str, *, code: str) -> None:
         raise ApiError(code, f"The parameter `{where}` is not a usable file name.")
 
 
+def check_key_part(name: str, where: str, *, folders: bool) -> None:
+    """The end of an object's key: no control characters, not longer than a key may be.
+
+    :param folders: whether it may hold slashes.
+    :raises ApiError: RemoteStoragePath.
+    """
+    control = any(ord(char) < 32 or ord(char) == 127 for char in name)
+    if control or len(name.encode()) > 850 or (not folders and ("/" in name or name in (".", ".."))):
+        raise ApiError("InvalidParameterValue.RemoteStoragePath", f"The parameter `{where}` is not a usable file name.")
+
+
 def folder_name(name: str) -> str:
     """A task's name as the name of a folder, which may hold less than a task's name and not be as long."""
     safe = quote(name, safe=" ")

@@ -66,6 +66,26 @@ def check_choice(
         )
 
 
+def check_open(
+    core: Core,
+    source: Mapping[str, Any],
+    name: str,
+    known: Sequence[str],
+    where: str,
+    code: str = "InvalidParameterValue",
+) -> None:
+    """A text of which only some values are documented, and not that others are refused."""
+    if core.settings.undocumented_values == "refuse":
+        check_choice(source, name, known, where, code)
+
+
+def check_no_nul(source: Mapping[str, Any], names: Iterable[str], where: str) -> None:
+    """Text that becomes part of a command line or an environment can hold no NUL."""
+    for name in names:
+        if "\0" in source.get(name, ""):
+            raise ApiError("InvalidParameterValue", f"The parameter `{where}.{name}` holds a NUL.")
+
+
 def check_not_negative(source: Mapping[str, Any], name: str, where: str) -> None:
     """A number, if given, must not be negative."""
     if source.get(name, 0) < 0:
@@ -79,10 +99,10 @@ def check_tags(source: Mapping[str, Any], where: str) -> None:
 
 
 def check_client_token(request: Mapping[str, Any]) -> None:
-    """A ClientToken, if given, has 1 to 64 ASCII characters."""
-    token = request.get("ClientToken")
-    if token is not None and not (0 < len(token) <= 64 and token.isascii()):
-        raise ApiError("InvalidParameterValue", "The parameter `ClientToken` must be 1 to 64 ASCII characters.")
+    """A ClientToken has at most 64 ASCII characters. That an empty one is refused is not documented; it is none."""
+    token = request.get("ClientToken", "")
+    if len(token) > 64 or not token.isascii():
+        raise ApiError("InvalidParameterValue", "The parameter `ClientToken` must be at most 64 ASCII characters.")
 
 
 def digest_of(request: Mapping[str, Any]) -> str:

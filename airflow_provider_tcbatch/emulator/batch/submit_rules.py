@@ -9,12 +9,13 @@ from typing import Any
 from airflow_provider_tcbatch.emulator.batch.env_rules import check_anonymous
 from airflow_provider_tcbatch.emulator.batch.events import JOB_EVENTS, NODE_EVENTS
 from airflow_provider_tcbatch.emulator.batch.mapping_rules import check_mappings, check_remote
-from airflow_provider_tcbatch.emulator.batch.paths import check_file_name, parse_cos, relative_local
+from airflow_provider_tcbatch.emulator.batch.paths import check_file_name, check_key_part, parse_cos, relative_local
 from airflow_provider_tcbatch.emulator.batch.rules import (
     check_activated,
     check_choice,
     check_client_token,
     check_length,
+    check_no_nul,
     check_not_negative,
     check_notifications,
     check_tags,
@@ -24,7 +25,9 @@ from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.schema import printable
 
-_ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+#: What every system takes; which other names an instance takes is not documented.
+_PORTABLE_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_VARIABLE_NAME = re.compile(r"[^=\0]+")
 _ENV_ID = re.compile(r"^env-[0-9a-z]+$")
 
 _ENUMS = {
@@ -82,11 +85,12 @@ def check_task(core: Core, task: dict[str, Any], where: str, index: int = 0, *, 
     for number in _UNSIGNED:
         if task.get(number, 0) < 0:
             raise ApiError("InvalidParameterValue.Negative", f"The parameter `{where}.{number}` must not be negative.")
-    instances = task.get("TaskInstanceNum", 1)
-    if not 1 <= instances <= core.settings.max_task_instances:
+    # Whether 0 is refused, or stands for the default, is not documented.
+    least = 1 if core.settings.undocumented_values == "refuse" else 0
+    if not least <= task.get("TaskInstanceNum", 1) <= core.settings.max_task_instances:
         raise ApiError(
             "InvalidParameterValue.TaskInstanceNum",
-            f"The parameter `{where}.TaskInstanceNum` must be 1 to {core.settings.max_task_instances}.",
+            f"The parameter `{where}.TaskInstanceNum` must be {least} to {core.settings.max_task_instances}.",
         )
     for number, limit in (("MaxRetryCount", core.settings.max_retry_count), ("ResourceMaxRetryCount", 100)):
         if task.get(number, 0) > limit:
@@ -94,7 +98,7 @@ def check_task(core: Core, task: dict[str, Any], where: str, index: int = 0, *, 
                 "InvalidParameterValue.MaxRetryCount", f"The parameter `{where}.{number}` must be at most {limit}."
             )
     check_choice(task, "FailedAction", _ENUMS["FailedAction"], f"{where}.FailedAction")
-    _check_application(task["Application"], f"{where}.Application")
+    _check_application(core, task["Application"], f"{where}.Application")
     if ("EnvId" in task) == ("ComputeEnv" in task):
         raise ApiError(
             "AllowedOneAttributeInEnvIdAndComputeEnv",
@@ -111,7 +115,9 @@ def check_task(core: Core, task: dict[str, Any], where: str, index: int = 0, *, 
         check_anonymous(core, task["ComputeEnv"], f"{where}.ComputeEnv")
     _check_redirects(core, task, where)
     for position, variable in enumerate(task.get("EnvVars", ())):
-        if not _ENV_NAME.fullmatch(variable["Name"]) or "\0" in variable["Value"]:
+        strict = core.settings.undocumented_values == "refuse"
+        names = _PORTABLE_NAME if strict else _VARIABLE_NAME
+        if not names.fullmatch(variable["Name"]) or "\0" in variable["Value"]:
             raise ApiError(
                 "InvalidParameterValue", f"The parameter `{where}.EnvVars.{position}` is no environment variable."
             )
@@ -137,7 +143,7 @@ def check_env_id(env_id: str, where: str) -> None:
         raise ApiError("InvalidParameter.EnvIdMalformed", f"The parameter `{where}` is malformed.")
 
 
-def _check_application(application: dict[str, Any], where: str) -> None:
+def _check_application(core: Core, application: dict[str, Any], where: str) -> None:
     form = application["DeliveryForm"]
     if form not in ("LOCAL", "PACKAGE"):
         raise ApiError("InvalidParameterValue", f"The parameter `{where}.DeliveryForm` must be LOCAL or PACKAGE.")
@@ -149,10 +155,13 @@ def _check_application(application: dict[str, Any], where: str) -> None:
     if "Commands" in application and not application["Commands"]:
         raise ApiError("MissingParameter", f"The request is missing a required parameter `{where}.Commands.0`.")
     for command in [item["Command"] for item in application.get("Commands", ())] or [application["Command"]]:
-        if not command or "\0" in command:
-            raise ApiError("InvalidParameterValue", f"A command of `{where}` is empty or holds a NUL.")
+        if "\0" in command:
+            raise ApiError("InvalidParameterValue", f"A command of `{where}` holds a NUL.")
+        if not command and core.settings.undocumented_values == "refuse":
+            raise ApiError("InvalidParameterValue", f"A command of `{where}` is empty.")
     if "Docker" in application and not application["Docker"]["Image"].strip():
         raise ApiError("InvalidParameterValue", f"The parameter `{where}.Docker.Image` is empty.")
+    check_no_nul(application.get("Docker", {}), ("Image", "User", "Server", "DockerRunOption"), f"{where}.Docker")
     for number in ("MaxRetryCount", "DelayOnRetry"):
         check_not_negative(application.get("Docker", {}), number, f"{where}.Docker.{number}")
     if form == "PACKAGE":
@@ -169,12 +178,15 @@ def _check_redirects(core: Core, task: dict[str, Any], where: str) -> None:
         if redirect.get(f"{title}RedirectPath"):
             check_remote(core, redirect[f"{title}RedirectPath"], f"{where}.RedirectInfo.{title}RedirectPath")
         if redirect.get(f"{title}RedirectFileName"):
-            check_file_name(
+            check_key_part(
                 redirect[f"{title}RedirectFileName"],
                 f"{where}.RedirectInfo.{title}RedirectFileName",
-                code="InvalidParameterValue.RemoteStoragePath",
+                folders=core.settings.undocumented_values == "accept",
             )
         local = task.get("RedirectLocalInfo", {})
+        check_no_nul(local, (f"{title}LocalPath", f"{title}LocalFileName"), f"{where}.RedirectLocalInfo")
+        if core.settings.mode == "simulate" and core.settings.undocumented_values == "accept":
+            continue
         if local.get(f"{title}LocalPath"):
             relative_local(local[f"{title}LocalPath"], f"{where}.RedirectLocalInfo.{title}LocalPath")
         if local.get(f"{title}LocalFileName"):

@@ -23,7 +23,7 @@ _TEMPLATE_ID = re.compile(r"task-tmpl-[0-9a-z]+")
 
 def create_task_template(core: Core, params: Params) -> Params:
     """CreateTaskTemplate. An EnvId need not exist yet: the action has no code for that."""
-    _check_name(params["TaskTemplateName"])
+    _check_name(core, params["TaskTemplateName"])
     check_length(params, "TaskTemplateName", 60, "InvalidParameter.TaskTemplateNameTooLong", "")
     check_length(params, "TaskTemplateDescription", 200, "InvalidParameter.TaskTemplateDescriptionTooLong", "")
     check_tags(params, "Tags")
@@ -53,7 +53,7 @@ def modify_task_template(core: Core, params: Params) -> Params:
             "One of `TaskTemplateName`, `TaskTemplateDescription` and `TaskTemplateInfo` must be given.",
         )
     if "TaskTemplateName" in params:
-        _check_name(params["TaskTemplateName"])
+        _check_name(core, params["TaskTemplateName"])
     for name, limit in (("TaskTemplateName", 60), ("TaskTemplateDescription", 200)):
         if len(params.get(name, "").encode()) > limit:
             raise ApiError(f"InvalidParameter.{name}TooLong", f"The parameter `{name}` is longer than {limit} bytes.")
@@ -112,8 +112,9 @@ def _row(template: Template) -> Params:
     }
 
 
-def _check_name(name: str) -> None:
-    if not name.strip() or not name.isprintable():
+def _check_name(core: Core, name: str) -> None:
+    # What a name may hold is not documented.
+    if core.settings.undocumented_values == "refuse" and (not name.strip() or not name.isprintable()):
         raise ApiError("InvalidParameter.TaskTemplateName", "The parameter `TaskTemplateName` is empty or unprintable.")
 
 

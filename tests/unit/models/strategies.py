@@ -66,13 +66,18 @@ def _of(annotation: Any, rules: tuple[Any, ...]) -> st.SearchStrategy[Any]:
     if annotation in (int, float):
         low = sizes[Ge].ge if Ge in sizes else -5
         high = sizes[Le].le if Le in sizes else low + 2**40
-        return st.integers(low, high) if annotation is int else st.floats(low, high)
+        if annotation is float:
+            return st.floats(low, high)
+        tens = any(isinstance(rule, AfterValidator) for rule in rules)
+        return st.integers(low, high // 10).map(lambda number: number * 10) if tens else st.integers(low, high)
     return _text(annotation, rules, most)
 
 
 def _text(annotation: type, rules: tuple[Any, ...], most: int) -> st.SearchStrategy[str]:
     for rule in rules:
         if isinstance(rule, Placeholder):
+            if "://" not in rule.value:
+                return st.just(rule.value)
             return _PACKAGES if rule.value.endswith("tgz") else _FOLDERS
     if issubclass(annotation, SecretStr):
         return _PLAIN.map(lambda text: SECRET + text)
@@ -91,6 +96,8 @@ def _only_one(data: Wire, *names: str) -> None:
 
 def _application(data: Wire) -> None:
     _only_one(data, "Command", "Commands")
+    if "Commands" not in data:
+        data.setdefault("Command", "true")
     if data["DeliveryForm"] == "PACKAGE":
         data.setdefault("PackagePath", "https://example.com/a.tgz")
 
@@ -150,6 +157,7 @@ _RULES: dict[str, Callable[[Wire], None]] = {
     "Application": _application,
     "Task": _task,
     "EnvData": _env_data,
+    "LoginSettings": lambda data: _only_one(data, "Password", "KeyIds"),
     "Job": _job,
     "Notification": _notification,
     "DescribeJobs": lambda data: _only_one(data, "JobIds", "Filters"),

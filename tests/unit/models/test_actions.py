@@ -38,12 +38,12 @@ REFUSED: list[tuple[type[Action[Any]], dict[str, Any], str]] = [
     ),
     (
         actions.SubmitJob,
-        {"Placement": {"Zone": "z"}, "Job": {"Tasks": [TASK]}, "ClientToken": "x" * 65},
+        {"Placement": {"Zone": "ap-guangzhou-3"}, "Job": {"Tasks": [TASK]}, "ClientToken": "x" * 65},
         "ClientToken: string should have at most 64 characters",
     ),
     (
         actions.SubmitJob,
-        {"Placement": {"Zone": "z"}, "Job": {"Tasks": [TASK]}, "ClientToken": "ü"},
+        {"Placement": {"Zone": "ap-guangzhou-3"}, "Job": {"Tasks": [TASK]}, "ClientToken": "ü"},
         "ClientToken: must consist of ASCII",
     ),
     (env_actions.DescribeComputeEnvs, {"EnvIds": IDS}, "at most 100 items"),
@@ -110,7 +110,7 @@ def test_what_is_not_known_to_be_refused() -> None:
     template_actions.CreateTaskTemplate.parse({"TaskTemplateName": "字" * 60, "TaskTemplateInfo": TASK})
     template_actions.ModifyTaskTemplate.parse({"TaskTemplateId": "t", "TaskTemplateDescription": ""})
     env_actions.CreateComputeEnv.parse(
-        {"Placement": {"Zone": "z"}, "ComputeEnv": {"EnvName": "e" * 300, "DesiredComputeNodeCount": 0}}
+        {"Placement": {"Zone": "ap-guangzhou-3"}, "ComputeEnv": {"EnvName": "e" * 300, "DesiredComputeNodeCount": 0}}
     )
     cmq.CreateCmqTopic.parse({"TopicName": "1_a-b"})
 
@@ -134,10 +134,10 @@ def test_what_may_be_sent_twice() -> None:
 @pytest.mark.parametrize(
     ("action", "data"),
     [
-        (actions.SubmitJob, {"Placement": {"Zone": "z"}, "Job": {"Tasks": [TASK]}}),
+        (actions.SubmitJob, {"Placement": {"Zone": "ap-guangzhou-3"}, "Job": {"Tasks": [TASK]}}),
         (
             env_actions.CreateComputeEnv,
-            {"Placement": {"Zone": "z"}, "ComputeEnv": {"EnvName": "e", "DesiredComputeNodeCount": 1}},
+            {"Placement": {"Zone": "ap-guangzhou-3"}, "ComputeEnv": {"EnvName": "e", "DesiredComputeNodeCount": 1}},
         ),
     ],
 )

@@ -13,7 +13,7 @@ from pydantic import BaseModel, SecretStr
 from airflow_provider_tcbatch.exceptions import InvalidRequest
 from airflow_provider_tcbatch.models.base import HIDDEN, ApiModel, model_type
 from airflow_provider_tcbatch.models.compute_env import EnvData, Placement
-from airflow_provider_tcbatch.models.job import Application, Authentication, Docker, FailedAction, Job, Task
+from airflow_provider_tcbatch.models.job import Application, Authentication, Docker, FailedAction, Job, Tag, Task
 from airflow_provider_tcbatch.models.named_env import NamedComputeEnv
 from airflow_provider_tcbatch.models.states import State
 from tests.unit.models.catalogue import ACTIONS
@@ -97,7 +97,7 @@ class TestPrinting:
         }
 
     def test_text_stays_readable(self) -> None:
-        assert str(Placement(zone="广州")) == '{"Zone": "广州"}'
+        assert str(Tag(key="地域", value="广州")) == '{"Key": "地域", "Value": "广州"}'
 
 
 class TestErrors:
@@ -174,13 +174,15 @@ class TestErrors:
         assert "Command and Commands exclude one another" in refusal(application, Application, "Application")
 
     def test_a_package_needs_a_path(self) -> None:
-        assert "PACKAGE needs a PackagePath" in refusal({"DeliveryForm": "PACKAGE"}, Application, "Application")
+        assert "PACKAGE needs a PackagePath" in refusal(
+            {"DeliveryForm": "PACKAGE", "Command": "true"}, Application, "Application"
+        )
 
     def test_machines_are_chosen_in_one_way(self) -> None:
         text = refusal({"InstanceType": "S5.SMALL1", "InstanceTypes": ["S5.SMALL1"]}, EnvData, "EnvData")
         assert "EnvData: InstanceType and InstanceTypes exclude one another; keep one of them" in text
         assert "Zones exclude" in refusal(
-            {"Zones": ["z"], "VirtualPrivateCloud": {"VpcId": "v", "SubnetId": "s"}}, EnvData, "EnvData"
+            {"Zones": ["ap-guangzhou-3"], "VirtualPrivateCloud": {"VpcId": "v", "SubnetId": "s"}}, EnvData, "EnvData"
         )
         assert "InstanceTypes: names S5.SMALL1 more than once" in refusal(
             {"InstanceTypes": ["S5.SMALL1", "S5.SMALL1"]}, EnvData, "EnvData"

@@ -15,4 +15,4 @@ prefix = "airflow_provider_tcbatch.models."
 print(*sorted(name.removeprefix(prefix) for name in sys.modules if name.startswith(prefix)))
 """
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    assert loaded == ["base", "compute_env", "job", "notification", "states", "storage", "wire"]
+    assert loaded == ["base", "compute_env", "job", "notification", "states", "storage", "values", "wire"]

@@ -89,8 +89,8 @@ def test_inputs_are_folders_too() -> None:
 )
 def test_packages(path: str, problem: str) -> None:
     with pytest.raises(InvalidRequest, match=problem):
-        Application.parse({"DeliveryForm": "PACKAGE", "PackagePath": path})
-    Application.parse({"DeliveryForm": "PACKAGE", "PackagePath": GOOD + "a.tgz"})
+        Application.parse({"DeliveryForm": "PACKAGE", "Command": "true", "PackagePath": path})
+    Application.parse({"DeliveryForm": "PACKAGE", "Command": "true", "PackagePath": GOOD + "a.tgz"})
 
 
 def test_a_location() -> None:

@@ -300,3 +300,34 @@ def test_event_names_of_the_user_guide_lead_to_those_of_the_api() -> None:
     }
     with pytest.raises(InvalidRequest, match=r"EventName: must be one of .*; did you mean JOB_SUCCEED\?"):
         TCBatchSubmitJobOperator(task_id="t", job=body)
+
+
+def test_event_configs_as_the_user_guide_writes_them() -> None:
+    text = """{
+        "JobName": "told",
+        "Tasks": [{"Application": {"DeliveryForm": "LOCAL", "Command": "true"}, "EnvId": "env-12345678"}],
+        "notifications": [
+            {
+                "event_configs": [
+                    {"event_name": "TaskInstanceFailedInterrupted"}, // names of events
+                    {"event_name": "JobFailed", "event_vars": [{"name": "colour", "value": "red"}]},
+                ],
+                "topic_name": "airflow-batch" // name of the topic
+            }
+        ]
+    }"""
+    with pytest.raises(InvalidRequest) as caught:
+        TCBatchSubmitJobOperator(task_id="submit", job=text)
+    first, second = caught.value.problems
+    at = "Job.Notifications[0].EventConfigs"
+    assert first.startswith(f"{at}[0].EventName: must be one of 'JOB_RUNNING', ")
+    assert first.endswith("did you mean TASK_INSTANCE_FAILED_INTERRUPTED?")
+    assert second.startswith(f"{at}[1].EventName: ")
+    assert second.endswith("did you mean JOB_FAILED?")
+
+    text = text.replace("TaskInstanceFailedInterrupted", "TASK_INSTANCE_FAILED_INTERRUPTED")
+    operator = TCBatchSubmitJobOperator(task_id="submit", job=text.replace("JobFailed", "JOB_FAILED"))
+    [notification] = operator.final_job().to_wire()["Notifications"]
+    assert notification["TopicName"] == "airflow-batch"
+    [_, second] = notification["EventConfigs"]
+    assert second == {"EventName": "JOB_FAILED", "EventVars": [{"Name": "colour", "Value": "red"}]}

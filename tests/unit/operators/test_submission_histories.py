@@ -115,7 +115,9 @@ class Service:
         return self
 
     def submission(self, wire: dict[str, Any], **members: Any) -> SubmitJob:
-        return SubmitJob.parse({"Placement": {"Zone": "z"}, "Job": wire, "ClientToken": members["client_token"]})
+        return SubmitJob.parse(
+            {"Placement": {"Zone": "ap-guangzhou-3"}, "Job": wire, "ClientToken": members["client_token"]}
+        )
 
     def call(self, request: SubmitJob, *, patience: float | None = None) -> Any:
         self.step("<SubmitJob")

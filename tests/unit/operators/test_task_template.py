@@ -123,7 +123,7 @@ def names(calls: list[Any]) -> list[str]:
     ("task", "words"),
     [
         (content(Comand="x"), "Task.Comand: unknown field"),
-        ({"Application": {"DeliveryForm": "LOCAL"}}, "neither is given"),
+        ({"Application": {"DeliveryForm": "LOCAL", "Command": "true"}}, "neither is given"),
         (content(EnvId="{{ var.value.env }}"), "both are given"),
         ("EnvId: env-1", "Task.Application: this field is required"),
         ("[1]", "task must be a mapping with Application in it"),

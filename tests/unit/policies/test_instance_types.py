@@ -140,7 +140,7 @@ def test_one_type_that_can_be_had_will_do() -> None:
     [
         ({"InstanceType": "A"}, Machines(("A",), (ZONE,))),
         ({"InstanceTypes": ["A", "B"], "InstanceChargeType": "SPOTPAID"}, Machines(("A", "B"), (ZONE,), "SPOTPAID")),
-        ({"InstanceType": "A", "Zones": ["z-1", "z-2"]}, Machines(("A",), ("z-1", "z-2"))),
+        ({"InstanceType": "A", "Zones": ["ap-x-1", "ap-x-2"]}, Machines(("A",), ("ap-x-1", "ap-x-2"))),
         ({"InstanceType": "A", "VirtualPrivateClouds": [{"VpcId": "v", "SubnetId": "s"}]}, None),
         ({"InstanceTypeOptions": {"CPU": 1, "Memory": 1}}, None),
         ({}, None),

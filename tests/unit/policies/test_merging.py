@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest
-from airflow_provider_tcbatch.models.compute_env import EnvData
+from airflow_provider_tcbatch.models.compute_env import EnvData, LoginSettings
 from airflow_provider_tcbatch.models.job import Application, Task
 from airflow_provider_tcbatch.policies.merging import (
     EXCLUSIVE,
@@ -107,7 +107,7 @@ def test_what_excludes_another_field_takes_its_place() -> None:
     ("model", "names"),
     [
         (model, pair)
-        for model, group in zip((Task, Application, EnvData, EnvData), EXCLUSIVE, strict=True)
+        for model, group in zip((Task, Application, EnvData, EnvData, LoginSettings), EXCLUSIVE, strict=True)
         for pair in itertools.combinations(group, 2)
     ],
 )
@@ -116,15 +116,17 @@ def test_what_is_said_to_exclude_one_another_does(model: Any, names: tuple[str, 
         "EnvId": "env-1",
         "ComputeEnv": {},
         "Command": "c",
-        "Commands": [],
+        "Commands": [{"Command": "c"}],
         "InstanceType": "S1",
         "InstanceTypes": ["S1"],
         "InstanceTypeOptions": {"CPU": 1, "Memory": 1},
         "VirtualPrivateCloud": {"VpcId": "v", "SubnetId": "s"},
         "VirtualPrivateClouds": [],
-        "Zones": ["z"],
+        "Zones": ["ap-guangzhou-3"],
+        "Password": "p",
+        "KeyIds": ["k"],
         "DeliveryForm": "LOCAL",
-        "Application": {"DeliveryForm": "LOCAL"},
+        "Application": {"DeliveryForm": "LOCAL", "Command": "c"},
     }
     needed = {info.alias: values[str(info.alias)] for info in model.model_fields.values() if info.is_required()}
     with pytest.raises(InvalidRequest, match=r"exclude one another|both are given"):
