@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from airflow_provider_tcbatch.emulator.cmq.broker import Broker, Topic
+from airflow_provider_tcbatch.emulator.cmq.broker import Broker
+from airflow_provider_tcbatch.emulator.cmq.entities import Topic
 from airflow_provider_tcbatch.emulator.faults import Faults
 
 _GARBLED = "this is no JSON"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from airflow_provider_tcbatch.emulator.cmq.broker import Queue, Topic
+from airflow_provider_tcbatch.emulator.cmq.entities import Queue, Topic
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.schema import printable

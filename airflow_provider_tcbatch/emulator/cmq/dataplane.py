@@ -6,8 +6,8 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from airflow_provider_tcbatch.emulator.cmq.broker import MAX_DELAYED, MAX_UNACKED, Message, Queue, Topic
 from airflow_provider_tcbatch.emulator.cmq.common import NAME
+from airflow_provider_tcbatch.emulator.cmq.entities import MAX_DELAYED, MAX_UNACKED, Message, Queue, Topic
 from airflow_provider_tcbatch.emulator.cmq.topics import BY_ROUTING_KEY
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import CmqError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from airflow_provider_tcbatch.emulator.cmq.broker import BY_RECEIVE_COUNT, BY_TIME_TO_LIVE, Queue
 from airflow_provider_tcbatch.emulator.cmq.common import (
     TENANT,
     Handler,
@@ -14,6 +13,7 @@ from airflow_provider_tcbatch.emulator.cmq.common import (
     page,
     select,
 )
+from airflow_provider_tcbatch.emulator.cmq.entities import BY_RECEIVE_COUNT, BY_TIME_TO_LIVE, Queue
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import ApiError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from airflow_provider_tcbatch.emulator.cmq.broker import Broker, Subscription, Topic
+from airflow_provider_tcbatch.emulator.cmq.broker import Broker
 from airflow_provider_tcbatch.emulator.cmq.common import (
     NAME,
     TENANT,
@@ -17,6 +17,7 @@ from airflow_provider_tcbatch.emulator.cmq.common import (
     page,
     select,
 )
+from airflow_provider_tcbatch.emulator.cmq.entities import Subscription, Topic
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.ids import new_id

@@ -12,7 +12,7 @@ from airflow_provider_tcbatch.emulator.batch.catalog import Family, MachineType
 from airflow_provider_tcbatch.emulator.batch.entities import Instance, Job, Task
 from airflow_provider_tcbatch.emulator.batch.env_entities import Activity, ComputeEnv, Node
 from airflow_provider_tcbatch.emulator.batch.state import Template
-from airflow_provider_tcbatch.emulator.cmq.broker import Message, Queue, Subscription, Topic
+from airflow_provider_tcbatch.emulator.cmq.entities import Message, Queue, Subscription, Topic
 from airflow_provider_tcbatch.emulator.persistence.database import Row
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from airflow_provider_tcbatch.emulator.batch.env_entities import Activity, Compu
 from airflow_provider_tcbatch.emulator.batch.paths import folder_name
 from airflow_provider_tcbatch.emulator.batch.publish import subscribers
 from airflow_provider_tcbatch.emulator.batch.state import Template
-from airflow_provider_tcbatch.emulator.cmq.broker import Message, Queue, Subscription, Topic
+from airflow_provider_tcbatch.emulator.cmq.entities import Message, Queue, Subscription, Topic
 from airflow_provider_tcbatch.emulator.persistence.database import Database
 from airflow_provider_tcbatch.emulator.persistence.records import Records, machine_of
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_tcbatch.emulator.clock import Clock as PlayedClock
-from airflow_provider_tcbatch.emulator.cmq.broker import Broker, Queue
+from airflow_provider_tcbatch.emulator.cmq.broker import Broker
+from airflow_provider_tcbatch.emulator.cmq.entities import Queue
 
 
 class Clock(PlayedClock):
@@ -86,7 +87,7 @@ async def test_receive_times_out_with_nothing(broker: Broker) -> None:
 
 
 async def test_filter_tags(broker: Broker) -> None:
-    from airflow_provider_tcbatch.emulator.cmq.broker import Subscription
+    from airflow_provider_tcbatch.emulator.cmq.entities import Subscription
 
     topic = broker.add_topic("t", {})
     for name, tags in (("all", ()), ("red", ("red",))):
