@@ -102,7 +102,7 @@ def stand_in(task: TemplateTask) -> dict[str, Any]:
     return {
         # Without a name of its own it has one that is only known at run time.
         "TaskName": f"{{{{ {task.path} }}}}" if name is None else name,
-        "Application": {"DeliveryForm": "LOCAL"},
+        "Application": {"DeliveryForm": "LOCAL", "Command": "true"},
         "EnvId": "env-00000000",
     }
 
