@@ -10,7 +10,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -127,17 +127,26 @@ class ApiClient:
 
     # -- blocking ------------------------------------------------------------------------------------
 
-    def call(self, action: Action[ResultT], *, attempts: int = ATTEMPTS, patience: float | None = None) -> ResultT:
+    def call(
+        self,
+        action: Action[ResultT],
+        *,
+        attempts: int = ATTEMPTS,
+        patience: float | None = None,
+        before_send: Callable[[], None] = lambda: None,
+    ) -> ResultT:
         """Send an action and return its answer.
 
         :param attempts: how often to try at most when the service fails or can't be reached; a write that could be
             carried out twice is sent again only if it was never sent.
         :param patience: for how many seconds to send it again, in its turn, while the service refuses it for its rate.
             Default is that of the settings, and with one attempt not at all.
+        :param before_send: called right before it is sent, each time: long after the call, if it waits for its turn.
+            What it raises keeps the action from being sent.
         :raises ApiError: of the class that fits the error code.
         """
         course = self._course(attempts, patience)
-        result: ResultT = retrying(action.may_repeat, attempts)(self._call_in_place, action, course)
+        result: ResultT = retrying(action.may_repeat, attempts)(self._call_in_place, action, course, before_send)
         return result
 
     def _course(self, attempts: int, patience: float | None) -> Course:
@@ -145,7 +154,7 @@ class ApiClient:
             patience = self.settings.patience if attempts > 1 else 0.0
         return Course(patience)
 
-    def _call_in_place(self, action: Action[ResultT], course: Course) -> ResultT:
+    def _call_in_place(self, action: Action[ResultT], course: Course, before_send: Callable[[], None]) -> ResultT:
         self._http(action)  # made late, the first call would leave together with the next ones
         self._mask(action)
         course.begin()
@@ -153,6 +162,7 @@ class ApiClient:
             place = self.places.wait(action.name(), course.until)
             refused = False
             try:
+                before_send()
                 return send_signed(self.credentials, partial(self._send, action))
             except Throttled as error:
                 refused = True

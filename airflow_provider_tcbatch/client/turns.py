@@ -72,7 +72,10 @@ class Turns:
         while self._taken and self._taken[0][0] < running:
             self._taken.popleft()[1].close()
         for number in range(running, running + _MOST):
-            name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            try:
+                name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            except OSError:  # no file handle is left, or the system has no such sockets
+                break
             try:
                 name.bind(f"{self._prefix}{number}".encode())
             except OSError as error:

@@ -190,6 +190,9 @@ class Subscription(Generic[SnapshotT]):
         """Return the next snapshot; ``None`` when ``timeout`` seconds passed without one, or after a nudge."""
         if self._latest is None and not self._nudged and (timeout is None or timeout > 0):
             await self._alarm.sleep(timeout)
+        elif timeout is not None and timeout <= 0:
+            # Whoever comes back at once must not keep the loop from all others.
+            await asyncio.sleep(0)
         snapshot, self._latest = self._latest, None
         self.nudged, self._nudged = self._nudged, False
         return snapshot

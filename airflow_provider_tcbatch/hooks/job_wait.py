@@ -163,7 +163,9 @@ class JobWait:
         while True:
             now = time.time()
             limit, patient = self._heed_outage(subscription)
-            alarms = [detail_at, limit, patient, None if stream is None else stream_at, self._say_at]
+            # What Airflow itself enforces is no alarm: it would ring for ever once it is over.
+            own = None if limit == self.enforced else limit
+            alarms = [detail_at, own, patient, None if stream is None else stream_at, self._say_at]
             first = min((at for at in alarms if at is not None), default=None)
             snapshot = await subscription.next(None if first is None else max(0.0, first - now))
             now = time.time()

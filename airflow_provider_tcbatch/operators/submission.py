@@ -348,21 +348,32 @@ class Submission:
         return uuid.uuid5(uuid.NAMESPACE_OID, f"{self._this.ti_id}/{self._attempts}/{self._spec.mark.value}").hex
 
     def _send(self, record: Record, request: SubmitJob) -> Settled:
+        # It may have to wait long for its turn: neither the job nor its token is older than the last request.
+        sent_at = record.token_sent_at
+
+        def before_send() -> None:
+            nonlocal sent_at
+            self._check()
+            sent_at = time.time()
+
         self._check()
         try:
-            job_id = self._hook.api.call(request, patience=self._patience).job_id
+            job_id = self._hook.api.call(request, patience=self._patience, before_send=before_send).job_id
         except (QuotaExceeded, Throttled, InfrastructureError) as error:
             # If an answer was lost, the request may have made a job all the same, which fills the quota itself: then
             # the token stays. Else there is nothing to look for: that takes requests of a rate that is lower still.
-            if not error.maybe_done:
-                self._save(replace(record, token=""))
+            self._save(replace(record, token_sent_at=sent_at) if error.maybe_done else replace(record, token=""))
             raise
         except (InvalidRequest, NotFound, PermissionDenied, ResourceBusy) as error:
             # Likewise it may be the token that was refused, or keys that ran out in between.
-            found = self._find(record, patient=False)
+            record = replace(record, token_sent_at=sent_at)
+            found = self._find(record, patient=error.maybe_done)
             if found is not None:
                 log.info("The request was refused the second time (%s), the first one had made job %s", error, found)
                 return Settled(found, self._known(record, found), fresh=True)
+            if error.maybe_done:
+                self._save(record)  # the next try looks again: what was made may show late
+                raise
             self._save(replace(record, token=""))
             if not isinstance(error, PermissionDenied) or not _tagged(request):
                 raise
@@ -370,7 +381,7 @@ class Submission:
             self._made = replace(self._spec, mark=Mark.NAME)
             return self._submit_now()
         log.info("Submitted job %s (%s)", job_id, request.job.job_name)
-        return Settled(job_id, self._known(record, job_id), fresh=True)
+        return Settled(job_id, self._known(replace(record, token_sent_at=sent_at), job_id), fresh=True)
 
     def _known(self, record: Record, job_id: str) -> Record:
         record = self._save(replace(record, job_id=job_id, submitted_at=record.token_sent_at))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from types import SimpleNamespace
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_tcbatch.client.errors import api_error
+from airflow_provider_tcbatch.client.waiting import Subscription, Watch
 from airflow_provider_tcbatch.hooks import log_turns
 from airflow_provider_tcbatch.hooks.deployment import api_patience
+from airflow_provider_tcbatch.hooks.job_wait import JobWait
 from airflow_provider_tcbatch.hooks.patience import FLUKES, Patience
 from airflow_provider_tcbatch.policies.outage import Outage
 
@@ -146,3 +149,40 @@ def test_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
     assert api_patience() == 3600
     monkeypatch.setenv("AIRFLOW__TCBATCH__API_PATIENCE", "90.5")
     assert api_patience() == 90.5
+
+
+async def test_what_airflow_enforces_itself_is_no_alarm_that_rings_for_ever() -> None:
+    """After an outage a wait on a worker would otherwise keep the loop from Airflow's own timer."""
+    timeouts: list[float | None] = []
+
+    class Over(Exception):
+        pass
+
+    class Subscription:
+        nudged = False
+        outage: Outage | None = Outage(time.time() - 60)
+
+        async def next(self, timeout: float | None) -> None:
+            timeouts.append(timeout)
+            self.outage = None
+            if len(timeouts) > 5:
+                raise Over
+
+    wait = JobWait("job-1", enforced=time.time() - 10)
+    with pytest.raises(Over):
+        await wait._follow(SimpleNamespace(jobs=1), Subscription(), None)  # type: ignore[arg-type]
+    assert timeouts[-1] is None or timeouts[-1] > 0
+
+
+async def test_who_asks_for_snapshots_without_a_pause_lets_others_go_on() -> None:
+    poller: Any = SimpleNamespace(unsubscribe=lambda *_: None)
+    subscription: Any = Subscription(poller, Watch("job-1", 0.0))
+    others: list[int] = []
+
+    async def other() -> None:
+        others.append(1)
+
+    task = asyncio.ensure_future(other())
+    await subscription.next(0)
+    assert others == [1]
+    await task

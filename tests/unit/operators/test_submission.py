@@ -266,7 +266,8 @@ def test_a_task_that_is_killed_while_its_job_is_on_the_way_ends_it(
 
     def call(self: ApiClient, action: Any, **options: Any) -> Any:
         if action.name() == "SubmitJob":
-            operator.on_kill()
+            first = options["before_send"]
+            options["before_send"] = lambda: (first(), operator.on_kill())
         return real(self, action, **options)
 
     monkeypatch.setattr(ApiClient, "call", call)
@@ -275,6 +276,45 @@ def test_a_task_that_is_killed_while_its_job_is_on_the_way_ends_it(
         operator.execute(task.next_try())
     [job_id] = {view.job_id for view in TCBatchHook().describe_jobs()} - before
     assert emulator.wait_job(job_id) == "FAILED"
+
+
+def test_a_task_that_is_killed_while_its_job_waits_for_its_turn_makes_none(
+    task: Task, emulator: Emulator, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ApiClient.call
+    operator = submit(until(gate))
+
+    def call(self: ApiClient, action: Any, **options: Any) -> Any:
+        if action.name() == "SubmitJob":
+            operator.on_kill()
+        return real(self, action, **options)
+
+    monkeypatch.setattr(ApiClient, "call", call)
+    before = count()
+    with pytest.raises(e.TCBatchError, match="was killed"):
+        operator.execute(task.next_try())
+    assert count() == before
+
+
+def test_a_job_is_no_older_than_its_last_request(
+    task: Task, emulator: Emulator, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its limits count from there: it may have waited long for its turn."""
+    real = ApiClient.call
+    operator = submit(until(gate), deferrable=True)
+    sent: list[float] = []
+
+    def call(self: ApiClient, action: Any, **options: Any) -> Any:
+        if action.name() == "SubmitJob":
+            time.sleep(1.5)  # in its place: what waits for its turn
+            sent.append(time.time())
+        return real(self, action, **options)
+
+    monkeypatch.setattr(ApiClient, "call", call)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(task.next_try())
+    assert deferred.value.trigger.submitted_at >= sent[0]
+    gate.touch()
 
 
 def test_a_task_that_is_killed_before_its_job_makes_none(task: Task, emulator: Emulator, gate: Path) -> None:

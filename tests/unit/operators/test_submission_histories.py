@@ -119,8 +119,11 @@ class Service:
             {"Placement": {"Zone": "ap-guangzhou-3"}, "Job": wire, "ClientToken": members["client_token"]}
         )
 
-    def call(self, request: SubmitJob, *, patience: float | None = None) -> Any:
+    def call(
+        self, request: SubmitJob, *, patience: float | None = None, before_send: Callable[[], None] = lambda: None
+    ) -> Any:
         self.step("<SubmitJob")
+        before_send()
         made = self._submit(request)
         if self.lose_answers:
             # The client sends it again; that is all it can do.
