@@ -165,6 +165,9 @@ class ApiClient:
                 before_send()
                 return send_signed(self.credentials, partial(self._send, action))
             except Throttled as error:
+                if error.action != action.name():  # of the service that gives the keys
+                    course.failed(error)
+                    raise
                 refused = True
                 course.refused(error)
             except ApiError as error:
@@ -224,6 +227,9 @@ class ApiClient:
             try:
                 return await asend_signed(self.credentials, partial(self._asend, action))
             except Throttled as error:
+                if error.action != action.name():  # of the service that gives the keys
+                    course.failed(error)
+                    raise
                 refused = True
                 course.refused(error)
             except ApiError as error:

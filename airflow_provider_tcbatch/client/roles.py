@@ -100,6 +100,7 @@ class _StsRole(Renewing):
     :param region: region that STS is asked in.
     :param endpoint: host, or URL, of STS; ``sts.intl.tencentcloudapi.com`` on the international site.
     :param proxy: proxy URL; without one the usual environment variables hold.
+    :param ca_file: certificates of the authorities to trust, as a PEM file; default is the usual ones.
     """
 
     SESSION = "airflow-tcbatch"
@@ -112,6 +113,7 @@ class _StsRole(Renewing):
         region: str,
         endpoint: str,
         proxy: str | None,
+        ca_file: str | None,
         clock: Callable[[], float],
     ) -> None:
         super().__init__(clock)
@@ -127,6 +129,7 @@ class _StsRole(Renewing):
         self._role_arn = role_arn
         self._region = region
         self._proxy = proxy
+        self._ca_file = ca_file
         self._endpoint = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
 
     def _keys(self, action: str, base: CredentialSource | None, params: Mapping[str, Any], advice: str) -> Keys:
@@ -172,7 +175,7 @@ class _StsRole(Renewing):
         )
         url = f"{self._endpoint.scheme}://{host}/"
         try:
-            with blocking_http(self._proxy, None, CREDENTIALS, url=url, timeout=30.0) as http:
+            with blocking_http(self._proxy, self._ca_file, CREDENTIALS, url=url, timeout=30.0) as http:
                 response = http.post(url, content=body, headers=headers)
         except (httpx.HTTPError, OSError) as error:
             raise api_error(network_code(error), f"{type(error).__name__}: {error}", action=action) from None
@@ -199,9 +202,10 @@ class AssumeRole(_StsRole):
         region: str = "ap-guangzhou",
         endpoint: str = STS,
         proxy: str | None = None,
+        ca_file: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(role_arn, session_name, duration, region, endpoint, proxy, clock)
+        super().__init__(role_arn, session_name, duration, region, endpoint, proxy, ca_file, clock)
         self._base = base
         self.identity = f"role:{role_arn}:{session_name}:{base.identity}"
         self.description = f"role {role_arn}, assumed with {base.description}"
@@ -234,6 +238,7 @@ class TkeOidc(_StsRole):
         duration: int = 7200,
         endpoint: str = STS,
         proxy: str | None = None,
+        ca_file: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         missing = [name for name in self._NAMES if not os.environ.get(name)]
@@ -243,7 +248,7 @@ class TkeOidc(_StsRole):
                 "has a CAM role"
             )
         role_arn, self._provider, self._file, region = (os.environ[name] for name in self._NAMES)
-        super().__init__(role_arn, session_name, duration, region, endpoint, proxy, clock)
+        super().__init__(role_arn, session_name, duration, region, endpoint, proxy, ca_file, clock)
         self.identity = f"tke-oidc:{role_arn}:{session_name}"
         self.description = f"role {role_arn} of this pod's service account"
 

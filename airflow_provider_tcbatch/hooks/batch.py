@@ -194,10 +194,15 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
                     return view
                 if not asked or not (view.next_action or late):
                     sent = time.monotonic()
-                    self.api.call(
-                        models.job_writing.TerminateJob(job_id=job_id), attempts=1, patience=self.api.settings.patience
-                    )
-                    asked, begun = True, begun + time.monotonic() - sent
+                    try:
+                        self.api.call(
+                            models.job_writing.TerminateJob(job_id=job_id),
+                            attempts=1,
+                            patience=self.api.settings.patience,
+                        )
+                    finally:
+                        begun += time.monotonic() - sent
+                    asked = True
                 if late:
                     return view
             except NotFound:

@@ -350,7 +350,13 @@ def _credentials(connection: Connection, extra: Mapping[str, str], called: str) 
         options["duration"] = _whole("role_duration", extra["role_duration"], called)
     region = extra.get("region") or "ap-guangzhou"
     role = AssumeRole(
-        source, extra["role_arn"], endpoint=_sts(extra), region=region, proxy=extra.get("proxy"), **options
+        source,
+        extra["role_arn"],
+        endpoint=_sts(extra),
+        region=region,
+        proxy=extra.get("proxy"),
+        ca_file=extra.get("ca_file"),
+        **options,
     )
     role.mask = _mask
     return role
@@ -411,7 +417,7 @@ def _source(kind: str, extra: Mapping[str, str]) -> CredentialSource:
     if kind == "cvm_role":
         return credentials.CvmRole(extra.get("cvm_role"))
     if kind == "tke_oidc":
-        return credentials.TkeOidc(endpoint=_sts(extra), proxy=extra.get("proxy"))
+        return credentials.TkeOidc(endpoint=_sts(extra), proxy=extra.get("proxy"), ca_file=extra.get("ca_file"))
     return credentials.DefaultChain(extra.get("profile"), sts=_sts(extra))
 
 

@@ -178,8 +178,11 @@ async def terminate(settings: ConnectionSettings, job_id: str, *, patience: floa
             try:
                 if not asked:
                     sent = loop.time()
-                    await api.acall(TerminateJob(job_id=job_id), attempts=1, patience=settings.api.patience)
-                    asked, until = True, until + loop.time() - sent
+                    try:
+                        await api.acall(TerminateJob(job_id=job_id), attempts=1, patience=settings.api.patience)
+                    finally:
+                        until += loop.time() - sent
+                    asked = True
                 view = await api.acall(DescribeJob(job_id=job_id), attempts=1)
                 state = str(view.job_state)
                 if late or has_ended(state, interrupted=False):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_tcbatch.models.bounds import Bounds, TooMuch, shortened
+from airflow_provider_tcbatch.models.bounds import ANSWER, Bounds, TooMuch, shortened
 from airflow_provider_tcbatch.models.events import events_of, parse_message
 from airflow_provider_tcbatch.models.payloads import json_of
 
@@ -126,3 +126,21 @@ def test_as_many_events_as_there_may_be() -> None:
 )
 def test_json_that_is_handed_on_as_data(text: str, found: Any) -> None:
     assert json_of(text) == found
+
+
+def test_an_environment_of_as_many_nodes_as_there_may_be_is_looked_at() -> None:
+    node = {
+        "ComputeNodeId": "node-12345678",
+        "ComputeNodeInstanceId": "ins-12345678",
+        "ComputeNodeState": "RUNNING",
+        "Cpu": 4,
+        "Mem": 8,
+        "ResourceCreatedTime": "2026-01-01T00:00:00Z",
+        "TaskInstanceNumAvailable": 4,
+        "AgentVersion": "1.0.0",
+        "PrivateIpAddresses": ["10.0.0.1"],
+        "PublicIpAddresses": ["43.0.0.1"],
+        "ResourceType": "CVM",
+        "ResourceOrigin": "ENV_CREATED",
+    }
+    ANSWER.check(json.dumps({"Response": {"ComputeNodeSet": [node] * 2000, "RequestId": "r"}}).encode())
