@@ -183,6 +183,9 @@ class Submission:
             # Whatever comes next: from here on, a try that has been replaced by this one can't write any more, and
             # if this one has been replaced itself, the store says so now.
             record = self._save(record.claimed_by(self._this))
+            if record.job_id is not None and not record.done:
+                # Before it is looked at: while the API is away that takes long, and the task may be killed meanwhile.
+                self._on_job(record.job_id)
         return self._decide(record)
 
     def _decide(self, record: Record | None) -> Settled:

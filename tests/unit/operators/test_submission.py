@@ -296,6 +296,28 @@ def test_a_task_that_is_killed_while_its_job_waits_for_its_turn_makes_none(
     assert count() == before
 
 
+def test_a_job_can_be_ended_from_before_it_is_looked_at(
+    task: Task, emulator: Emulator, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the API is away the look takes long, and the task may be killed meanwhile."""
+    with pytest.raises(TaskDeferred) as deferred:
+        submit(until(gate), deferrable=True).execute(task.next_try())
+    operator = submit(until(gate), deferrable=True)
+    armed: list[bool] = []
+    real = TCBatchHook.describe_job
+
+    def describe_job(self: TCBatchHook, job_id: str) -> Any:
+        armed.append(operator._kill_switch is not None)
+        return real(self, job_id)
+
+    monkeypatch.setattr(TCBatchHook, "describe_job", describe_job)
+    with pytest.raises(TaskDeferred) as again:
+        operator.execute(task.next_try())
+    assert again.value.trigger.job_id == deferred.value.trigger.job_id
+    assert armed[0]
+    gate.touch()
+
+
 def test_a_job_is_no_older_than_its_last_request(
     task: Task, emulator: Emulator, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
