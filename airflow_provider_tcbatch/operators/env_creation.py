@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_tcbatch.exceptions import (
+    InfrastructureError,
     InvalidRequest,
     NotFound,
     PermissionDenied,
@@ -343,17 +344,30 @@ class EnvCreation:
         request = self._spec.request(self._hook, token)
         record = replace(self._new_record(), token=token, spec_digest=_digest(request))
         self._save(record)
+        # It may have to wait long for its turn: neither the environment nor its token is older than the last request.
+        sent_at = record.token_sent_at
+
+        def before_send() -> None:
+            nonlocal sent_at
+            self._check()
+            sent_at = time.time()
+
         self._check()
         try:
-            env_id = self._hook.api.call(request).env_id
-        except (QuotaExceeded, Throttled):
+            env_id = self._hook.api.call(request, before_send=before_send).env_id
+        except (QuotaExceeded, Throttled, InfrastructureError):
             # The token stays: if an answer was lost and the request sent again, it may have made an environment all
             # the same, which fills the quota itself.
+            self._save(replace(record, token_sent_at=sent_at))
             raise
         except (InvalidRequest, NotFound, PermissionDenied, ResourceBusy) as error:
             # Likewise it may be the token that was refused.
-            found = self._find(record, patient=False)
+            record = replace(record, token_sent_at=sent_at)
+            found = self._find(record, patient=error.maybe_done)
             if found is None:
+                if error.maybe_done:
+                    self._save(record)  # the next try looks again: what was made may show late
+                    raise
                 self._save(replace(record, token=""))
                 if not isinstance(error, PermissionDenied) or not _tagged(request):
                     raise
@@ -361,6 +375,7 @@ class EnvCreation:
                 self._spec = replace(self._spec, mark=Mark.NAME)
                 return self._create()
             env_id = found
+        record = replace(record, token_sent_at=sent_at)
         self._save(replace(record, job_id=env_id, submitted_at=record.token_sent_at))
         self._on_env(env_id)
         log.info("Made compute environment %s (%s)", env_id, self._name)

@@ -135,8 +135,8 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, action: str) -> None:
 
     call = ApiClient.call
 
-    def dies(self: ApiClient, request: Any) -> Any:
-        answer = call(self, request)
+    def dies(self: ApiClient, request: Any, **options: Any) -> Any:
+        answer = call(self, request, **options)
         if type(request).__name__ == action:
             raise Killed
         return answer
