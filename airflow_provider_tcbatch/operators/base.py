@@ -138,6 +138,8 @@ class Patient:
     deferrable: bool = False
     tencentcloud_conn_id: str
     region: str | None
+    #: The outage of an event that a step has been done after.
+    _past: Mapping[str, Any] | None = None
 
     def patiently(
         self,
@@ -156,7 +158,8 @@ class Patient:
 
         :param step: what is to be done. It must do no harm to do it twice, as with another try of the task.
         :param resume: the event with which ``execute_complete`` begins with this step again; ``None`` to stay on the
-            worker. If it comes from an outage that is not over, that one's beginning counts.
+            worker. If it comes from an outage that is not over, that one's beginning counts; so it does where something
+            else was answered meanwhile, and this step never was.
         :param limit: unix seconds at which a limit of the task's own is reached: then it, and not ``[tcbatch]
             api_patience``, says when to give up.
         :param subject: what is known of the job, for the error: a sentence.
@@ -182,14 +185,15 @@ class Patient:
             else:
                 if outage is not None:
                     self.tell_outage({**outage.to_json(), "until": time.time()})
+                self._past = (resume or {}).get("outage")
                 return result
 
     def tell_outage(self, outage: Mapping[str, Any] | None) -> None:
-        """Say in the task's log that the API can be asked again, if it was away.
+        """Say in the task's log that the API can be asked again, if it was away; once, if that does not help the step.
 
         :param outage: as the event of a trigger tells it.
         """
-        if not outage or outage.get("until") is None:
+        if not outage or outage.get("until") is None or outage.get("rounds", 1) > 1:
             return
         from airflow_provider_tcbatch.policies.outage import Outage
 
@@ -209,12 +213,15 @@ class Patient:
         """Wait until the step is to be done again; the outage as it is known then."""
         from airflow_provider_tcbatch.policies.outage import Outage, outage_pause, utc
 
-        before = (resume or {}).get("outage") or {}
+        before: Mapping[str, Any] = (resume or {}).get("outage") or {}
+        if before is self._past and before.get("asked") != error.action:
+            before = {}  # another step failed then, and has been done since
         first = outage is None
         if outage is None:
-            lasts = bool(before) and before.get("until") is None
+            # An answer to somebody else's question is none to this step's.
+            lasts = bool(before) and (before.get("until") is None or "rounds" in before)
             since = (error.since if isinstance(error, Throttled) else None) or time.time()
-            outage = Outage(before["since"] if lasts else since, str(error))
+            outage = Outage(min(before["since"], since) if lasts else since, str(error))
             first = not lasts
         until, why = _until(outage.since, resume or {}, limit)
         if time.time() >= until:
@@ -240,6 +247,8 @@ class Patient:
                 action=error.action if isinstance(error, Throttled) else None,
                 job_ids=job_ids,
                 env_id=env_id,
+                rounds=before.get("rounds", 0) + 1,
+                asked=error.action,
             )
             self.defer(trigger=trigger, method_name="execute_complete")  # type: ignore[attr-defined]
         time.sleep(max(0.0, min(outage_pause(failures, random.random()), until - time.time())))

@@ -305,7 +305,7 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
                 )
                 break
             except QuotaExceeded as error:
-                attempts, waiting_since = attempts + 1, waiting_since or time.time()
+                attempts, waiting_since, outage = attempts + 1, waiting_since or time.time(), None
                 self._wait_for_quota(context, error, attempts, waiting_since)
         tasks = self._tasks(settled)
         self._announce(context, tasks, settled)

@@ -156,7 +156,7 @@ class WaitsForJobs(Waits):
             views, carried = self._look_again(self._wait(context, pending, carried))
         states = {job_id: None if view is None else str(view.job_state) for job_id, view in views.items()}
         push(context, "tcbatch_states", states)
-        resume = {**carried, "status": "ended", "limit": None, "message": None}
+        resume = {**carried, "status": "ended", "limit": None, "message": None, "outage": self._outage}
         self.patiently(lambda: self.finish(context, views), resume)
         return list(views)
 
@@ -194,7 +194,8 @@ class WaitsForJobs(Waits):
         from airflow_provider_tcbatch.policies.deadline import Limit
 
         carried = {name: event[name] for name in ("job_ids", "since", "errors")}
-        self.tell_outage(event.get("outage"))
+        self._outage = event.get("outage")
+        self.tell_outage(self._outage)
         try:
             views = self.patiently(
                 lambda: look(self.hook, event["job_ids"]), event, job_ids=event["job_ids"] if self.cancels else ()

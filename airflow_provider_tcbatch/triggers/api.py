@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -27,7 +28,7 @@ class TCBatchApiTrigger(Says, DeferredTrigger):
     the account's rate allows.
 
     It yields exactly one event: the one that it was given, with ``outage``: ``since`` and ``until``, unix seconds;
-    the second is ``None`` if the API is still away.
+    the second is ``None`` if the API is still away; and ``rounds`` and ``asked``, as they were given.
 
     :param event: the event, which says to a worker where to go on.
     :param since: unix seconds since when the API can't be asked.
@@ -38,6 +39,8 @@ class TCBatchApiTrigger(Says, DeferredTrigger):
     :param job_ids: jobs to terminate when the user marks the waiting task as failed, succeeded or skipped (Airflow 3.3
         and later tell the trigger).
     :param env_id: a compute environment whose nodes are to go when the task is marked as failed or skipped.
+    :param rounds: how often in a row the same step has been deferred for this: the more, the longer is the pause.
+    :param asked: API action that failed.
     :param deferral: the worker that deferred the task, see :class:`~.triggers.deferral.DeferredTrigger`.
     """
 
@@ -52,6 +55,8 @@ class TCBatchApiTrigger(Says, DeferredTrigger):
         action: str | None = None,
         job_ids: Sequence[str] = (),
         env_id: str | None = None,
+        rounds: int = 1,
+        asked: str | None = None,
         deferral: str | None = None,
     ) -> None:
         super().__init__(deferral=deferral)
@@ -63,10 +68,13 @@ class TCBatchApiTrigger(Says, DeferredTrigger):
         self.action = action
         self.job_ids = list(job_ids)
         self.env_id = env_id
+        self.rounds = rounds
+        self.asked = asked
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again in another process."""
-        names = ("event", "since", "until", "tencentcloud_conn_id", "region", "action", "job_ids", "env_id", "deferral")
+        names = ["event", "since", "until", "tencentcloud_conn_id", "region", "action", "job_ids", "env_id"]
+        names += ["rounds", "asked", "deferral"]
         arguments = {name: getattr(self, name) for name in names if name != "job_ids" or self.job_ids}
         return f"{type(self).__module__}.{type(self).__qualname__}", given(TCBatchApiTrigger, arguments)
 
@@ -75,6 +83,7 @@ class TCBatchApiTrigger(Says, DeferredTrigger):
         hold = Hold(self)
         back = False
         try:
+            await self._pause()
             back = await self._wait()
         except Exception as error:
             # The connection can't be read, say. A worker tries again, and fails if that does not help in time.
@@ -83,8 +92,17 @@ class TCBatchApiTrigger(Says, DeferredTrigger):
             )
             await asyncio.sleep(max(0.0, min(_BLIND_SECONDS, self.until - time.time())))
         await hold.over()
-        outage = {"since": self.since, "until": time.time() if back else None}
+        until = time.time() if back else None
+        outage = {"since": self.since, "until": until, "rounds": self.rounds, "asked": self.asked}
         yield TriggerEvent(Told({**self.event, "outage": outage}))  # type: ignore[no-untyped-call]
+
+    async def _pause(self) -> None:
+        """Where the API has answered before, and a worker has still asked in vain, that is not tried at once again."""
+        from airflow_provider_tcbatch.policies.outage import outage_pause
+
+        if self.rounds > 1:
+            pause = outage_pause(self.rounds - 1, random.random())
+            await asyncio.sleep(max(0.0, min(pause, self.until - time.time())))
 
     async def _wait(self) -> bool:
         # Imported here: a DAG file that names this trigger should not pay for its clients.

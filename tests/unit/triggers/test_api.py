@@ -24,7 +24,7 @@ async def only_event(trigger: TCBatchApiTrigger) -> dict[str, Any]:
 
 
 def test_it_survives_the_way_to_another_process() -> None:
-    trigger = waiting(region="ap-beijing", job_ids=["job-1"], env_id="env-1")
+    trigger = waiting(region="ap-beijing", job_ids=["job-1"], env_id="env-1", rounds=3, asked="DescribeJob")
     path, arguments = trigger.serialize()
     assert path == "airflow_provider_tcbatch.triggers.api.TCBatchApiTrigger"
     assert TCBatchApiTrigger(**arguments).serialize() == (path, arguments)
@@ -43,7 +43,8 @@ async def test_many_wait_for_the_end_of_an_outage_with_few_questions(
     events = await waits
     assert own_emulator.core.calls.as_json()["counts"]["batch.DescribeJobs"] <= 10
     for trigger, event in zip(triggers, events, strict=True):
-        assert event.pop("outage") == {"since": trigger.since, "until": pytest.approx(asked, abs=30)}
+        outage = event.pop("outage")
+        assert outage == {"since": trigger.since, "until": pytest.approx(asked, abs=30), "rounds": 1, "asked": None}
         assert event == trigger.event
 
 
