@@ -23,7 +23,7 @@ from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError, No
 from airflow_provider_tcbatch.models.bounds import MESSAGE, TooMuch
 from airflow_provider_tcbatch.models.cmq import DescribeCmqQueueDetail
 from airflow_provider_tcbatch.models.events import events_of
-from airflow_provider_tcbatch.policies.event_check import completed, confirms, doubt
+from airflow_provider_tcbatch.policies.event_check import completed, confirms, doubt, nameless
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
@@ -100,6 +100,15 @@ class Arrival:
     #: When the API is asked about it next, and until when; 0 before the first time.
     next_look: float = 0.0
     last_look: float = 0.0
+    #: Whether somebody was there, since it was read, who wants the API to bear events out; and whether it has done so,
+    #: or has had its time.
+    strict: bool = False
+    settled: bool = False
+
+    @property
+    def doubts(self) -> list[Sighting]:
+        """What the API does not bear out."""
+        return [sighting for sighting in self.sightings if sighting.doubt]
 
     @property
     def key(self) -> str:
@@ -112,8 +121,8 @@ class QueueMemory:
 
     def __init__(self) -> None:
         self._ids: OrderedDict[str, None] = OrderedDict()
-        #: How many of those who read want the API to be asked about events.
-        self.doubters = 0
+        #: How many of those who read want the API to bear events out, and how many want the names that it knows.
+        self.doubters = self.namers = 0
 
     def __contains__(self, one: str) -> bool:
         return one in self._ids
@@ -127,13 +136,19 @@ class QueueMemory:
             self._ids.popitem(last=False)
 
     @contextlib.contextmanager
-    def doubting(self, wanted: bool) -> Iterator[None]:
-        """Have the API asked about events meanwhile."""
-        self.doubters += wanted
+    def asking(self, *, doubts: bool, names: bool) -> Iterator[None]:
+        """Have the API asked about events meanwhile.
+
+        :param doubts: wait until it bears an event out, or has had its time.
+        :param names: find out what jobs and environments are called; what it says else does not matter.
+        """
+        self.doubters += doubts
+        self.namers += names
         try:
             yield
         finally:
-            self.doubters -= wanted
+            self.doubters -= doubts
+            self.namers -= names
 
 
 _memories: dict[Hashable, QueueMemory] = {}
@@ -260,11 +275,11 @@ class EventReader:
 
     def _portion(self) -> list[Arrival]:
         """What is handed out next."""
-        if self._memory.doubters:
-            # Somebody who wants the API to be asked has come since these were read.
-            unasked = [arrival for arrival in self._ready if arrival.sightings and not arrival.last_look]
-            self._held += unasked
-            self._ready = [arrival for arrival in self._ready if arrival not in unasked]
+        # Somebody who wants the API to be asked may have come since these were read.
+        early = [arrival for arrival in self._ready if self._in_question(arrival)]
+        if early:
+            self._held += early
+            self._ready = [arrival for arrival in self._ready if arrival not in early]
         size = count = values = 0
         for arrival in self._ready[:_PORTION]:
             body = arrival.message.body
@@ -331,17 +346,33 @@ class EventReader:
             if any(sighting.doubt and sighting.event_id == event_id for sighting in arrival.sightings):
                 arrival.last_look = time.monotonic() + _PATIENCE
 
+    def _in_question(self, arrival: Arrival) -> bool:
+        """Whether something is left to be found out for those who read."""
+        if not arrival.sightings or not (self._memory.doubters or self._memory.namers):
+            return False
+        if not arrival.last_look:
+            return True
+        return not arrival.settled and bool(self._open_doubts(arrival))
+
+    def _open_doubts(self, arrival: Arrival) -> list[Sighting]:
+        """Doubts that matter to those who read: to who only wants a name, that it is not known yet."""
+        if arrival.strict or self._memory.doubters:
+            return arrival.doubts
+        return [sighting for sighting in arrival.doubts if self._memory.namers and nameless(sighting.event)]
+
     async def _settle(self, source: QueueSource) -> None:
         """Have those of the held messages ready about whose events nothing is left to be found out."""
-        if self._memory.doubters:
+        if self._memory.doubters or self._memory.namers:
             await self._ask(source)
         now = time.monotonic()
         held = []
         for arrival in self._held:
-            doubts = [sighting for sighting in arrival.sightings if sighting.doubt]
-            if doubts and now < arrival.last_look and self._memory.doubters:
+            arrival.strict = arrival.strict or self._memory.doubters > 0
+            doubts = self._open_doubts(arrival)
+            if doubts and now < arrival.last_look:
                 held.append(arrival)
                 continue
+            arrival.settled = doubts == arrival.doubts
             for sighting in doubts:
                 log.warning(
                     "%s in message %s on queue %s is not borne out by the API: %s",

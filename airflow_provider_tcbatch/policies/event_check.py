@@ -11,7 +11,7 @@ from airflow_provider_tcbatch.models.states import State
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.models.events import BatchEvent
 
-__all__ = ["EventFacts", "completed", "confirms", "doubt", "has_been"]
+__all__ = ["EventFacts", "completed", "confirms", "doubt", "has_been", "nameless"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,13 @@ def completed(event: BatchEvent, facts: EventFacts | None) -> BatchEvent:
     if facts is None:
         return event
     return replace(event, job_name=facts.job_name or event.job_name, env_name=facts.env_name or event.env_name)
+
+
+def nameless(event: BatchEvent) -> bool:
+    """Whether an event names a job or an environment by its id alone."""
+    return (event.job_id is not None and event.job_name is None) or (
+        event.env_id is not None and event.env_name is None
+    )
 
 
 def has_been(state: str, now: str) -> bool:

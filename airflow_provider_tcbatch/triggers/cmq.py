@@ -69,9 +69,9 @@ class CmqTrigger(BaseEventTrigger):
         return {}
 
     @property
-    def asks(self) -> bool:
-        """Whether the API has to be asked about events."""
-        return False
+    def asks_for(self) -> dict[str, bool]:
+        """What the API has to be asked for about events, see ``QueueMemory.asking``."""
+        return {"doubts": False, "names": False}
 
     @abstractmethod
     def payload(self, batch: Sequence[Arrival]) -> Any:
@@ -104,7 +104,7 @@ class CmqTrigger(BaseEventTrigger):
         from airflow_provider_tcbatch.hooks.event_queue import queue_memory
 
         # Nothing is awaited before this: the reader must know before it hands out a message that this trigger gets.
-        with queue_memory(self.tencentcloud_conn_id, self.region, self.queue_name).doubting(self.asks):
+        with queue_memory(self.tencentcloud_conn_id, self.region, self.queue_name).asking(**self.asks_for):
             async for batch in shared_stream:
                 # Before the next batch is taken: that says that this one is through.
                 if (payload := self.payload(batch)) is not None:
@@ -119,7 +119,7 @@ class CmqTrigger(BaseEventTrigger):
         reader: EventReader = event_reader(self.tencentcloud_conn_id, self.region, self.queue_name)
         loop = asyncio.get_running_loop()
         try:
-            with queue_memory(self.tencentcloud_conn_id, self.region, self.queue_name).doubting(self.asks):
+            with queue_memory(self.tencentcloud_conn_id, self.region, self.queue_name).asking(**self.asks_for):
                 async with aclosing(reader.batches()) as batches:
                     async for batch in batches:
                         if (payload := self.payload(batch)) is not None:

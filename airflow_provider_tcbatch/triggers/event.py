@@ -79,9 +79,9 @@ class TCBatchEventTrigger(CmqTrigger):
         return {**filters, "confirm": self.confirm}
 
     @property
-    def asks(self) -> bool:
-        """Whether the API has to be asked: also for names, which events need not hold."""
-        return self.confirm or bool(self.filter.job_names or self.filter.env_names)
+    def asks_for(self) -> dict[str, bool]:
+        """What the API has to be asked for: also names, which events need not hold."""
+        return {"doubts": self.confirm, "names": bool(self.filter.job_names or self.filter.env_names)}
 
     def payload(self, batch: Sequence[Arrival]) -> BatchEventsPayload | None:
         """Those events of some messages that are asked for, in the order in which the queue delivered them."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_tcbatch.models.events import BatchEvent
-from airflow_provider_tcbatch.policies.event_check import EventFacts, completed, confirms, doubt
+from airflow_provider_tcbatch.policies.event_check import EventFacts, completed, confirms, doubt, nameless
 
 JOB, ENV = "job-1111", "env-1111"
 
@@ -79,3 +79,10 @@ def test_the_api_knows_names_better() -> None:
     found = completed(told, EventFacts(job_state="SUCCEED", job_name="real"))
     assert (found.job_name, found.env_name) == ("real", "kept")
     assert completed(told, None) is told
+
+
+def test_a_name_may_be_missing_where_there_is_an_id() -> None:
+    assert nameless(BatchEvent("JOB_SUCCEED", job_id=JOB))
+    assert nameless(BatchEvent("COMPUTE_ENV_CREATED", env_id=ENV, job_name="another's"))
+    assert not nameless(BatchEvent("JOB_SUCCEED", job_id=JOB, job_name="name"))
+    assert not nameless(BatchEvent("JOB_SUCCEED"))

@@ -29,13 +29,13 @@ class Store:
         #: Confirms what was not stored when it came; see :func:`streaming`.
         self.store_late: Callable[[], None] = lambda: None
 
-    async def wait_for(self, count: int, timeout: float = 20.0) -> list[Any]:
+    async def wait_for(self, count: int, timeout: float = 60.0) -> list[Any]:
         """Wait until so many events have been stored."""
         await until(lambda: len(self.stored) >= count, timeout, lambda: f"{len(self.stored)} of {count} events stored")
         return self.stored
 
 
-async def until(true: Callable[[], bool], timeout: float = 20.0, why: Callable[[], str] = lambda: "") -> None:
+async def until(true: Callable[[], bool], timeout: float = 60.0, why: Callable[[], str] = lambda: "") -> None:
     """Wait until something is so."""
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout
@@ -160,12 +160,25 @@ class Post:
 
             return self.emulator.on_loop(look)
 
-        wait_for(f"received {count} times", lambda: receptions() >= count, timeout=20)
+        wait_for(f"received {count} times", lambda: receptions() >= count, timeout=60)
+
+    async def until_read(self, queue: str) -> None:
+        """Wait until each message of a queue has been received: whoever reads them has all at his next turn."""
+
+        def unread() -> int:
+            def look(core: Core) -> int:
+                found = core.broker.queue(queue)
+                assert found is not None
+                return len(found.ready)
+
+            return self.emulator.on_loop(look)
+
+        await until(lambda: unread() == 0)
 
     async def empty(self, queue: str) -> None:
         """Wait until a queue holds nothing."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + 15
+        end = loop.time() + 60
         while left := await asyncio.to_thread(self.left, queue):
             assert loop.time() < end, f"{left} messages are left"
             await asyncio.sleep(0.1)
