@@ -45,7 +45,7 @@ class TencentBatch:
     def configure(self, **settings: Any) -> Settings:
         """Change the emulator's settings until the end of the test.
 
-        :raises pydantic.ValidationError: for an unknown name or an impossible value.
+        :raises SettingsError: for an unknown name or an impossible value.
         """
         return self._emulator.configure(**settings)
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.emulator.info import EmulatorInfo
     from airflow_provider_tcbatch.emulator.server import Emulator
-    from airflow_provider_tcbatch.emulator.settings import Settings
+    from airflow_provider_tcbatch.emulator.settings import Settings, SettingsError
 
-__all__ = ["Emulator", "EmulatorInfo", "Settings"]
+__all__ = ["Emulator", "EmulatorInfo", "Settings", "SettingsError"]
 
 
 def __getattr__(name: str) -> Any:
@@ -37,4 +37,8 @@ def __getattr__(name: str) -> Any:
         from airflow_provider_tcbatch.emulator.settings import Settings
 
         return Settings
+    if name == "SettingsError":
+        from airflow_provider_tcbatch.emulator.settings import SettingsError
+
+        return SettingsError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -67,10 +67,8 @@ def _print_settings() -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from pydantic import ValidationError
-
-    from airflow_provider_tcbatch.emulator.server import Launch, NotLoopback, loopback
-    from airflow_provider_tcbatch.emulator.settings import Settings, problems
+    from airflow_provider_tcbatch.emulator.server import Launch, loopback
+    from airflow_provider_tcbatch.emulator.settings import Settings
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("tcbatch_emulator").setLevel(options.log_level.upper())
@@ -93,9 +91,7 @@ def _serve(options: argparse.Namespace) -> int:
         launch = Launch(**{name: getattr(options, name) for name in names if getattr(options, name) is not None})
         loopback(launch.host)
         settings = Settings.model_validate(_pairs(options.settings))
-    except ValidationError as error:
-        return _fail("; ".join(f"{name}: {problem}" for name, problem in problems(error)))
-    except (NotLoopback, ValueError) as error:
+    except ValueError as error:
         return _fail(str(error))
     try:
         asyncio.run(_run(settings, launch))

@@ -146,7 +146,7 @@ class Core:
     def change_settings(self, changes: dict[str, Any]) -> Settings:
         """Change behaviour at run time.
 
-        :raises pydantic.ValidationError: for an unknown name or an impossible value.
+        :raises SettingsError: for an unknown name or an impossible value.
         """
         self.settings = self.settings.updated(changes)
         self._apply_settings()

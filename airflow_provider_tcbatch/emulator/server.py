@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import difflib
 import ipaddress
 import json
 import logging
@@ -19,7 +20,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import uvicorn
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from typing_extensions import Self
 
 from airflow_provider_tcbatch.emulator.batch.processes import Watchdog
@@ -32,7 +33,7 @@ from airflow_provider_tcbatch.emulator.http.console import addresses
 from airflow_provider_tcbatch.emulator.ids import new_secret_id, new_secret_key
 from airflow_provider_tcbatch.emulator.info import EmulatorInfo
 from airflow_provider_tcbatch.emulator.persistence.folder import DataFolder
-from airflow_provider_tcbatch.emulator.settings import Settings
+from airflow_provider_tcbatch.emulator.settings import Explained, Settings
 from airflow_provider_tcbatch.emulator.signing.access import Access, TemporaryKey
 from airflow_provider_tcbatch.emulator.tls import Certificate, make_certificate
 
@@ -41,7 +42,7 @@ log = logging.getLogger("tcbatch_emulator")
 T = TypeVar("T")
 
 
-class Launch(BaseModel):
+class Launch(Explained):
     """What is fixed for an emulator's whole life. Port 0 means any free one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,6 +61,17 @@ class Launch(BaseModel):
     token: str | None = Field(None, pattern=r"^[\x21-\x7e]{1,4096}$", repr=False)
     temporary_secret_id: str = Field(default_factory=new_secret_id, pattern=r"^AKID[A-Za-z0-9]{4,60}$")
     temporary_secret_key: str = Field(default_factory=new_secret_key, pattern=r"^[A-Za-z0-9]{8,64}$", repr=False)
+
+    @classmethod
+    def unknown(cls, name: str) -> str:
+        """What to say of an argument that there is not."""
+        if name in Settings.model_fields:
+            return f"it is a setting: Emulator(Settings({name}=...)), or configure({name}=...) while it runs"
+        if close := difflib.get_close_matches(name, cls.model_fields, n=1):
+            return f"there is no such argument, did you mean {close[0]!r}?"
+        if close := difflib.get_close_matches(name, Settings.model_fields, n=1):
+            return f"there is no such argument, did you mean Emulator(Settings({close[0]}=...))?"
+        return f"there is no such argument; there are {', '.join(cls.model_fields)}"
 
     @property
     def access(self) -> Access:
@@ -291,6 +303,7 @@ class Emulator:
 
     :param settings: behaviour; the defaults follow the real service.
     :param launch: addresses, names and credentials, by the names of :class:`Launch`.
+    :raises SettingsError: for a name that there is not, or a value that it can't have.
     """
 
     def __init__(self, settings: Settings | None = None, **launch: Any) -> None:
@@ -357,7 +370,10 @@ class Emulator:
         return self._service.core
 
     def configure(self, **changes: Any) -> Settings:
-        """Change settings while it runs."""
+        """Change settings while it runs.
+
+        :raises SettingsError: for a setting that there is not, or a value that it can't have.
+        """
         return self.on_loop(lambda core: core.change_settings(changes))
 
     def reset(self) -> None:

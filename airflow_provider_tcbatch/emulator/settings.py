@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import json
 import os
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +22,9 @@ from pydantic import (
     PositiveInt,
     ValidationError,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 def _from_json(value: Any) -> Any:
@@ -43,17 +49,61 @@ def _default_capacity(settings: dict[str, Any]) -> int:
     return 1_000_000 if settings.get("mode") == "simulate" else 2 * (os.cpu_count() or 1)
 
 
-def problems(error: ValidationError) -> list[tuple[str, str]]:
-    """What is wrong with which member, for people to read."""
-    return [
-        (".".join(map(str, item["loc"])), _UNKNOWN if item["type"] == "extra_forbidden" else item["msg"])
-        for item in error.errors()
-        # A default that was not computed because something else is wrong is nobody's mistake.
-        if item["type"] != "default_factory_not_called"
-    ]
+class SettingsError(ValueError):
+    """A setting that there is not, or that can't have that value.
+
+    :param problems: what is wrong with which one, for people to read.
+    """
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{name}: {problem}" for name, problem in problems))
+        self.problems = problems
 
 
-_UNKNOWN = "there is no such setting; 'tcbatch-emulator settings' lists them"
+class Explained(BaseModel):
+    """A model whose mistakes are told in sentences, wherever they are made."""
+
+    @classmethod
+    def unknown(cls, name: str) -> str:
+        """What to say of a member that there is not."""
+        raise NotImplementedError
+
+    # To type checkers its arguments are its fields.
+    if not TYPE_CHECKING:
+
+        def __init__(self, **values: Any) -> None:
+            with _explaining(type(self)):
+                super().__init__(**values)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            with _explaining(type(self)):
+                super().__setattr__(name, value)
+
+        @classmethod
+        def model_validate(cls, values: dict[str, Any]) -> Self:
+            return cls(**values)
+
+
+@contextlib.contextmanager
+def _explaining(model: type[Explained]) -> Iterator[None]:
+    try:
+        yield
+    except ValidationError as error:
+        raise SettingsError(
+            [
+                (
+                    ".".join(map(str, item["loc"])),
+                    model.unknown(str(item["loc"][-1])) if item["type"] in _NOT_THERE else item["msg"],
+                )
+                for item in error.errors()
+                # A default that was not computed because something else is wrong is nobody's mistake.
+                if item["type"] != "default_factory_not_called"
+            ]
+        ) from None
+
+
+#: pydantic's words for a member that there is not: of a new object, and of one that is changed.
+_NOT_THERE = frozenset({"extra_forbidden", "no_such_attribute"})
 
 
 def as_text(value: Any) -> str:
@@ -61,7 +111,7 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-class Settings(BaseModel):
+class Settings(Explained):
     """How the emulator behaves; may be changed while it runs.
 
     Where Tencent documents a behaviour the default follows it. Where the documentation is silent the default is
@@ -398,9 +448,16 @@ class Settings(BaseModel):
     max_request_bytes: PositiveInt = Field(10 * 1024 * 1024, description="Largest API 3.0 request body.")
     call_log_size: NonNegativeInt = Field(2000, description="Calls remembered for GET /_emulator/calls.")
 
+    @classmethod
+    def unknown(cls, name: str) -> str:
+        """What to say of a setting that there is not."""
+        close = difflib.get_close_matches(name, cls.model_fields, n=1)
+        meant = f", did you mean {close[0]!r}?" if close else ";"
+        return f"there is no such setting{meant} 'tcbatch-emulator settings' lists them"
+
     def updated(self, changes: dict[str, Any]) -> Settings:
         """A validated copy with some values replaced.
 
-        :raises pydantic.ValidationError: for an unknown name or an impossible value.
+        :raises SettingsError: for an unknown name or an impossible value.
         """
         return Settings.model_validate({**self.model_dump(exclude_unset=True), **changes})

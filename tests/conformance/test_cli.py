@@ -166,6 +166,10 @@ def test_settings_are_listed_as_they_are_set(capsys: pytest.CaptureFixture[str])
     ("wrong", "message"),
     [
         ("nonsense=1", "nonsense: there is no such setting; 'tcbatch-emulator settings' lists them"),
+        (
+            "capactiy=1",
+            "capactiy: there is no such setting, did you mean 'capacity'? 'tcbatch-emulator settings' lists them",
+        ),
         ("max_tasks=none", "max_tasks: Input should be a valid integer, unable to parse string as an integer"),
     ],
 )

@@ -52,6 +52,15 @@ def test_what_runs_a_program_is_set_at_the_start_only(emulator: Emulator, tmp_pa
     assert (shown["docker_command"], shown["capacity"] == 2) == ("docker", False)
 
 
+def test_a_misspelt_setting_of_a_running_emulator_gives_one_sentence(emulator: Emulator) -> None:
+    told = "capactiy: there is no such setting, did you mean 'capacity'? 'tcbatch-emulator settings' lists them"
+    with pytest.raises(ValueError, match="capactiy") as caught:
+        emulator.configure(capactiy=3)
+    assert str(caught.value) == told
+    answer = send(emulator, "PATCH", "settings", emulator.info.control_token, json={"capactiy": 3})
+    assert (answer.status_code, answer.json()["error"]) == (400, f"invalid settings: {told}")
+
+
 # -- faults ----------------------------------------------------------------------------------------------
 
 

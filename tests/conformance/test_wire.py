@@ -230,6 +230,7 @@ def test_control_api(emulator: Emulator, batch: Call) -> None:
         answer = session.patch(f"{base}/settings", json=bad, timeout=5)
         assert answer.status_code == 400
         assert answer.json()["details"][0]["setting"] == next(iter(bad))
+        assert answer.json()["error"].startswith(f"invalid settings: {next(iter(bad))}: ")
     assert session.patch(f"{base}/settings", data="[", timeout=5).status_code == 400
     assert session.get(f"{base}/settings", timeout=5).json()["capacity"] == 3
 

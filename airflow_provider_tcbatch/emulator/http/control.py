@@ -8,7 +8,6 @@ import json
 import math
 from typing import Any
 
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -16,7 +15,7 @@ from airflow_provider_tcbatch.emulator.batch.entities import Job
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.faults import FaultError
 from airflow_provider_tcbatch.emulator.http.body import TooLarge, read_body
-from airflow_provider_tcbatch.emulator.settings import problems
+from airflow_provider_tcbatch.emulator.settings import SettingsError
 
 #: Settings that run a program on this machine as the emulator's user: whoever reaches its port has no say in them.
 _AT_START = frozenset({"docker_command"})
@@ -120,9 +119,9 @@ async def settings(core: Core, request: Request) -> JSONResponse:
             if at_start := sorted(_AT_START & changes.keys()):
                 raise ValueError(f"{', '.join(at_start)} is set at the start only (--set)")
             core.change_settings(changes)
-        except ValidationError as error:
-            details = [{"setting": name, "problem": problem} for name, problem in problems(error)]
-            return JSONResponse({"error": "invalid settings", "details": details}, 400)
+        except SettingsError as error:
+            details = [{"setting": name, "problem": problem} for name, problem in error.problems]
+            return JSONResponse({"error": f"invalid settings: {error}", "details": details}, 400)
         except (ValueError, TooLarge, RecursionError) as error:
             return JSONResponse({"error": f"invalid body: {error}"}, 400)
     return JSONResponse(core.settings.model_dump(mode="json"))

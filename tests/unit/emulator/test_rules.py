@@ -6,13 +6,15 @@ import asyncio
 import io
 import tarfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
+from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.emulator.batch.capacity import Capacity
 from airflow_provider_tcbatch.emulator.batch.entities import FINAL, RANK, STATES, aggregate
 from airflow_provider_tcbatch.emulator.batch.filters import page
@@ -26,7 +28,7 @@ from airflow_provider_tcbatch.emulator.batch.paths import (
 from airflow_provider_tcbatch.emulator.batch.submit_rules import check_dependences
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.schema import schema
-from airflow_provider_tcbatch.emulator.settings import Settings
+from airflow_provider_tcbatch.emulator.settings import Settings, SettingsError
 
 
 @pytest.mark.parametrize(
@@ -205,8 +207,44 @@ def test_schema_refuses_an_answer_with_a_made_up_member() -> None:
 def test_settings() -> None:
     assert Settings().updated({"capacity": "3"}).capacity == 3
     for bad in ({"capacity": 0}, {"events": "perhaps"}, {"unknown": 1}):
-        with pytest.raises(ValidationError):
+        with pytest.raises(SettingsError):
             Settings().updated(bad)
+
+
+#: What the command line says, too.
+MISSPELT = "capactiy: there is no such setting, did you mean 'capacity'? 'tcbatch-emulator settings' lists them"
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Settings(capactiy=3), MISSPELT),
+        (lambda: Settings.model_validate({"capactiy": "3"}), MISSPELT),
+        (lambda: Settings().updated({"capactiy": 3}), MISSPELT),
+        (lambda: setattr(Settings(), "capactiy", 3), MISSPELT),
+        (lambda: setattr(Settings(), "capacity", 0), "capacity: Input should be greater than 0"),
+        (
+            lambda: Settings(xyz=1, capacity=0),
+            "capacity: Input should be greater than 0; "
+            "xyz: there is no such setting; 'tcbatch-emulator settings' lists them",
+        ),
+        (lambda: Emulator(regoin="x"), "regoin: there is no such argument, did you mean 'region'?"),
+        (
+            lambda: Emulator(capacity=3),
+            "capacity: it is a setting: Emulator(Settings(capacity=...)), or configure(capacity=...) while it runs",
+        ),
+        (
+            lambda: Emulator(capactiy=3),
+            "capactiy: there is no such argument, did you mean Emulator(Settings(capacity=...))?",
+        ),
+        (lambda: Emulator(port=-1), "port: Input should be greater than or equal to 0"),
+    ],
+)
+def test_a_misspelt_setting_gives_one_sentence(make: Callable[[], Any], told: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        make()
+    assert str(caught.value) == told
+    assert caught.value.__cause__ is None
 
 
 async def test_capacity_serves_priority_then_order() -> None:
