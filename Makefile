@@ -115,10 +115,10 @@ matrix: | check-python
 	done; \
 	test -z "$$failed" || { echo "Failed under Python$$failed" >&2; exit 1; }
 
-# The same under one of them: the newest besides that of $(PYTHON).
+# The same under one of them: the newest besides that of $(PYTHON) for which there is a file in constraints/.
 newest: | check-python
 	@python=$$($(PYTHON) -m tests.support.interpreters --newest-besides $(VERSION)); \
-	test -n "$$python" || { echo 'There is no other Python on this machine'; exit 0; }; \
+	test -n "$$python" || { echo 'There is no other Python on this machine that constraints/ has a file for'; exit 0; }; \
 	version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	echo "Python $$version ($$python)"; \
 	$(MAKE) --no-print-directory PYTHON=$$python VENV=.venv-$$version in-process

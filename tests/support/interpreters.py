@@ -16,6 +16,9 @@ from pathlib import Path
 #: Versions that the package is for.
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 
+#: Where there is a file of pinned versions for each version of Python that has been resolved.
+CONSTRAINTS = Path(__file__).resolve().parents[2] / "constraints"
+
 _PROBE = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
 
 
@@ -48,14 +51,23 @@ def found() -> dict[str, Path]:
     return result
 
 
+def pinned(version: str) -> bool:
+    """Whether the versions to install for it have been resolved: without a file they are what is newest that day."""
+    return (CONSTRAINTS / f"constraints-{version}.txt").is_file()
+
+
 def main() -> int:
-    """Print all of them, or the newest one of another version than those to leave out."""
+    """Print all of them, or the newest one of another version than that to leave out which has pinned versions."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--newest-besides", metavar="VERSION", help="only the newest one of another version than this")
+    parser.add_argument(
+        "--newest-besides",
+        metavar="VERSION",
+        help="only the newest one of another version than this, among those with a file in constraints/",
+    )
     options = parser.parse_args()
     pythons = found()
     if options.newest_besides is not None:
-        others = [path for version, path in pythons.items() if version != options.newest_besides]
+        others = [path for version, path in pythons.items() if version != options.newest_besides and pinned(version)]
         pythons = {"": others[-1]} if others else {}
     else:
         missing = [version for version in VERSIONS if version not in pythons]

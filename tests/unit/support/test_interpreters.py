@@ -44,6 +44,11 @@ def test_without_any_nothing_is_found(machine: Path) -> None:
     assert interpreters.found() == {}
 
 
+def test_where_versions_are_pinned_is_known() -> None:
+    assert interpreters.pinned("3.13")
+    assert not interpreters.pinned("3.9")
+
+
 def test_this_interpreter_runs() -> None:
     assert interpreters.runs(Path(sys.executable), HERE)
     assert not interpreters.runs(Path(sys.executable), "3.9")
@@ -53,11 +58,15 @@ def test_this_interpreter_runs() -> None:
 def test_the_newest_besides_one(
     machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], besides: str, newest: str
 ) -> None:
-    for version in ("3.11", "3.13"):
+    for version in ("3.11", "3.13", "3.14"):
         python(machine / f"bin/python{version}", real(version))
+    (machine / "constraints").mkdir()
+    for version in ("3.11", "3.12", "3.13"):
+        (machine / f"constraints/constraints-{version}.txt").touch()
+    monkeypatch.setattr(interpreters, "CONSTRAINTS", machine / "constraints")
     monkeypatch.setattr(sys, "argv", ["interpreters", "--newest-besides", besides])
     assert interpreters.main() == 0
-    assert capsys.readouterr() == (f"{machine}/bin/python{newest}\n", "")
+    assert capsys.readouterr() == (f"{machine}/bin/python{newest}\n", ""), "nothing is pinned for 3.14"
 
 
 def test_what_is_missing_is_said(
