@@ -44,10 +44,14 @@ NOT_BEGUN = frozenset({"SUBMITTED", "PENDING", "RUNNABLE", "STARTING"})
 SEEDS = int(os.environ.get("CHAOS_SEEDS", "0"))
 FIRST = int(os.environ.get("CHAOS_FIRST", "1"))
 
-PLANS = [whole(seed) for seed in range(FIRST, FIRST + SEEDS)] or [brief(DAILY)]
+#: Seconds that a storm may take with everything before and after it.
+WHOLE, BRIEF = 1500, 600
+
+PLANS = [pytest.param(whole(seed), marks=pytest.mark.timeout(WHOLE)) for seed in range(FIRST, FIRST + SEEDS)] or [
+    pytest.param(brief(DAILY), marks=pytest.mark.timeout(BRIEF))
+]
 
 
-@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"seed-{plan.seed}")
 def test_nothing_healthy_is_failed_ended_or_lost(plan: Plan, tmp_path: Path, verdicts: list[Verdict]) -> None:
     print(plan)
