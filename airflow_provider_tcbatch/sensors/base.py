@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
+    ApiUnavailable,
     InvalidRequest,
     JobError,
     JobFailed,
@@ -21,6 +22,7 @@ from airflow_provider_tcbatch.operators.airflow_calls import push
 from airflow_provider_tcbatch.operators.base import (
     AirflowFailException,
     AirflowSkipException,
+    Patient,
     permanent_errors,
 )
 from airflow_provider_tcbatch.policies.written import text_of
@@ -74,7 +76,7 @@ _PERMANENT: dict[type[JobError], type[JobError]] = {
 }
 
 
-class TCBatchSensor(SensorTrigger):
+class TCBatchSensor(Patient, SensorTrigger):
     """Base of the sensors. A sensor says how to look, and which trigger waits in its place.
 
     :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``. (templated)
@@ -147,10 +149,17 @@ class TCBatchSensor(SensorTrigger):
                 self._away_since = time.time()
                 self.log.warning("%s", Outage(self._away_since, str(error)))
             return None
-        if self._away_since is not None:
-            self.log.info("%s", Outage(self._away_since, "", time.time()))
-            self._away_since = None
+        self._say_it_is_back()
         return reached
+
+    def _say_it_is_back(self) -> None:
+        if self._away_since is not None:
+            self.tell_outage({"since": self._away_since, "until": time.time()})
+
+    def tell_outage(self, outage: Mapping[str, Any] | None) -> None:
+        super().tell_outage(outage)
+        if outage and outage.get("until") is not None:
+            self._away_since = None
 
     def execute(self, context: Context) -> Any:
         """Look; if it has not come true, go on in the triggerer, or as every sensor does."""
@@ -167,25 +176,22 @@ class TCBatchSensor(SensorTrigger):
         :param event: what the sensor's trigger yielded. Where Airflow has started the trigger, nothing of the sensor
             has run on a worker before.
         """
-        if (outage := event.get("outage")) is not None:
-            from airflow_provider_tcbatch.policies.outage import Outage
-
-            if outage["until"] is None:
-                self._away_since = outage["since"]  # the log says so already
-            else:
-                self.log.info("%s", Outage(**outage))
+        outage = event.get("outage") or {}
+        self.tell_outage(outage)
+        if outage and outage["until"] is None:
+            self._away_since = outage["since"]  # the log says so already
         with permanent_errors():
             if event["status"] == "reached":
                 push(context, WAIT_KEY, wait_of(event))
                 return self.told(context, event)
-            reached = self._look_if_possible(context, event)
+            reached = self._look_patiently(context, event)
         if reached:
             return self._found
-        if event["status"] == "timeout":
+        if reached is None or event["status"] == "timeout":
             unknown = "; the API of Batch can't be asked at the moment" if reached is None else ""
             seen = f". Last seen: {self._seen}" if self._seen else ""
             raise AirflowSensorTimeout(f"{self.words()} did not come true within {self.timeout:.0f} s{unknown}{seen}")
-        if reached is None or event["status"] == "away":
+        if event["status"] == "away":
             # That the API can't be asked is no trouble of the wait, which goes on as long as `timeout` allows.
             return self._defer({"errors": event["errors"], "give_up_at": event["give_up_at"]})
         errors = int(event["errors"]) + 1
@@ -194,6 +200,25 @@ class TCBatchSensor(SensorTrigger):
             raise self.broken(f"failed {errors} times, the last time with: {message}")
         self.log.warning("Waiting ended with %s; going on. It was: %s", event["status"], event.get("message"))
         return self._defer({"errors": errors, "give_up_at": event["give_up_at"]})
+
+    def _look_patiently(self, context: Context, event: Mapping[str, Any]) -> bool | None:
+        """:meth:`look`, after a trigger has ended; ``None`` if the API can't be asked until ``timeout`` is over.
+
+        To wait as before would be no pause: what has ended one trigger may end the next one at once.
+        """
+        give_up_at = event.get("give_up_at")
+        if event["status"] == "timeout" or (give_up_at is not None and time.time() >= give_up_at):
+            return self._look_if_possible(context, event)
+        if self._away_since is not None:  # the log need not be told again
+            event = {"outage": {"since": self._away_since, "until": None}, **event}
+        try:
+            reached = self.patiently(lambda: self.look(context, event), event, limit=give_up_at)
+        except ApiUnavailable:
+            if give_up_at is None:
+                raise
+            return None
+        self._say_it_is_back()
+        return reached
 
     def _defer(self, carried: Mapping[str, Any]) -> NoReturn:
         from airflow_provider_tcbatch.policies.deadline import Deadlines

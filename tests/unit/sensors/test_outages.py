@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,9 +19,10 @@ from airflow_provider_tcbatch.sensors.event import TCBatchEventSensor
 from airflow_provider_tcbatch.sensors.job import TCBatchJobSensor
 from airflow_provider_tcbatch.sensors.task import TCBatchTaskSensor
 from airflow_provider_tcbatch.sensors.task_instance import TCBatchTaskInstanceSensor
+from airflow_provider_tcbatch.triggers.api import TCBatchApiTrigger
 from airflow_provider_tcbatch.triggers.states import TCBatchJobStatesTrigger
 from tests.support.outages import Outage
-from tests.support.task_context import Task
+from tests.support.task_context import Task, TaskDeferred
 from tests.unit.conftest import job
 from tests.unit.sensors.sensing import MODES, event_of, run
 
@@ -155,14 +157,74 @@ async def test_a_trigger_without_a_limit_has_patience(
 
 def test_a_worker_that_can_not_look_defers_again(world: World, api_outage: Outage) -> None:
     """The wait has gone wrong for some reason, and now the API is away: that is not counted against it."""
-    from tests.support.task_context import TaskDeferred
-
     api_outage.begin()
     waiting = sensor("job", "deferred", world)
     event = {"status": "error", "message": "x", "errors": 3, "give_up_at": time.time() + 60}
     with pytest.raises(TaskDeferred) as deferred:
         waiting.execute_complete(Task().next_try(), event)
-    assert deferred.value.trigger.carried["errors"] == 3
+    assert deferred.value.trigger.event["errors"] == 3
+
+
+class Rounds:
+    """A task sensor whose trigger has ended at once, while what its worker asks for can't be had: what follows.
+
+    :param seconds: until its ``timeout`` is over.
+    """
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        self.lines: list[str] = []
+        self.sensor = sensor("task", "deferred", world)
+        for name in ("info", "warning"):
+            monkeypatch.setattr(
+                type(self.sensor.log),
+                name,
+                lambda _, form, *words, **__: self.lines.append(form % words if words else form),
+                raising=False,
+            )
+        self.give_up_at = time.time() + seconds
+        self.event: Any = {"status": "error", "message": "x", "errors": 0, "give_up_at": self.give_up_at}
+
+    def next(self) -> Any:
+        """The trigger that the worker defers to."""
+        with pytest.raises(TaskDeferred) as deferred:
+            self.sensor.execute_complete(Task().next_try(), self.event)
+        return deferred.value.trigger
+
+    def told(self) -> list[int]:
+        """How often the log says that the API is away, and that it is back."""
+        words = ("can't be asked since", "can be asked again")
+        return [sum(part in line for line in self.lines) for part in words]
+
+
+def test_a_look_that_can_not_be_had_is_put_off(
+    world: World, api_outage: Outage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trigger that ends at once would be no pause."""
+    rounds = Rounds(world, monkeypatch, 60)
+    api_outage.begin(action="DescribeJob")
+    for number in (1, 2, 3, 4):
+        trigger = rounds.next()
+        assert isinstance(trigger, TCBatchApiTrigger)
+        assert (trigger.rounds, trigger.until) == (number, rounds.give_up_at), "the pauses grow with their number"
+        rounds.event = asyncio.run(event_of(trigger))
+    api_outage.end()
+    assert rounds.next().carried["errors"] == 1, "only what it said is counted"
+    assert rounds.told() == [1, 1], rounds.lines
+
+
+def test_a_look_that_can_not_be_had_ends_with_the_timeout(
+    world: World, api_outage: Outage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__TCBATCH__API_PATIENCE", "0")
+    rounds = Rounds(world, monkeypatch, 2)
+    api_outage.begin(action="DescribeJob")
+
+    def to_the_end() -> None:
+        while True:
+            rounds.event = asyncio.run(event_of(rounds.next()))
+
+    with pytest.raises(AirflowSensorTimeout, match="can't be asked at the moment"):
+        to_the_end()
 
 
 def looks(emulator: Emulator) -> int:
