@@ -34,6 +34,7 @@ from airflow_provider_tcbatch.exceptions import (
 )
 from airflow_provider_tcbatch.models.bounds import TooMuch, shortened
 from airflow_provider_tcbatch.models.wire import secrets_of
+from airflow_provider_tcbatch.policies.contention import was_let_through
 
 if TYPE_CHECKING:
     import httpx
@@ -160,21 +161,25 @@ class ApiClient:
         course.begin()
         while True:
             place = self.places.wait(action.name(), course.until)
-            refused = False
+            give_back = self.places.unsure  # whatever ends it, a signal or a cancellation too
             try:
                 before_send()
-                return send_signed(self.credentials, partial(self._send, action))
+                result = send_signed(self.credentials, partial(self._send, action))
+                give_back = self.places.accepted
+                return result
             except Throttled as error:
                 if error.action != action.name():  # of the service that gives the keys
                     course.failed(error)
                     raise
-                refused = True
+                give_back = self.places.refused
                 course.refused(error)
             except ApiError as error:
+                if was_let_through(error):
+                    give_back = self.places.accepted
                 course.failed(error)
                 raise
             finally:
-                (self.places.refused if refused else self.places.accepted)(place)
+                give_back(place)
 
     def _send(self, action: Action[ResultT], credential: Any) -> ResultT:
         name = action.name()
@@ -223,20 +228,24 @@ class ApiClient:
         course.begin()
         while True:
             place = await self.places.await_place(action.name(), course.until)
-            refused = False
+            give_back = self.places.unsure  # whatever ends it, a signal or a cancellation too
             try:
-                return await asend_signed(self.credentials, partial(self._asend, action))
+                result = await asend_signed(self.credentials, partial(self._asend, action))
+                give_back = self.places.accepted
+                return result
             except Throttled as error:
                 if error.action != action.name():  # of the service that gives the keys
                     course.failed(error)
                     raise
-                refused = True
+                give_back = self.places.refused
                 course.refused(error)
             except ApiError as error:
+                if was_let_through(error):
+                    give_back = self.places.accepted
                 course.failed(error)
                 raise
             finally:
-                (self.places.refused if refused else self.places.accepted)(place)
+                give_back(place)
 
     async def ashared(self, action: Action[ResultT]) -> ResultT:
         """Send an action that only reads, once, together with all who ask the same meanwhile: they share the answer.

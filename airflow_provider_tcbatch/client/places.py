@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
 from airflow_provider_tcbatch.client.limits import rate_of
-from airflow_provider_tcbatch.client.turns import Turns
+from airflow_provider_tcbatch.client.turns import Turn, Turns
 from airflow_provider_tcbatch.policies.contention import Claim, ContendedRate
 
 __all__ = ["Place", "Places", "forget", "shared_places"]
@@ -76,9 +76,13 @@ class Places:
         line = self._line(action)
         while (pause := self._pause(line, until)) > 0:
             time.sleep(pause)
-        delay, queued = self._turn(line, until)
-        time.sleep(delay)
-        return self._claim(action, line, queued)
+        turn = self._turn(line, until)
+        try:
+            time.sleep(turn.delay)
+        except BaseException:  # a signal: nothing is sent
+            self._give_back(line, turn)
+            raise
+        return self._claim(action, line, turn.queued)
 
     async def await_place(self, action: str, until: float | None = None) -> Place:
         """Wait for a place without blocking the event loop: first come, first served."""
@@ -87,12 +91,16 @@ class Places:
         async with lock:
             while (pause := self._pause(line, until)) > 0:  # noqa: ASYNC110 - time makes room, nobody tells of it
                 await asyncio.sleep(pause)
-            delay, queued = self._turn(line, until)
-            await asyncio.sleep(delay)
-            return self._claim(action, line, queued)
+            turn = self._turn(line, until)
+            try:
+                await asyncio.sleep(turn.delay)
+            except BaseException:  # it is cancelled: nothing is sent
+                self._give_back(line, turn)
+                raise
+            return self._claim(action, line, turn.queued)
 
     def accepted(self, place: Place) -> None:
-        """The request was not refused for its rate."""
+        """The request was not refused for its rate, and its answer says so."""
         with self._lock:
             self._line_of(place.action).rate.accepted(place.claim, self._clock())
 
@@ -101,18 +109,28 @@ class Places:
         with self._lock:
             self._line_of(place.action).rate.refused(place.claim, self._clock(), in_turn=place.in_turn)
 
+    def unsure(self, place: Place) -> None:
+        """What has become of the request says nothing of the rate, or it was not sent."""
+        with self._lock:
+            self._line_of(place.action).rate.unsure(place.claim, self._clock())
+
     def _pause(self, line: _Line, until: float | None) -> float:
         with self._lock:
             now = self._clock()
             pause = line.rate.wait(now)
         return pause if until is None else min(pause, max(0.0, until - now))
 
-    def _turn(self, line: _Line, until: float | None) -> tuple[float, bool]:
+    def _turn(self, line: _Line, until: float | None) -> Turn:
         if line.turns is None:
-            return 0.0, False
+            return Turn(0.0, queued=False)
         with self._lock:
-            delay, queued = line.turns.take()
-        return delay if until is None else min(delay, max(0.0, until - self._clock())), queued
+            turn = line.turns.take()
+        return turn if until is None else turn._replace(delay=min(turn.delay, max(0.0, until - self._clock())))
+
+    def _give_back(self, line: _Line, turn: Turn) -> None:
+        if line.turns is not None:
+            with self._lock:
+                line.turns.give_back(turn)
 
     def _claim(self, action: str, line: _Line, queued: bool) -> Place:
         with self._lock:

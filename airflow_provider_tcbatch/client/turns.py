@@ -38,10 +38,12 @@ class Turn(NamedTuple):
 
     :param delay: seconds until it begins.
     :param queued: whether it had to line up: others come before it.
+    :param number: which one it is; ``None`` if none could be taken.
     """
 
     delay: float
     queued: bool
+    number: int | None = None
 
 
 class Turns:
@@ -84,5 +86,13 @@ class Turns:
                     continue
                 break
             self._taken.append((number, name))
-            return Turn(max(0.0, number * self._length - now), queued=number > running + 1)
+            return Turn(max(0.0, number * self._length - now), queued=number > running + 1, number=number)
         return Turn(0.0, queued=False)
+
+    def give_back(self, turn: Turn) -> None:
+        """Let others have a turn in which nothing is sent."""
+        for number, name in self._taken:
+            if number == turn.number:
+                name.close()
+                self._taken.remove((number, name))
+                return

@@ -5,7 +5,8 @@ does not count. A process sees only what becomes of its own requests. So it beha
 does: a request that was accepted has found a free place, and that place is free again a second later. Whoever holds
 places uses them again, second after second, and is hardly ever refused. Whoever is refused and holds none asks again
 after some seconds, with jitter. Whoever holds some asks now and then for one more. Such a request is accepted when
-others have gone: then the process takes all that it can get, until it is refused.
+others have gone: then the process takes all that it can get, until it is refused. An answer that tells nothing of the
+limit, as in an outage, is no accepted request: whoever took it for one would come back with more than it has found.
 
 ``docs/architecture.md`` says which other designs were tried.
 """
@@ -17,7 +18,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Claim", "ContendedRate", "Pauses"]
+from airflow_provider_tcbatch.exceptions import ApiError, NotFound, QuotaExceeded, ResourceBusy
+
+__all__ = ["Claim", "ContendedRate", "Pauses", "was_let_through"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,16 @@ class Claim:
     """
 
     extra: bool
+
+
+def was_let_through(error: ApiError) -> bool:
+    """Whether an error says that the service has not refused the request for its rate, but has looked at its object.
+
+    What is wrong with the service, with keys or with the request's form may be told before the rate is counted.
+
+    :param error: what the request has come to.
+    """
+    return isinstance(error, (NotFound, QuotaExceeded, ResourceBusy))
 
 
 #: Seconds between two looks of those for whom there is room as soon as an answer has come.
@@ -122,7 +135,7 @@ class ContendedRate:
         return Claim(extra)
 
     def accepted(self, claim: Claim, now: float) -> None:
-        """The service has not refused it for its rate.
+        """The service has not refused it for its rate, and says so.
 
         :param now: monotonic seconds, when the answer came.
         """
@@ -156,6 +169,22 @@ class ContendedRate:
             self._width = len(self._held)
         self._full = True
         self._refused_at = now
+        self._ask_later(now)
+
+    def unsure(self, claim: Claim, now: float) -> None:
+        """Whether the service has refused it for its rate is not known, nor whether it was sent: it may hold a place.
+
+        :param now: monotonic seconds, when the answer came, or when it was given up.
+        """
+        self._on_the_way -= 1
+        self._drop(now)
+        self._held.append(now)
+        if self._refused_at is not None:
+            self._refused_at = now  # what is known of others does not grow old while nothing can be learnt
+        if claim.extra:
+            self._ask_later(now)
+
+    def _ask_later(self, now: float) -> None:
         pause = (self._grow if self._width else self._pauses.seek) * self._window
         self._ask_at = now + pause * (1 - self._pauses.jitter + 2 * self._pauses.jitter * self._spread())
 

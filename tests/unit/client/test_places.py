@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.places import Places, shared_places
 from airflow_provider_tcbatch.client.release import Release, ReleaseRate
+from airflow_provider_tcbatch.client.turns import Turns
 from airflow_provider_tcbatch.models.actions import RetryJobs, SubmitJob, TerminateJob
 from airflow_provider_tcbatch.policies import contention
 from tests.unit.client.test_api import SUBMIT, Answer, call, client_of, error, response, server
@@ -113,6 +117,118 @@ async def test_who_waits_may_go() -> None:
     for wait in waits[:2]:
         wait.cancel()
     assert (await waits[2]).action == "SubmitJob"
+
+
+class Held:
+    """Places whose clock stands still."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.places = Places(object(), {"TerminateJob": 20}, 0.1, lambda: self.now)
+
+    def at_once(self) -> int:
+        """How many requests may be sent at once, some time later."""
+        self.now += 10
+        rate = self.places._line("TerminateJob").rate
+        for sent in range(100):
+            if rate.wait(self.now) > 0:
+                return sent
+            rate.claim(self.now)
+        raise AssertionError("it has no end")
+
+
+@pytest.mark.parametrize(
+    ("answer", "grows"),
+    [
+        ((200, "application/json", response()), True),
+        ((200, "application/json", error("ResourceNotFound.Job")), True),
+        ((200, "application/json", error("UnsupportedOperation")), True),
+        ((200, "application/json", error("InternalError")), False),
+        ((200, "application/json", error("AuthFailure.SignatureFailure")), False),
+        ((503, "text/plain", b"down"), False),
+        (None, False),
+    ],
+)
+async def test_only_what_says_that_there_is_room_makes_a_process_take_more(
+    call: Any, answer: Answer | None, grows: bool
+) -> None:
+    held = Held()
+    with server(lambda *_: answer) as url:
+        client = client_of(url, **FAST)
+        client.places = held.places
+        for _ in range(2):
+            with contextlib.suppress(e.ApiError):
+                await call(client, TerminateJob(job_id="job-1"), attempts=1)
+    assert held.at_once() == 2 + grows
+
+
+def test_what_is_interrupted_gives_its_claim_back() -> None:
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt() -> None:
+        raise Interrupted
+
+    held = Held()
+    client = client_of("http://127.0.0.1:9", **FAST)
+    client.places = held.places
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            client.call(TerminateJob(job_id="job-1"), before_send=interrupt)
+    assert held.at_once() == 2
+
+
+async def test_what_is_cancelled_gives_its_claim_back() -> None:
+    held, arrived, goes_on = Held(), threading.Event(), threading.Event()
+
+    def answer(*_: Any) -> None:
+        arrived.set()
+        goes_on.wait(60)
+
+    with server(answer) as url:
+        client = client_of(url, **FAST)
+        client.places = held.places
+        for _ in range(2):
+            arrived.clear()
+            calling = asyncio.create_task(client.acall(TerminateJob(job_id="job-1")))
+            assert await asyncio.to_thread(arrived.wait, 60)
+            calling.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await calling
+        goes_on.set()
+        await client.aclose()
+    assert held.at_once() == 2
+
+
+@pytest.mark.parametrize("way", ["cancelled", "a signal"])
+async def test_a_turn_whose_wait_is_interrupted_is_given_back(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Signal(BaseException):
+        pass
+
+    class Clock:
+        monotonic = staticmethod(time.monotonic)
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            raise Signal
+
+    account = f"turns of {way}"
+    others = Turns((account, "TerminateJob"), 0.05)
+    first = others.take()
+    places = Places(account, {"TerminateJob": 0.05}, 1.0)
+    if way == "cancelled":
+        waiting = asyncio.create_task(places.await_place("TerminateJob"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    else:
+        monkeypatch.setattr("airflow_provider_tcbatch.client.places.time", Clock)
+        with pytest.raises(Signal):
+            places.wait("TerminateJob")
+    second = others.take()
+    assert first.number is not None
+    assert second.number == first.number + 1
 
 
 async def test_the_triggerer_lets_through_in_order() -> None:

@@ -47,6 +47,16 @@ def test_other_rates_have_turns_of_their_own() -> None:
     assert [turns.take().delay for turns in kept] == [0.0, 0.0]
 
 
+def test_a_turn_that_is_not_used_is_somebody_elses() -> None:
+    clock = Clock()
+    first, second, third = (Turns("given back", 20, clock) for _ in range(3))
+    kept, not_used = first.take(), second.take()
+    second.give_back(not_used)
+    assert third.take() == not_used
+    first.give_back(kept._replace(number=None))
+    assert second.take().delay > not_used.delay, "the first one is still taken"
+
+
 def test_names_show_nothing_of_the_key() -> None:
     turns = Turns("AKIDsecret", 20)
     turns.take()
@@ -69,4 +79,4 @@ def test_a_process_that_ends_gives_its_pieces_back() -> None:
 
 def test_whoever_can_not_take_a_piece_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert Turns("elsewhere", 20).take() == (0.0, False)
+    assert Turns("elsewhere", 20).take() == (0.0, False, None)

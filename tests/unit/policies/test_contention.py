@@ -104,3 +104,43 @@ def test_requests_on_their_way_count() -> None:
     client.accepted(claims[0], 0.0)
     client.accepted(claims[1], 0.0)
     assert client.wait(0.0) == 0  # it grows as long as nothing is refused
+
+
+def test_what_tells_nothing_of_the_rate_holds_a_place_and_changes_nothing_else() -> None:
+    client = ContendedRate(20, 0.5, lambda: 0.5)
+    for _ in range(10):
+        assert client.wait(0.0) == 0
+        client.unsure(client.claim(0.0), 0.0)
+    assert client.wait(0.0) == pytest.approx(1.0)
+    assert used_at_once(client, 5.0) == 10
+
+
+def test_after_an_outage_as_much_is_known_as_before_it() -> None:
+    client = ContendedRate(20, 0.5, lambda: 0.5)
+    client.accepted(client.claim(0.0), 0.0)
+    refuse(client, 0.1)
+    now = 1.0
+    while now < 300:
+        now += client.wait(now)
+        client.unsure(client.claim(now), now + 0.1)
+        now += 0.1
+    now += 2
+    assert used_at_once(client, now) <= 2
+
+
+def test_who_asks_for_more_in_an_outage_does_not_ask_again_at_once() -> None:
+    client = ContendedRate(20, 0.5, lambda: 0.5)
+    refuse(client, 0.0)
+    client.unsure(client.claim(5.5), 5.6)
+    assert client.wait(5.6) > 0
+    assert client.wait(7.0) == pytest.approx(4.1)
+    assert client.wait(11.2) == 0
+
+
+def used_at_once(client: ContendedRate, now: float) -> int:
+    """How many requests may be sent at a moment."""
+    for sent in range(100):
+        if client.wait(now) > 0:
+            return sent
+        client.claim(now)
+    raise AssertionError("it has no end")
