@@ -14,6 +14,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
+import anyio
+
 from airflow_provider_tcbatch.client.log_budget import LineBudget
 from airflow_provider_tcbatch.client.log_cursor import LONGEST_WINDOW, cut_at
 from airflow_provider_tcbatch.client.log_instance import (
@@ -427,8 +429,9 @@ class LogStream:
         assert self._cos is not None
         reading = asyncio.get_running_loop().run_in_executor(_readers(), output.fetch, self._cos, most, late, keep)
         try:
-            return await asyncio.wait_for(reading, _READ_SECONDS)
-        except asyncio.TimeoutError:
+            with anyio.fail_after(_READ_SECONDS):
+                return await reading
+        except TimeoutError:
             raise InfrastructureError(
                 f"COS has not answered within {_READ_SECONDS:g} s", code="ClientNetworkError", retryable=True
             ) from None

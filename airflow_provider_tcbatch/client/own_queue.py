@@ -16,6 +16,8 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from airflow_provider_tcbatch.exceptions import NotFound, PermissionDenied, ResourceBusy, TCBatchError
 from airflow_provider_tcbatch.models.cmq import (
     CreateCmqQueue,
@@ -149,7 +151,8 @@ class OwnQueue:
         self._exists = self._subscribed = False
         for removal in removals:
             try:
-                await asyncio.wait_for(self._api.acall(removal, attempts=1), 3.0)
+                with anyio.fail_after(3.0):
+                    await self._api.acall(removal, attempts=1)
             except NotFound:
                 continue
             except Exception as error:

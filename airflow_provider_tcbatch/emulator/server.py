@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+import anyio
 import uvicorn
 from pydantic import ConfigDict, Field
 from typing_extensions import Self
@@ -417,12 +418,13 @@ class Emulator:
         """
         return self._on_loop(self._wait_job(job_id, timeout))
 
-    async def _wait_job(self, job_id: str, timeout: float) -> str:
+    async def _wait_job(self, job_id: str, seconds: float) -> str:
         job = self.core.jobs[job_id]
         try:
-            await asyncio.wait_for(job.ended.wait(), timeout)
-        except asyncio.TimeoutError:
-            raise TimeoutError(f"the job {job_id} is still {job.state} after {timeout:g} s") from None
+            with anyio.fail_after(seconds):
+                await job.ended.wait()
+        except TimeoutError:
+            raise TimeoutError(f"the job {job_id} is still {job.state} after {seconds:g} s") from None
         return job.state
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:

@@ -49,6 +49,7 @@ async def put_to_an_end(trigger: BaseTrigger, what: str, spared: Collection[str]
     ti = trigger.task_instance
     if ti is None:  # under dag.test() there is none
         return False
+    import anyio
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
     from asgiref.sync import sync_to_async
 
@@ -56,9 +57,10 @@ async def put_to_an_end(trigger: BaseTrigger, what: str, spared: Collection[str]
         dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id]
     )
     try:
-        states = await asyncio.wait_for(question, GUARD_SECONDS)
+        with anyio.fail_after(GUARD_SECONDS):
+            states = await question
     except Exception as error:
-        problem = "does not answer" if isinstance(error, asyncio.TimeoutError) else f"{type(error).__name__}: {error}"
+        problem = "does not answer" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
         trigger.log.warning(
             "%s%s is left alone: Airflow does not say what has become of its task (%s); %s",
             what[:1].upper(),

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.emulator.core import Core
 
@@ -137,8 +139,9 @@ class Container:
         except OSError as error:
             raise DockerError(f"there is no command {self.command!r}: {error.strerror}") from error
         try:
-            output, _ = await asyncio.wait_for(process.communicate(text.encode()), patience)
-        except asyncio.TimeoutError:
+            with anyio.fail_after(patience):
+                output, _ = await process.communicate(text.encode())
+        except TimeoutError:
             raise DockerError("the Docker engine does not answer") from None
         finally:
             if process.returncode is None:

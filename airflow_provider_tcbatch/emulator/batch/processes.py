@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
+
 from airflow_provider_tcbatch.emulator.batch import watchdog as watchdog_module
 from airflow_provider_tcbatch.emulator.files import open_to_append
 
@@ -71,7 +73,7 @@ async def run(
     env: Mapping[str, str],
     stdout: Path,
     stderr: Path,
-    timeout: float,
+    timeout: float,  # noqa: ASYNC109 - it ends a program, and not this call
     grace: float,
     watchdog: Watchdog,
     launcher: Sequence[str] = (),
@@ -107,8 +109,9 @@ async def run(
     timed_out = False
     try:
         try:
-            await asyncio.wait_for(process.wait(), timeout)
-        except asyncio.TimeoutError:
+            with anyio.fail_after(timeout):
+                await process.wait()
+        except TimeoutError:
             timed_out = True
     finally:
         await _end_group(process, group, grace)
@@ -124,8 +127,8 @@ async def _end_group(process: asyncio.subprocess.Process, group: int, grace: flo
         _signal(group, signal.SIGTERM)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(process.wait(), grace)
+        with anyio.move_on_after(grace):
+            await process.wait()
         # The leader may be a shell that died at once while its program still tidies up. Nothing announces the end of
         # a process group, so this one has to be looked at.
         while _lives(group) and loop.time() < deadline:  # noqa: ASYNC110

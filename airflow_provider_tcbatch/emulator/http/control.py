@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import math
 from typing import Any
 
+import anyio
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -66,8 +65,8 @@ async def wait(core: Core, request: Request) -> JSONResponse:
             raise ValueError("not a number")
     except ValueError:
         return JSONResponse({"error": "timeout must be a number of seconds"}, 400)
-    with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(job.ended.wait(), timeout)
+    with anyio.move_on_after(timeout):
+        await job.ended.wait()
     return JSONResponse(_job_view(job))
 
 

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import logging
 from collections import Counter
+from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -359,3 +361,18 @@ async def test_a_cancellation_passes(way: str) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_cancellation_that_meets_an_answer_of_cos_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``asyncio.wait_for`` of Python 3.10 and 3.11 takes the answer and goes on."""
+    answer: Future[None] = Future()
+    monkeypatch.setattr(log_stream, "_readers", lambda: SimpleNamespace(submit=lambda *_: answer))
+    stream = LogStream(Service(), object(), "job-1", Shown())  # type: ignore[arg-type]
+    output: Any = SimpleNamespace(fetch=None)
+    reading = asyncio.create_task(stream._fetch(output, 1, 1, late=False))
+    await asyncio.sleep(0)
+    answer.set_result(None)
+    await asyncio.sleep(0)  # it has come, and the stream has not heard of it yet
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
