@@ -7,6 +7,7 @@ never by importing this module.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -23,13 +24,14 @@ from airflow_provider_tcbatch.client.errors import TOO_MUCH, api_error, network_
 from airflow_provider_tcbatch.client.http import ALTOGETHER, async_http, blocking_http
 from airflow_provider_tcbatch.client.keys import asend_signed, send_signed
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, RateLimiter
-from airflow_provider_tcbatch.client.places import shared_places
+from airflow_provider_tcbatch.client.places import Places, shared_places
 from airflow_provider_tcbatch.client.retry import ATTEMPTS, Course, retrying, retrying_async
 from airflow_provider_tcbatch.client.signing import signed
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
     ConfigurationError,
     InfrastructureError,
+    TCBatchError,
     Throttled,
 )
 from airflow_provider_tcbatch.models.bounds import TooMuch, shortened
@@ -106,15 +108,16 @@ class ApiClient:
 
     :param credentials: keys to sign with.
     :param settings: where and how to send.
+    :param places: places in the account's rates; default is those that all clients of this process share.
     """
 
-    def __init__(self, credentials: CredentialSource, settings: ApiSettings) -> None:
+    def __init__(self, credentials: CredentialSource, settings: ApiSettings, places: Places | None = None) -> None:
         self.credentials = credentials
         self.settings = settings
         #: For what is read at a pace of its own.
         self.limiter = RateLimiter(settings.limits, settings.share)
         #: For all else.
-        self.places = shared_places(
+        self.places = places or shared_places(
             (credentials.identity, settings.region, tuple(sorted(settings.endpoints.items())), settings.root_domain),
             settings.limits,
             settings.share,
@@ -125,6 +128,19 @@ class ApiClient:
         self._async: httpx.AsyncClient | None = None
         self._lock = threading.Lock()
         self._asked: dict[tuple[str, str], asyncio.Task[Any]] = {}
+
+    def apart(self) -> ApiClient:
+        """A client, with its keys, that has no lock in common with this one.
+
+        It is for threads that a signal's handler waits for: whatever the interrupted thread holds is held until then.
+        """
+        # It may stand in the middle of an import, too.
+        import httpx  # noqa: F401
+        from tencentcloud.common import sign  # noqa: F401
+
+        with contextlib.suppress(TCBatchError):  # whoever needs the keys is told why there are none
+            self.credentials.get()
+        return ApiClient(self.credentials.apart(), self.settings, self.places.apart())
 
     # -- blocking ------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ with the keys of any of them. Which source is used is logged once, without its k
 from __future__ import annotations
 
 import configparser
+import copy
 import json
 import os
 import re
@@ -27,7 +28,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_tcbatch.client.keys import (
     CredentialSource,
@@ -40,6 +41,9 @@ from airflow_provider_tcbatch.client.keys import (
 from airflow_provider_tcbatch.client.roles import METADATA, STS, AssumeRole, CvmRole, TkeOidc
 from airflow_provider_tcbatch.exceptions import ConfigurationError, TCBatchError
 from airflow_provider_tcbatch.models.bounds import CREDENTIALS
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "AssumeRole",
@@ -187,6 +191,12 @@ class DefaultChain(CredentialSource):
 
     def renews(self) -> bool:
         return self._chosen.renews() if self._chosen else False
+
+    def apart(self) -> Self:
+        twin = copy.copy(self)
+        twin._lock = threading.Lock()
+        twin._chosen = self._chosen and self._chosen.apart()
+        return twin
 
     def _choose(self) -> CredentialSource:
         environment = self._masked(EnvironmentKeys())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import logging
 import os
@@ -11,12 +12,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_tcbatch.client.errors import refuses_keys
 from airflow_provider_tcbatch.client.request_logs import hide_requests
 from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError, KeysRefused, TCBatchError
 from airflow_provider_tcbatch.models.bounds import CREDENTIALS
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "CredentialSource",
@@ -119,6 +123,10 @@ class CredentialSource(ABC):
         """Whether the keys are renewed by themselves, so that it passes if they are refused."""
         return False
 
+    def apart(self) -> Self:
+        """The same source, and the keys that it holds, without a lock in common: see :meth:`.ApiClient.apart`."""
+        return self
+
     async def aget(self) -> Any:
         """Return what :meth:`get` returns without blocking the event loop."""
         if (credential := self.ready()) is not None:
@@ -207,6 +215,11 @@ class Renewing(CredentialSource):
         self._held: _Held | None = None
         #: The credential that was refused last. Set without the lock, which is held while keys are fetched.
         self._refused: Any = None
+
+    def apart(self) -> Self:
+        twin = copy.copy(self)
+        twin._lock = threading.Lock()
+        return twin
 
     @abstractmethod
     def fetch(self) -> Keys:

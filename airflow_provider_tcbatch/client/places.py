@@ -68,6 +68,10 @@ class Places:
         # Blocking calls may come from several threads. It is never held while somebody waits.
         self._lock = threading.Lock()
 
+    def apart(self) -> Places:
+        """Places without a lock in common with these. They take turns with them, as those of another process do."""
+        return Places(self._key, self._limits, self._share, self._clock)
+
     def wait(self, action: str, until: float | None = None) -> Place:
         """Wait for a place, and block.
 

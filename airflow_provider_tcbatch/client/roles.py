@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 from urllib.request import ProxyHandler, build_opener
@@ -19,6 +19,9 @@ from airflow_provider_tcbatch.client.keys import CredentialSource, Keys, Renewin
 from airflow_provider_tcbatch.client.signing import signed
 from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError
 from airflow_provider_tcbatch.models.bounds import CREDENTIALS
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["METADATA", "STS", "AssumeRole", "CvmRole", "TkeOidc"]
 
@@ -209,6 +212,11 @@ class AssumeRole(_StsRole):
         self._base = base
         self.identity = f"role:{role_arn}:{session_name}:{base.identity}"
         self.description = f"role {role_arn}, assumed with {base.description}"
+
+    def apart(self) -> Self:
+        twin = super().apart()
+        twin._base = self._base.apart()
+        return twin
 
     def fetch(self) -> Keys:
         if self.mask is not None and self._base.mask is None:

@@ -8,7 +8,7 @@ import logging
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from airflow.sdk import Connection
+    from typing_extensions import Self
 
     from airflow_provider_tcbatch.client.cmq import CmqClient
     from airflow_provider_tcbatch.client.cos import CosClient
@@ -512,6 +513,13 @@ class TencentCloudHook(BaseHook):
     def api(self) -> ApiClient:
         """Client for API 3.0; ``api.call(action)`` sends any action."""
         return self.settings.api_client()
+
+    def apart(self) -> Self:
+        """A hook for the same connection whose client is there and shares no lock with this one's."""
+        twin = type(self)(self.tencentcloud_conn_id, self.region)
+        twin.api = self.api.apart()
+        twin.settings = replace(self.settings, credentials=twin.api.credentials)
+        return twin
 
     def get_conn(self) -> ApiClient:
         """Airflow's name for :attr:`api`."""

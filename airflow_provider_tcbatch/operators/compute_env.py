@@ -196,9 +196,8 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
         from airflow_provider_tcbatch.operators.airflow_context import owner_of
         from airflow_provider_tcbatch.operators.env_creation import kill_switch
 
-        self.hook.api.credentials.get()
         ti_id = str(context["ti"].id)
-        self._kill_switch = kill_switch(self.hook, env_id, owner_of(context), ti_id, self.records(context))
+        self._kill_switch = kill_switch(self.hook.apart(), env_id, owner_of(context), ti_id, self.records(context))
         if self._killed:
             # It was killed while the environment was on its way: some of its five seconds are left.
             self._kill_switch.pull()

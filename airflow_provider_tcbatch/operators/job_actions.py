@@ -147,10 +147,8 @@ class TCBatchRetryJobsOperator(WaitsForJobs):
         ti, accessor = context["ti"], context.get("task_state_store")
         # Nothing is kept there about these jobs. It says only whether this Airflow can be asked what became of a task.
         records = VolatileRecords() if accessor is None else StoredRecords(accessor)
-        self._kill_switches = [
-            KillSwitch(self.hook, job_id, owner_of(context), str(ti.id), records) for job_id in job_ids
-        ]
-        _ = self.hook.api
+        hook = self.hook.apart()
+        self._kill_switches = [KillSwitch(hook, job_id, owner_of(context), str(ti.id), records) for job_id in job_ids]
 
     def on_kill(self) -> None:
         """Terminate the jobs if they are to go with the task, in the few seconds that Airflow gives."""

@@ -64,9 +64,10 @@ class KillSwitch:
     It is made before the wait, with everything it needs: the signal handler that uses it runs on the thread that may
     hold Airflow's own lock, so it does nothing but start threads and wait for them. One asks Airflow what has become of
     the task; if the lock is held, that one hangs and costs nothing but the answer. The interrupted thread may hold a
-    lock of the logging, too: what was done is logged when it has been done.
+    lock of its client, of its keys or of its places in a rate, too: those of the switch are its own. And it may hold
+    one of the logging: what was done is logged when it has been done.
 
-    :param hook: with its client and keys already there.
+    :param hook: what the task's own hook has made by :meth:`~.hooks.tencent_cloud.TencentCloudHook.apart`.
     :param job_id: the job.
     :param owner: the task instance.
     :param ti_id: id of this try's task instance.

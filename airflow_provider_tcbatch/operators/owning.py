@@ -131,8 +131,8 @@ class OwnsJob(TCBatchOperator):
         from airflow_provider_tcbatch.operators.killed import KillSwitch
 
         ti = context["ti"]
-        self.hook.api.credentials.get()
-        self._kill_switch = KillSwitch(self.hook, job_id, owner_of(context), str(ti.id), self.records(context))
+        records = self.records(context)
+        self._kill_switch = KillSwitch(self.hook.apart(), job_id, owner_of(context), str(ti.id), records)
         if self._killed:
             # It was killed while the job was on its way: some of its five seconds are left.
             self._kill_switch.pull()

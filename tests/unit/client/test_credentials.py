@@ -641,6 +641,33 @@ class TestDefaultChain:
         assert chain.get().secret_id == "late-id-1"
 
 
+class TestApart:
+    """What a signal's handler waits for must not need what the interrupted thread holds."""
+
+    def test_a_role_and_its_base(self, cloud: FakeCloud) -> None:
+        clock = Clock()
+        base = CvmRole(endpoint=cloud.url, clock=clock)
+        source = AssumeRole(base, ROLE, endpoint=cloud.url, clock=clock)
+        held = source.get()
+        apart = source.apart()
+        assert apart.get() is held
+        clock.now += 7150  # those of the machine are to be renewed, too
+        with source._lock, base._lock, ThreadPoolExecutor(1) as others:
+            assert others.submit(apart.get).result(30) is not held
+        assert source.ready() is None
+
+    def test_the_default_chain(self, cloud: FakeCloud, home: Path) -> None:
+        source = DefaultChain(metadata=cloud.url, sts=cloud.url)
+        held = source.get()
+        apart = source.apart()
+        assert isinstance(source._chosen, CvmRole)
+        with source._lock, source._chosen._lock, ThreadPoolExecutor(1) as others:
+            assert others.submit(apart.get).result(30) is held
+            assert apart.discard(held)
+            assert others.submit(apart.get).result(30) is not held
+        assert source.ready() is held
+
+
 @pytest.mark.parametrize("kind", ["chain", "role", "keys"])
 def test_secrets_are_announced_to_be_masked(kind: str, cloud: FakeCloud) -> None:
     sources = {

@@ -15,6 +15,7 @@ import pytest
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
 
+from airflow_provider_tcbatch.client import places
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.operators.airflow_context import owner_of
@@ -395,6 +396,24 @@ def test_a_job_that_can_not_be_ended_yet_is_ended_by_the_next_try(
     assert not ending(hook, second)
     assert (task.record["job_id"], task.record["ending"]) == (second, None)
     hook.terminate_job(second, patience=5)
+
+
+@pytest.mark.parametrize("kind", ["one job", "several"])
+def test_the_interrupted_thread_may_hold_the_locks_of_its_client(
+    hook: TCBatchHook, job_id: str, airflow: Airflow, kind: str
+) -> None:
+    """The handler waits for its threads, and what the interrupted code holds is held as long."""
+    airflow.state, context = "failed", Task().next_try()
+    operator: Any = submit()
+    if kind == "one job":
+        operator.arm(context, job_id)
+    else:
+        operator = TCBatchRetryJobsOperator(task_id="submit", job_ids=[job_id], deferrable=True, cancel_on_kill=True)
+        operator.arm(context, [job_id])
+    api, looks = operator.hook.api, hook.apart()
+    with api._lock, api.places._lock, api.limiter._lock, places._sharing:
+        operator.on_kill()
+        assert ending(looks, job_id)
 
 
 def test_a_killed_operator_takes_its_job_with_it(hook: TCBatchHook, emulator: Emulator, airflow: Airflow) -> None:
