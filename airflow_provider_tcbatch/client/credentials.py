@@ -93,7 +93,7 @@ class ProfileFile(Renewing):
         self._tccli = Path(os.path.expanduser(tccli)) / f"{self._profile}.credential"
         self._sts = sts
         self._metadata = metadata
-        self.identity = f"profile:{self._profile}"
+        self.identity = f"profile:{self._profile}" + _elsewhere(sts)
         self.description = f"profile {self._profile!r} of a credentials file"
 
     def found(self) -> bool:
@@ -167,7 +167,7 @@ class DefaultChain(CredentialSource):
     description = "default credentials"
 
     def __init__(self, profile: str | None = None, *, metadata: str = METADATA, sts: str = STS) -> None:
-        self.identity = f"default-chain:{profile}" if profile else "default-chain"
+        self.identity = (f"default-chain:{profile}" if profile else "default-chain") + _elsewhere(sts)
         self._profile = profile
         self._metadata = metadata
         self._sts = sts
@@ -222,3 +222,8 @@ class DefaultChain(CredentialSource):
     def _masked(self, source: SourceT) -> SourceT:
         source.mask = self.mask
         return source
+
+
+def _elsewhere(sts: str) -> str:
+    """What an identity says of an STS that is not the usual one."""
+    return "" if sts == STS else f":{sts}"

@@ -210,7 +210,7 @@ class AssumeRole(_StsRole):
     ) -> None:
         super().__init__(role_arn, session_name, duration, region, endpoint, proxy, ca_file, clock)
         self._base = base
-        self.identity = f"role:{role_arn}:{session_name}:{base.identity}"
+        self.identity = f"role:{role_arn}:{session_name}:{duration}:{endpoint}:{base.identity}"
         self.description = f"role {role_arn}, assumed with {base.description}"
 
     def apart(self) -> Self:
@@ -257,7 +257,7 @@ class TkeOidc(_StsRole):
             )
         role_arn, self._provider, self._file, region = (os.environ[name] for name in self._NAMES)
         super().__init__(role_arn, session_name, duration, region, endpoint, proxy, ca_file, clock)
-        self.identity = f"tke-oidc:{role_arn}:{session_name}"
+        self.identity = f"tke-oidc:{role_arn}:{session_name}:{duration}:{endpoint}"
         self.description = f"role {role_arn} of this pod's service account"
 
     @classmethod

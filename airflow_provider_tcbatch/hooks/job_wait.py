@@ -22,6 +22,7 @@ from airflow_provider_tcbatch.text import visible
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.cos import CosClient
+    from airflow_provider_tcbatch.client.endpoints import CosSettings
     from airflow_provider_tcbatch.client.log_budget import LineBudget
     from airflow_provider_tcbatch.client.log_stream import LogStream
     from airflow_provider_tcbatch.client.waiting import JobSnapshot, Subscription
@@ -41,8 +42,8 @@ _HINT_SECONDS = 1.0
 _FIRST_SAID = (2.0, 8.0)
 
 
-#: The clients for COS of all waits that share a watcher, by connection and region.
-_cos_clients: weakref.WeakKeyDictionary[Watcher, dict[tuple[str, str], CosClient]] = weakref.WeakKeyDictionary()
+#: The clients for COS of all waits that share a watcher, and with it their keys, by where COS is.
+_cos_clients: weakref.WeakKeyDictionary[Watcher, dict[CosSettings, CosClient]] = weakref.WeakKeyDictionary()
 
 #: Time in seconds between two looks at the output of a job's instances.
 _STREAM_SECONDS = 10.0
@@ -150,7 +151,7 @@ class JobWait:
             self.say("[%s %d %s] %s", visible(task), index, stream, visible(masked(line)))
 
         # Making a client for COS reads its keys: not on the event loop. One does for all waits of an account.
-        known, key = _cos_clients.setdefault(watcher, {}), (settings.conn_id, settings.api.region)
+        known, key = _cos_clients.setdefault(watcher, {}), settings.cos
         if (cos := known.get(key)) is None:
             cos = known.setdefault(key, await asyncio.to_thread(settings.cos_client))
         return LogStream(watcher.api, cos, self.job_id, show, instances=self.stream, budget=self.budget)

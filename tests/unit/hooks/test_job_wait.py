@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -539,3 +540,13 @@ async def test_without_fail_fast_a_hint_costs_no_count(api: ApiClient, hook: TCB
 def test_instances_are_counted_as_the_service_shows_them(metrics: Any, expected: Counts | None) -> None:
     members = {"JobId": "job-1", "JobState": "RUNNING", "TaskInstanceMetrics": metrics}
     assert counts_of(DescribeJob.result_type().parse_response(members)) == expected
+
+
+async def test_each_address_of_cos_has_a_client_of_its_own(api: ApiClient, hook: TCBatchHook) -> None:
+    """A connection is edited while its watcher is in use."""
+    clients = []
+    async with watching(api) as watcher:
+        for endpoint in (None, "http://127.0.0.1:9", None):
+            settings = replace(hook.settings, cos=replace(hook.settings.cos, endpoint=endpoint))
+            clients.append((await JobWait("job-1", stream=1)._stream(watcher, settings))._cos)
+    assert clients[0] is clients[2] is not clients[1]

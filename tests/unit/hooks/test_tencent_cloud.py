@@ -23,6 +23,8 @@ from airflow_provider_tcbatch.exceptions import ConfigurationError
 from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings, TencentCloudHook
 from airflow_provider_tcbatch.policies.marking import Mark
 
+ROLE = "qcs::cam::uin/100000000001:roleName/batch"
+
 
 def read(login: str | None = "AKIDx", password: str | None = "secret", **extra: Any) -> ConnectionSettings:
     extra = {"region": "ap-guangzhou", **extra}
@@ -71,10 +73,9 @@ def test_the_source_of_keys_can_be_chosen(kind: str, source: type) -> None:
 
 
 def test_a_role_is_assumed_with_the_keys_of_the_connection() -> None:
-    role = "qcs::cam::uin/100000000001:roleName/batch"
-    credentials = read(role_arn=role, role_duration=3600, root_domain="intl.tencentcloudapi.com").credentials
+    credentials = read(role_arn=ROLE, role_duration=3600, root_domain="intl.tencentcloudapi.com").credentials
     assert isinstance(credentials, AssumeRole)
-    assert role in credentials.identity
+    assert ROLE in credentials.identity
     assert "secret" not in credentials.identity
 
 
@@ -125,6 +126,35 @@ def test_waits_share_a_watcher_only_for_one_account_region_and_topic() -> None:
     assert read().watcher_key == read(zone="ap-guangzhou-4").watcher_key
     others = [read(password="other"), read(region="ap-beijing"), read(event_topic="t"), read(event_queue="q")]
     assert len({read().watcher_key, *(other.watcher_key for other in others)}) == 5
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"token": "t"},
+        {"endpoint": "https://batch.example.com"},
+        {"tdmq_endpoint": "https://tdmq.example.com"},
+        {"cmq_endpoint": "https://cmq.example.com"},
+        {"root_domain": "intl.tencentcloudapi.com"},
+        {"proxy": "http://proxy.example.com:3128"},
+        {"ca_file": "/etc/ca.pem"},
+        {"role_arn": ROLE},
+        {"role_arn": ROLE, "sts_endpoint": "sts.example.com"},
+        {"role_arn": ROLE, "role_duration": 900},
+        {"role_arn": ROLE, "role_session_name": "other"},
+    ],
+    ids=str,
+)
+def test_a_field_that_is_changed_holds_for_the_waits_that_begin_then(changed: dict[str, Any]) -> None:
+    """Those that go on share the watcher of before, which knows nothing of it."""
+    before = [read().watcher_key, *([read(role_arn=ROLE).watcher_key] if len(changed) > 1 else [])]
+    assert read(**changed).watcher_key not in before
+
+
+@pytest.mark.parametrize("kind", ["default", "profile"])
+def test_another_sts_is_asked_by_another_watcher(kind: str) -> None:
+    keys = [read(None, None, credentials=kind, sts_endpoint=sts).watcher_key for sts in ("", "sts.example.com")]
+    assert keys[0] != keys[1]
 
 
 def test_no_secret_is_in_the_settings_text() -> None:
