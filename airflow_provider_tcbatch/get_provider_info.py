@@ -216,7 +216,8 @@ def get_provider_info() -> dict[str, Any]:
                     "explain_timeout": {
                         "description": "For how many seconds at most a worker reads what explains an end: instances of "
                         "a job, what they printed (from COS, where it is redirected), their exit codes. Then it "
-                        "says what is known by then.",
+                        "says what is known by then. What is left of a streamed output when its job has ended is read "
+                        "for as long at most.",
                         "version_added": "0.1.0",
                         "type": "float",
                         "example": "60",

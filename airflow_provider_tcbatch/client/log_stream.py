@@ -29,6 +29,7 @@ from airflow_provider_tcbatch.client.log_instance import (
     never_ran,
 )
 from airflow_provider_tcbatch.client.logs import PREVIEWS, preview_bytes
+from airflow_provider_tcbatch.client.readers import Readers
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
     InfrastructureError,
@@ -75,6 +76,9 @@ _REST = 1024 * 1024
 #: Bytes of an ended instance's stream that are read one piece a turn; of more, all but the last piece is left out.
 _KEEP = 256 * 1024
 
+#: Outputs that are named of those that were left out at the end.
+_NAMED = 4
+
 #: Seconds that one read from COS may take: others wait for the same threads.
 _READ_SECONDS = 20.0
 
@@ -85,9 +89,7 @@ def _readers() -> Executor:
 
     Few of them: as many pieces of output are in memory at once.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(4, "tcbatch-cos")
+    return Readers(4, "tcbatch-cos")
 
 
 # A forked process has no threads of its parent's.
@@ -150,13 +152,23 @@ class LogStream:
         await self._read(self._chunk, keep=_KEEP)
         await self._give_up()
 
-    async def finish(self, patience: float = 10.0) -> None:
+    async def finish(self, patience: float = 10.0, limit: float | None = None) -> None:
         """Emit the rest, once the job has ended.
 
         Instances that have not been followed so far are, as far as there is room.
 
         :param patience: seconds to wait for objects in COS that lag behind.
+        :param limit: seconds for all of it, whoever does not answer; ``None`` for no limit.
         """
+        with anyio.move_on_after(limit) as time_up:
+            await self._finish(patience)
+        if time_up.cancelled_caught:
+            self._say_left(limit or 0.0)
+        for instance in self._followed.values():
+            self._flush(instance)
+        self._followed.clear()
+
+    async def _finish(self, patience: float) -> None:
         until = time.monotonic() + patience
         known = False
         while True:
@@ -175,9 +187,6 @@ class LogStream:
             if self._late or not waiting:
                 break
             await asyncio.sleep(max(0.0, min(_AGAIN, until - time.monotonic())))
-        for instance in self._followed.values():
-            self._flush(instance)
-        self._followed.clear()
 
     async def _unless_throttled(self, work: Awaitable[T]) -> T | None:
         """Leave something for later if the service has no time for it now."""
@@ -508,6 +517,22 @@ class LogStream:
         if what not in self._told:
             self._told.add(what)
             log.info("Output of job %s can't be read now: %s", self._job_id, error)
+
+    def _say_left(self, limit: float) -> None:
+        """Say once what has not been read in time."""
+        left = [
+            f"{output.name} of instance {index} of {task}" + (f" ({output.path})" if output.path else "")
+            for (task, index), instance in self._followed.items()
+            for output in instance.outputs
+            if not output.done
+        ]
+        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+        log.warning(
+            "Output of job %s: what could be read in %g s ([tcbatch] explain_timeout) is shown; left out is %s",
+            self._job_id,
+            limit,
+            f"the rest of {', '.join(left[:_NAMED])}{more}" if left else "what has not been looked at",
+        )
 
     def _say_full(self) -> None:
         if "full" not in self._told:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import ApiError, NotFound, TCBatchError
 from airflow_provider_tcbatch.hooks import log_turns
+from airflow_provider_tcbatch.hooks.deployment import explain_timeout
 from airflow_provider_tcbatch.hooks.masking import masked
 from airflow_provider_tcbatch.hooks.patience import Patience
 from airflow_provider_tcbatch.models.states import State
@@ -141,7 +142,7 @@ class JobWait:
                 self._patience.heed(subscription)
                 end = replace(end, outage=self._patience.untold())
         if stream is not None and end.status in ("ended", "failing"):
-            await stream.finish()
+            await stream.finish(limit=explain_timeout())
         return end
 
     async def _stream(self, watcher: Watcher, settings: ConnectionSettings) -> LogStream:

@@ -550,3 +550,24 @@ async def test_each_address_of_cos_has_a_client_of_its_own(api: ApiClient, hook:
             settings = replace(hook.settings, cos=replace(hook.settings.cos, endpoint=endpoint))
             clients.append((await JobWait("job-1", stream=1)._stream(watcher, settings))._cos)
     assert clients[0] is clients[2] is not clients[1]
+
+
+async def test_a_cos_that_does_not_answer_does_not_keep_a_wait_that_streams(
+    api: ApiClient,
+    hook: TCBatchHook,
+    emulator: Emulator,
+    said: Said,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__TCBATCH__EXPLAIN_TIMEOUT", "1")
+    path = f"cos://{emulator.info.bucket}.cos.{emulator.info.region}.myqcloud.com/hangs/"
+    redirect = {"StdoutRedirectPath": path, "StderrRedirectPath": path}
+    job_id = hook.submit_job(job("echo out", RedirectInfo=redirect))
+    emulator.faults.add("slow", service="cos", seconds=40)
+    end = await waited(api, hook, JobWait(job_id, poll_interval=0.1, stream=10, say=said), 25)
+    assert end.state == "SUCCEED"
+    [line] = [record.getMessage() for record in caplog.records if "left out is" in record.getMessage()]
+    assert "in 1 s ([tcbatch] explain_timeout)" in line
+    assert f"stdout of instance 0 of main ({path}" in line
+    assert f"stderr of instance 0 of main ({path}" in line
