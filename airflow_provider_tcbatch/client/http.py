@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 import time
 import zlib
@@ -99,7 +100,7 @@ def blocking_http(
     :param ca_file: certificates of the authorities to trust, as a PEM file; default is the usual ones.
     :param bounds: how much an answer may hold.
     :param url: where it sends to. Without TLS it trusts nobody: to read the authorities takes as long as ten requests.
-    :param timeout: seconds for each piece of an answer; once it has begun, it may take twice as long altogether.
+    :param timeout: seconds for each piece of an answer, which may take twice as long altogether, its headers included.
     """
     import httpx
 
@@ -107,12 +108,8 @@ def blocking_http(
         body = _body(response, bounds)
         stream = response.stream
         assert isinstance(stream, httpx.SyncByteStream)
-        seconds = ALTOGETHER * timeout
-        until = time.monotonic() + seconds
         for chunk in stream:
             body.feed(chunk)
-            if time.monotonic() > until:
-                raise httpx.ReadTimeout(f"not all of the answer came within {seconds:g} s", request=response.request)
         stream.close()
         response.stream = httpx.ByteStream(body.end())
         response.read()
@@ -122,7 +119,7 @@ def blocking_http(
         proxy=_proxy(proxy, ca_file),
         verify=trust(ca_file) if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         headers={"Accept-Encoding": _ENCODINGS},
-        event_hooks={"response": [take]},
+        event_hooks={"request": [_hurry], "response": [take]},
         timeout=timeout,
     )
 
@@ -158,6 +155,44 @@ def async_http(proxy: str | None, ca_file: str | None, bounds: Bounds = ANSWER, 
         event_hooks={"response": [take]},
         **options,
     )
+
+
+def _hurry(request: httpx.Request) -> None:
+    """Hook of a client: bound the time that the answer takes altogether, over whichever connection it comes."""
+    request.extensions.setdefault("trace", _bound)
+
+
+def _bound(event: str, info: dict[str, Any]) -> None:
+    """Trace of a request: what a new connection reads must have come some time after the last byte was sent.
+
+    The timeout of httpx is one for each piece that comes, and a line of the headers may come byte by byte.
+    """
+    if not event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+        return
+    import httpcore
+
+    connection = info["return_value"]
+    read_on, write_on = connection.read, connection.write
+    seconds, until = math.inf, math.inf
+
+    def write(buffer: bytes, timeout: float | None = None) -> None:
+        nonlocal seconds, until
+        write_on(buffer, timeout)
+        seconds = math.inf if timeout is None else ALTOGETHER * timeout
+        until = time.monotonic() + seconds
+
+    def read(max_bytes: int, timeout: float | None = None) -> bytes:
+        left = until - time.monotonic()
+        try:
+            if left > 0:
+                data: bytes = read_on(max_bytes, timeout if timeout is None else min(timeout, left))
+                return data
+        except httpcore.ReadTimeout:
+            if time.monotonic() < until:
+                raise
+        raise httpcore.ReadTimeout(f"not all of the answer came within {seconds:g} s")
+
+    connection.read, connection.write = read, write
 
 
 def _body(response: httpx.Response, bounds: Bounds) -> Body:

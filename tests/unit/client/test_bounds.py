@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import itertools
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -115,6 +120,51 @@ async def test_an_answer_that_never_gets_anywhere(look: Callable[[ApiClient], An
         looking = look(client_of(server, timeout=0.5))
         with pytest.raises(InfrastructureError, match="Time"):
             await asyncio.wait_for(looking, 30)
+
+
+@contextmanager
+def dripping_headers(good: int) -> Iterator[Any]:
+    """A server that answers so many requests of a connection, and the next one with headers that never end."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        answered = 0
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            if self.answered < good:
+                self.answered += 1
+                data = json.dumps({"Response": {"RequestId": "r", "TotalCount": 0, "JobSet": []}}).encode()
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))
+                return
+            with contextlib.suppress(OSError):
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+                for _ in range(600):
+                    time.sleep(0.05)
+                    self.wfile.write(b"x")
+            self.close_connection = True
+
+        def log_message(self, *_: Any) -> None:
+            return None
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield SimpleNamespace(url=f"http://127.0.0.1:{running.server_address[1]}")
+        running.shutdown()
+
+
+@pytest.mark.parametrize("good", [0, 1], ids=["new connection", "kept connection"])
+async def test_headers_that_never_get_anywhere(good: int) -> None:
+    """For a blocking call; an awaited one is bounded as a whole."""
+    with dripping_headers(good) as server:
+        client = client_of(server, timeout=1.0)
+        for _ in range(good):
+            assert client.call(DescribeJobs()).job_set == []
+        calling = asyncio.to_thread(client.call, DescribeJobs(), attempts=1)
+        with pytest.raises(InfrastructureError, match="not all of the answer came within 2 s") as late:
+            await asyncio.wait_for(calling, 20)
+        assert late.value.maybe_done
+        assert late.value.retryable
 
 
 async def test_a_packed_answer_is_read() -> None:
