@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -38,7 +39,17 @@ def said() -> Said:
 
 
 @pytest.fixture
-def hook(connection: str, emulator: Emulator) -> Iterator[TCBatchHook]:
+def hook(connection: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[TCBatchHook]:
+    """A hook whose topic nobody else publishes to: these waits take any event of a name for theirs."""
+    topic = f"heard-{uuid.uuid4().hex[:8]}"
+    cmq = CmqHook(connection)
+    cmq.ensure_topic(topic)
+    # The service takes a job only if somebody subscribes to its topic.
+    cmq.ensure_queue(f"{topic}-base")
+    cmq.ensure_subscription(topic, f"{topic}-base")
+    settings = json.loads(emulator.info.airflow_conn_json)
+    settings["extra"]["event_topic"] = topic
+    monkeypatch.setenv("AIRFLOW_CONN_TENCENTCLOUD_DEFAULT", json.dumps(settings))
     emulator.configure(
         node_submitted_seconds=0,
         node_pending_seconds=0,
@@ -60,14 +71,20 @@ def gate(tmp_path: Path) -> Iterator[Path]:
     (path / "all").touch()
 
 
+def topic_of(hook: TCBatchHook) -> str:
+    topic = hook.settings.event_topic
+    assert topic is not None
+    return topic
+
+
 @asynccontextmanager
-async def hearing(api: ApiClient, hook: TCBatchHook, emulator: Emulator) -> AsyncIterator[Watcher]:
+async def hearing(api: ApiClient, hook: TCBatchHook) -> AsyncIterator[Watcher]:
     """A watcher that hears the topic already."""
-    listener = EventListener(hook.settings.cmq_client(), api, emulator.info.topic)
+    listener = EventListener(hook.settings.cmq_client(), api, topic_of(hook))
     watcher = Watcher(api, listener, SOON)
     watcher.start()
     try:
-        await asyncio.wait_for(listener.hearing.wait(), 10)
+        await asyncio.wait_for(listener.hearing.wait(), 60)
         yield watcher
     finally:
         await watcher.aclose()
@@ -78,10 +95,10 @@ def wait_for(event_names: Any, said: Said, *, patience: float = 0.5, **chosen: A
     return EventWait(awaited, poll_interval=0.2, patience=patience, say=said)
 
 
-async def publish(emulator: Emulator, name: str, **members: Any) -> None:
+async def publish(hook: TCBatchHook, name: str, **members: Any) -> None:
     """What anybody could publish."""
     body = {"EventName": name, "EventTime": "2025-01-01T00:00:00Z", "Batch": members}
-    await asyncio.to_thread(CmqHook().publish, emulator.info.topic, json.dumps({"Events": [body]}))
+    await asyncio.to_thread(CmqHook().publish, topic_of(hook), json.dumps({"Events": [body]}))
 
 
 FORGED = [
@@ -118,10 +135,10 @@ async def test_a_forged_event_is_ignored(
     env_id = await asyncio.to_thread(hook.create_compute_env, {**ENV, "DesiredComputeNodeCount": 1})
     node_id = await asyncio.to_thread(running_node, hook, env_id)
     ids = {"{job}": job_id, "{env}": env_id, "{node}": node_id}
-    async with hearing(api, hook, emulator) as watcher:
+    async with hearing(api, hook) as watcher:
         task = asyncio.create_task(wait_for(name, said).run(watcher, hook.settings))
         await asyncio.sleep(0)
-        await publish(emulator, name, **{key: ids.get(value, value) for key, value in members.items()})
+        await publish(hook, name, **{key: ids.get(value, value) for key, value in members.items()})
         await said.until(lambda: bool(said.count("ignored")))
         assert not task.done()
         task.cancel()
@@ -129,7 +146,7 @@ async def test_a_forged_event_is_ignored(
 
 
 def running_node(hook: TCBatchHook, env_id: str) -> str:
-    until = time.monotonic() + 15
+    until = time.monotonic() + 60
     while time.monotonic() < until:
         for node in hook.describe_compute_env(env_id).compute_node_set or ():
             if node.compute_node_state == "RUNNING":
@@ -138,7 +155,7 @@ def running_node(hook: TCBatchHook, env_id: str) -> str:
 
 
 def without_nodes(hook: TCBatchHook, env_id: str) -> None:
-    until = time.monotonic() + 15
+    until = time.monotonic() + 60
     while hook.describe_compute_env(env_id).compute_node_set:
         assert time.monotonic() < until, "there are still nodes"
 
@@ -148,14 +165,14 @@ async def test_a_true_one_after_forged_ones(
 ) -> None:
     """The first one is about a job that has not ended: it counts once that has."""
     job_id = await asyncio.to_thread(hook.submit_job, job(held(gate)))
-    async with hearing(api, hook, emulator) as watcher:
+    async with hearing(api, hook) as watcher:
         task = asyncio.create_task(wait_for("JOB_SUCCEED", said, patience=30).run(watcher, hook.settings))
         await asyncio.sleep(0)
         for forged in ("job-00000000", "???", job_id):
-            await publish(emulator, "JOB_SUCCEED", JobId=forged)
+            await publish(hook, "JOB_SUCCEED", JobId=forged)
         await said.until(lambda: bool(said.count("ignored")))
         (gate / "all").touch()
-        end = await asyncio.wait_for(task, 20)
+        end = await asyncio.wait_for(task, 60)
     assert end.event is not None
     assert (end.status, end.heard, end.event.job_id, end.event.job_name) == ("reached", True, job_id, "test")
 
@@ -166,7 +183,7 @@ async def test_one_that_is_repeated_is_looked_for_anew(
     """Somebody has forged it in advance, so that the true one would be given up with it."""
     job_id = await asyncio.to_thread(hook.submit_job, job(held(gate)))
     event = BatchEvent("JOB_SUCCEED", job_id=job_id)
-    async with hearing(api, hook, emulator) as watcher:
+    async with hearing(api, hook) as watcher:
         task = asyncio.create_task(wait_for("JOB_SUCCEED", said, patience=30).run(watcher, hook.settings))
         await asyncio.sleep(0)
         for received_at in (time.time() - 29.5, time.time()):
@@ -174,7 +191,7 @@ async def test_one_that_is_repeated_is_looked_for_anew(
         with pytest.raises(asyncio.TimeoutError):
             await said.until(lambda: bool(said.count("ignored")), 1.5)
         (gate / "all").touch()
-        end = await asyncio.wait_for(task, 20)
+        end = await asyncio.wait_for(task, 60)
     assert (end.status, end.heard) == ("reached", True)
 
 
@@ -185,16 +202,16 @@ async def test_an_event_of_another_name_is_no_event(
     other = await asyncio.to_thread(hook.submit_job, job("true"))
     await asyncio.to_thread(emulator.wait_job, other)
     wanted = await asyncio.to_thread(hook.submit_job, {**job(held(gate)), "JobName": "wanted"})
-    async with hearing(api, hook, emulator) as watcher:
+    async with hearing(api, hook) as watcher:
         wait = wait_for("JOB_SUCCEED", said, job_name="wanted")
         wait.poll_interval = 600
         task = asyncio.create_task(wait.run(watcher, hook.settings))
         await asyncio.sleep(0)
-        await publish(emulator, "JOB_SUCCEED", JobId=other)
+        await publish(hook, "JOB_SUCCEED", JobId=other)
         (gate / "all").touch()
         await asyncio.to_thread(emulator.wait_job, wanted)
-        await publish(emulator, "JOB_SUCCEED", JobId=wanted)
-        end = await asyncio.wait_for(task, 20)
+        await publish(hook, "JOB_SUCCEED", JobId=wanted)
+        end = await asyncio.wait_for(task, 60)
     assert end.event is not None
     assert (end.event.job_id, end.event.job_name) == (wanted, "wanted")
 
@@ -202,11 +219,11 @@ async def test_an_event_of_another_name_is_no_event(
 async def confirmed(
     api: ApiClient, hook: TCBatchHook, emulator: Emulator, said: Said, name: str, **members: Any
 ) -> BatchEvent:
-    async with hearing(api, hook, emulator) as watcher:
+    async with hearing(api, hook) as watcher:
         task = asyncio.create_task(wait_for(name, said, patience=20).run(watcher, hook.settings))
         await asyncio.sleep(0)
-        await publish(emulator, name, **members)
-        end = await asyncio.wait_for(task, 20)
+        await publish(hook, name, **members)
+        end = await asyncio.wait_for(task, 60)
     assert end.status == "reached"
     assert end.heard
     assert end.event is not None
@@ -288,14 +305,14 @@ async def test_what_was_heard_is_kept_however_long_nobody_can_be_asked_about_it(
     job_id = await asyncio.to_thread(hook.submit_job, job("true"))
     await asyncio.to_thread(emulator.wait_job, job_id)
     fault = emulator.faults.add("error", action="DescribeJob", code="InternalError")
-    async with hearing(api, hook, emulator) as watcher:
+    async with hearing(api, hook) as watcher:
         task = asyncio.create_task(wait_for("JOB_SUCCEED", said).run(watcher, hook.settings))
         await asyncio.sleep(0)
         assert watcher.hear(BatchEvent("JOB_SUCCEED", job_id=job_id), time.time() - 7200)
         await Outage.until_true(lambda: emulator.faults.all()[0].hits >= 3)
         assert not task.done()
         emulator.faults.remove(fault)
-        end = await asyncio.wait_for(task, 20)
+        end = await asyncio.wait_for(task, 60)
     assert (end.status, end.heard) == ("reached", True)
 
 
@@ -304,12 +321,12 @@ async def test_for_all_who_hear_it_the_service_is_asked_once(
 ) -> None:
     job_id = await asyncio.to_thread(hook.submit_job, job("exit 1"))
     await asyncio.to_thread(emulator.wait_job, job_id)
-    async with hearing(api, hook, emulator) as watcher:
+    async with hearing(api, hook) as watcher:
         waits = [wait_for("JOB_FAILED", said) for _ in range(30)]
         tasks = [asyncio.create_task(wait.run(watcher, hook.settings)) for wait in waits]
         await asyncio.sleep(0)
         assert watcher.hear(BatchEvent("JOB_FAILED", job_id=job_id), time.time())
-        ends = await asyncio.wait_for(asyncio.gather(*tasks), 20)
+        ends = await asyncio.wait_for(asyncio.gather(*tasks), 60)
     assert {end.status for end in ends} == {"reached"}
     assert api.sent["DescribeJob"] == 1
 
@@ -321,27 +338,27 @@ async def test_what_was_heard_before_all_was_lost_counts(
     job_id = await asyncio.to_thread(hook.submit_job, job("exit 1"))
     await asyncio.to_thread(emulator.wait_job, job_id)
     emulator.faults.add("slow_answer", action="DescribeJob", seconds=2, count=1)
-    async with hearing(api, hook, emulator) as watcher:
+    async with hearing(api, hook) as watcher:
         task = asyncio.create_task(wait_for("JOB_RUNNING", said, job_id=job_id).run(watcher, hook.settings))
         await asyncio.sleep(0)
         assert watcher.hear(BatchEvent("JOB_RUNNING", job_id=job_id), time.time())
-        end = await asyncio.wait_for(task, 20)
+        end = await asyncio.wait_for(task, 60)
         assert (end.status, end.heard) == ("reached", True)
 
         # One that does not turn out to be true only costs time.
         task = asyncio.create_task(wait_for("JOB_SUCCEED", said, job_id=job_id).run(watcher, hook.settings))
         await asyncio.sleep(0)
         assert watcher.hear(BatchEvent("JOB_SUCCEED", job_id=job_id), time.time())
-        assert (await asyncio.wait_for(task, 20)).status == "failed"
+        assert (await asyncio.wait_for(task, 60)).status == "failed"
 
 
 async def test_the_service_fails_for_good(api: ApiClient, hook: TCBatchHook, emulator: Emulator, said: Said) -> None:
     emulator.faults.add("error", action="DescribeJob", code="UnauthorizedOperation")
-    async with hearing(api, hook, emulator) as watcher:
+    async with hearing(api, hook) as watcher:
         task = asyncio.create_task(wait_for("JOB_SUCCEED", said).run(watcher, hook.settings))
         await asyncio.sleep(0)
-        await publish(emulator, "JOB_SUCCEED", JobId="job-00000000")
-        end = await asyncio.wait_for(task, 20)
+        await publish(hook, "JOB_SUCCEED", JobId="job-00000000")
+        end = await asyncio.wait_for(task, 60)
     assert end.status == "error"
     assert "UnauthorizedOperation" in str(end.message)
 
@@ -362,7 +379,7 @@ async def test_a_queue_that_is_not_there_is_told_to_those_who_must_hear(
 ) -> None:
     monkeypatch.setattr(event_wait, "_DEAF_CHECK", 0.05)
     monkeypatch.setattr(event_wait, "_DEAF_AT_FIRST", 0.1)
-    listener = EventListener(hook.settings.cmq_client(), api, emulator.info.topic, "no-such-queue")
+    listener = EventListener(hook.settings.cmq_client(), api, topic_of(hook), "no-such-queue")
     watcher = Watcher(api, listener, SOON)
     watcher.start()
     task = asyncio.create_task(wait_for("JOB_FAILED", said).run(watcher, hook.settings))
@@ -383,17 +400,17 @@ async def test_a_watcher_that_has_crashed_is_no_silence(
     async def bug(batch: Any) -> None:
         raise ZeroDivisionError
 
-    async with hearing(api, hook, emulator) as watcher:
+    async with hearing(api, hook) as watcher:
         monkeypatch.setattr(watcher, "_look", bug)
         task = asyncio.create_task(wait_for("JOB_FAILED", said).run(watcher, hook.settings))
         with watcher.subscribe("job-00000000"):
-            end = await asyncio.wait_for(task, 20)
+            end = await asyncio.wait_for(task, 60)
     assert end.status == "error"
     assert "The watcher crashed" in str(end.message)
 
 
 async def test_time_is_up(api: ApiClient, hook: TCBatchHook, emulator: Emulator, said: Said) -> None:
-    async with hearing(api, hook, emulator) as watcher:
+    async with hearing(api, hook) as watcher:
         wait = wait_for("JOB_FAILED", said)
         wait.deadlines = Deadlines(timeout=time.time() + 0.3)
         assert await wait.run(watcher, hook.settings) == EventEnd("timeout", limit=Limit.TIMEOUT)
@@ -407,9 +424,7 @@ async def test_of_two_who_share_a_queue_one_hears(
     queue = f"two-{time.time_ns()}"
     cmq = CmqHook()
     await asyncio.to_thread(cmq.ensure_queue, queue, visibility_timeout=1)
-    watchers = [
-        Watcher(api, EventListener(hook.settings.cmq_client(), api, emulator.info.topic, queue), SOON) for _ in "ab"
-    ]
+    watchers = [Watcher(api, EventListener(hook.settings.cmq_client(), api, topic_of(hook), queue), SOON) for _ in "ab"]
     for watcher in watchers:
         watcher.start()
     try:
@@ -425,7 +440,7 @@ async def test_of_two_who_share_a_queue_one_hears(
         await asyncio.to_thread(
             emulator.on_loop, lambda core: core.broker.send(core.broker.queue(queue), json.dumps(body))
         )
-        ends = await asyncio.wait_for(asyncio.gather(*tasks), 20)
+        ends = await asyncio.wait_for(asyncio.gather(*tasks), 60)
     finally:
         for watcher in watchers:
             await watcher.aclose()
