@@ -15,7 +15,7 @@ import pytest
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.operators import ending, job_actions, repair, task_instances
+from airflow_provider_tcbatch.operators import ending, repair, task_instances
 from airflow_provider_tcbatch.operators.base import PermanentInvalidRequest
 from airflow_provider_tcbatch.operators.job_actions import (
     TCBatchDeleteJobOperator,
@@ -23,6 +23,7 @@ from airflow_provider_tcbatch.operators.job_actions import (
     TCBatchTerminateJobOperator,
 )
 from airflow_provider_tcbatch.operators.task_instances import TCBatchTerminateTaskInstanceOperator
+from tests.support.processes import wait_for
 from tests.support.task_context import Task, TaskDeferred
 from tests.unit.conftest import job
 
@@ -32,11 +33,7 @@ both = pytest.mark.parametrize("deferrable", [False, True], ids=["blocking", "de
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, connection: str) -> None:
     """A job that is not there need not be looked for long: the emulator knows jobs at once."""
-    for module, name in (
-        (ending, "UNKNOWN_SECONDS"),
-        (task_instances, "_UNKNOWN_SECONDS"),
-        (job_actions, "_REST_SECONDS"),
-    ):
+    for module, name in ((ending, "UNKNOWN_SECONDS"), (task_instances, "_UNKNOWN_SECONDS")):
         monkeypatch.setattr(module, name, 1.0)
 
 
@@ -209,9 +206,11 @@ def test_retry_of_many_with_one_that_is_refused(emulator: Emulator, tmp_path: Pa
     reach(failed, "SUCCEED")
 
 
-def test_retry_does_not_wait_if_not_wished(emulator: Emulator) -> None:
-    job_id = submit("sleep 2; exit 1")
+def test_retry_does_not_wait_if_not_wished(emulator: Emulator, tmp_path: Path, gate: Path) -> None:
+    again = tmp_path / "again"
+    job_id = submit(f"[ ! -e {again} ] || {until(gate)}; exit 1")
     reach(job_id, "FAILED")
+    again.touch()
     operator = TCBatchRetryJobsOperator(task_id="again", job_ids=job_id, deferrable=True, wait_for_completion=False)
     assert Ran(operator).triggers == []
     assert state(job_id) not in ("FAILED", "SUCCEED")
@@ -228,6 +227,7 @@ def test_retry_refuses_what_can_not_run_again(emulator: Emulator, gate: Path) ->
 @pytest.mark.parametrize("cancel", [False, True])
 def test_retry_gives_up_at_its_timeout(emulator: Emulator, gate: Path, deferrable: bool, cancel: bool) -> None:
     job_id = submit(until(gate))
+    reach(job_id, "RUNNING")
     options = {"deferrable": deferrable, "poll_interval": 0.5, "timeout": 1.5, "cancel_on_failure": cancel}
     with pytest.raises(e.JobTimeout, match=rf"{job_id} \(RUNNING\): did not end within timeout \(2 s"):
         Ran(TCBatchRetryJobsOperator(task_id="again", job_ids=job_id, **options))
@@ -297,13 +297,13 @@ def test_terminate_ends_what_still_runs_of_a_failed_job(emulator: Emulator, gate
     emulator.configure(task_failure="at_once", job_failure="at_once", terminate_seconds=1.0)
     job_id = submit(f"[ $BATCH_TASK_INSTANCE_INDEX != 0 ] || exit 1; {until(gate)}", instances=2)
     reach(job_id, "FAILED")
-    assert sorted(instance_states(job_id)) == ["FAILED", "RUNNING"]
+    wait_for("the other one runs", lambda: sorted(instance_states(job_id)) == ["FAILED", "RUNNING"], timeout=60)
     Ran(TCBatchTerminateJobOperator(task_id="end", job_ids=job_id, deferrable=deferrable, poll_interval=0.5))
     assert instance_states(job_id) == ["FAILED", "FAILED"]
 
 
 def test_terminate_without_waiting(emulator: Emulator, gate: Path) -> None:
-    emulator.configure(terminate_seconds=3.0)
+    emulator.configure(terminate_seconds=600.0)
     job_id = submit(until(gate))
     reach(job_id, "RUNNING")
     operator = TCBatchTerminateJobOperator(task_id="end", job_ids=job_id, deferrable=True, wait_for_completion=False)
@@ -402,11 +402,8 @@ def test_delete_without_waiting_fails_if_it_is_too_early(emulator: Emulator, gat
         Ran(TCBatchDeleteJobOperator(task_id="delete", job_ids=job_id, wait_for_completion=False))
 
 
-def test_delete_waits_for_the_last_instance_of_a_job_that_has_failed(
-    emulator: Emulator, gate: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_delete_waits_for_the_last_instance_of_a_job_that_has_failed(emulator: Emulator, gate: Path) -> None:
     """A job may read FAILED while instances of it still run."""
-    monkeypatch.setattr(job_actions, "_REST_SECONDS", 30.0)
     emulator.configure(task_failure="at_once", job_failure="at_once")
     job_id = submit(f"[ $BATCH_TASK_INSTANCE_INDEX != 0 ] || exit 1; {until(gate)}; sleep 1", instances=2)
     reach(job_id, "FAILED")
@@ -436,7 +433,7 @@ def test_single_instances_are_ended_and_the_others_go_on(emulator: Emulator, gat
     assert ran.result == [0, 2]
     states = instance_states(job_id)
     assert (states[0], states[2]) == ("FAILED", "FAILED")
-    assert states[1] in ("STARTING", "RUNNING")
+    assert states[1] in ("RUNNABLE", "STARTING", "RUNNING")
     assert "tcbatch_job_url" in ran.xcoms
     assert len(ran.triggers) == (1 if deferrable else 0)
 

@@ -226,7 +226,7 @@ def test_a_job_that_was_deleted_is_submitted_again(task: Task, emulator: Emulato
 def test_a_job_that_is_ending_is_not_gone_on_with(task: Task, emulator: Emulator, gate: Path) -> None:
     emulator.configure(terminate_seconds=1.0)
     first = deferred(submit(until(gate)), task.next_try())
-    TCBatchHook().terminate_job(first, patience=5)
+    TCBatchHook().terminate_job(first, patience=60)
     assert state(first) != "FAILED"
     assert deferred(submit(until(gate)), task.next_try()) != first
     assert state(first) == "FAILED"
@@ -548,7 +548,7 @@ def test_a_quota_is_waited_for(task: Task, emulator: Emulator, gate: Path) -> No
         submit(until(gate)).execute(context)
     trigger = raised.value.trigger
     assert isinstance(trigger, TCBatchQuotaTrigger)
-    assert 7 <= trigger.until - time.time() <= 15
+    assert 0 < trigger.until - time.time() <= 15
     event = {"status": "quota", "attempts": trigger.attempts, "waiting_since": trigger.waiting_since}
     with pytest.raises(TaskDeferred) as raised:
         submit(until(gate)).execute_complete(context, event)
@@ -571,6 +571,7 @@ def test_a_quota_is_not_waited_for_longer_than_wished(task: Task, emulator: Emul
 
 def test_many_tasks_queue_up_for_a_small_quota(connection: str, emulator: Emulator, tmp_path: Path) -> None:
     """A backfill of many runs: each has one job in the end, and no try is used up by waiting."""
+    gate = tmp_path / "gate"
     emulator.configure(job_quota=3, job_quota_counts_ended=False)
     before = count()
     waiting: dict[int, tuple[Task, dict[str, Any], dict[str, Any] | None]] = {}
@@ -581,7 +582,7 @@ def test_many_tasks_queue_up_for_a_small_quota(connection: str, emulator: Emulat
     while waiting:
         running = []
         for number, (_, context, event) in list(waiting.items()):
-            operator = submit("sleep 0.2")
+            operator = submit(until(gate))
             with pytest.raises(TaskDeferred) as raised:
                 operator.execute(context) if event is None else operator.execute_complete(context, event)
             trigger = raised.value.trigger
@@ -592,8 +593,10 @@ def test_many_tasks_queue_up_for_a_small_quota(connection: str, emulator: Emulat
             else:
                 running.append(trigger.job_id)
                 del waiting[number]
+        gate.touch()
         for job_id in running:
             assert emulator.wait_job(job_id) == "SUCCEED"
+        gate.unlink()
     assert count() == before + 20
     assert refused > 0, "the quota was in the way"
 
@@ -789,7 +792,7 @@ def test_fail_fast_ends_the_job_at_the_first_failed_instance(
 
 @pytest.mark.parametrize("cancel", [True, False])
 def test_a_job_that_never_starts_is_given_up(task: Task, emulator: Emulator, gate: Path, cancel: bool) -> None:
-    emulator.configure(submitted_seconds=2.0)
+    emulator.configure(runnable_seconds=600.0)
     context = task.next_try()
     operator = submit(until(gate), instances=2, queue_timeout=0.5, deferrable=False, cancel_on_failure=cancel)
     with pytest.raises(e.QueueTimeout, match=r"no instance started within queue_timeout") as raised:
@@ -799,7 +802,7 @@ def test_a_job_that_never_starts_is_given_up(task: Task, emulator: Emulator, gat
 
 
 def test_a_job_that_has_started_is_not_given_up_by_queue_timeout(task: Task, emulator: Emulator) -> None:
-    operator = submit("sleep 3", queue_timeout=2.0, deferrable=False)
+    operator = submit("sleep 8", queue_timeout=6.0, deferrable=False)
     assert operator.execute(task.next_try())
 
 
