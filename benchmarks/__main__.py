@@ -101,7 +101,7 @@ def main() -> int:
     for name, title, peer, table in (
         ("bare_loop", "Table 1. A bare event loop", "amazon", bare),
         ("triggerer", "Table 2. A real triggerer", "idle trigger", under),
-        ("loud", "Loud jobs in a real triggerer", "without output", loud),
+        ("loud", "Loud jobs in a real triggerer", "one line each", loud),
         ("worker", "Table 3. A worker's process", "other", worker),
         ("submit_storm", "A submit storm", "beside", storm),
     ):

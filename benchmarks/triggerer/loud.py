@@ -45,6 +45,9 @@ _AFTER = 20.0
 class LoudNeighbours:
     """Measures and keeps what it measured.
 
+    The floor is as many waits that show what their jobs print, which is one line each. Beside it stand waits that show
+    nothing: what the output of jobs costs in all, Tencent's COS SDK with it, which the first line loads (7 MB).
+
     :param sizes: how much.
     :param say: takes a line about what is being done.
     """
@@ -55,7 +58,7 @@ class LoudNeighbours:
         #: Figures of the table.
         self.figures: list[Figure] = []
         #: What each run measured, by kind.
-        self.raw: dict[str, list[Result]] = {"floor": [], "ours": []}
+        self.raw: dict[str, list[Result]] = {"floor": [], "ours": [], "silent": []}
 
     def measure(self) -> None:
         """Measure everything."""
@@ -64,7 +67,9 @@ class LoudNeighbours:
             for kind in sorted(self.raw, reverse=number % 2 == 1):  # neither side is always the first
                 self._say(f"round {number + 1}: {waits} waits for jobs that print {size:,} bytes each, {kind}")
                 self.raw[kind].append(self._run(kind))
-        floor, ours = ({name: _median(self.raw[kind], name) for name in _MEMBERS} for kind in ("floor", "ours"))
+        floor, ours, silent = (
+            {name: _median(self.raw[kind], name) for name in _MEMBERS} for kind in ("floor", "ours", "silent")
+        )
         what = f"{waits} waits with stream_logs, {size / 1e6:g} MB each"
         self.figures += [
             Figure("loud_stall_ms", f"{what}: loop stall, max", "ms", ours["stall_ms"], floor["stall_ms"], 100),
@@ -75,6 +80,14 @@ class LoudNeighbours:
                 round(ours["memory_mb"] - floor["memory_mb"], 1),
                 None,
                 10,
+            ),
+            Figure(
+                "loud_memory_in_all_mb",
+                f"{what}: the same, over waits that show nothing",
+                "MB",
+                round(ours["memory_mb"] - silent["memory_mb"], 1),
+                None,
+                None,
             ),
             Figure(
                 "loud_late_s",
@@ -92,19 +105,22 @@ class LoudNeighbours:
         while True:
             with tempfile.TemporaryDirectory(prefix="tcbatch-bench-") as folder, emulator() as service:
                 run = _Run(Path(folder), service, margin)
-                result = run.measure(partial(self._jobs, service), sizes.loud_waits if kind == "ours" else 0)
+                size = sizes.loud_bytes if kind == "ours" else 0
+                result = run.measure(
+                    partial(self._jobs, service, size), sizes.loud_waits, 0 if kind == "silent" else sizes.loud_waits
+                )
             if result is not None:
                 return result
             margin *= 2
             self._say(f"once more, with {margin:g} s for the start")
 
-    def _jobs(self, service: Emulator, end_at: float) -> list[str]:
-        """Ids of the loud jobs, and of the quiet one at the end. All write one object."""
+    def _jobs(self, service: Emulator, size: int, end_at: float) -> list[str]:
+        """Ids of the loud jobs, and of the quiet one at the end. All write one object, of one line or of this size."""
         info = service.info
         keys = StaticKeys(info["secret_id"], info["secret_key"])
         cos = CosClient(keys, CosSettings(info["region"], endpoint=info["cos_endpoint"]))
         line = b"a short line...\n"
-        cos.put(info["bucket"], "loud/output", line * (self._sizes.loud_bytes // len(line)))
+        cos.put(info["bucket"], "loud/output", line * max(1, size // len(line)))
         path = f"cos://{info['bucket']}.cos.{info['region']}.myqcloud.com/loud/"
 
         def loud() -> dict[str, Any]:
@@ -137,17 +153,19 @@ class _Run:
             parts=("triggerer",),
         )
 
-    def measure(self, submit: Callable[[float], list[str]], streaming: int) -> Result | None:
+    def measure(self, submit: Callable[[float], list[str]], waits: int, streaming: int) -> Result | None:
         """Start the triggerer with a probe, add the waits, and look at it until some time after the quiet one's end.
 
         :param submit: submits the loud jobs, which end at a moment (unix seconds), and the quiet one; returns ids.
-        :param streaming: how many waits show the output.
+        :param waits: how many loud jobs that are.
+        :param streaming: of how many of them the output is shown.
         :returns: ``None`` if there was not enough time until the end.
         """
         from airflow_provider_tcbatch.triggers.job import TCBatchJobTrigger
 
         with self._stack as stack:
-            self._insert("probe", [[f"{_TRIGGERS}.ProbeTrigger", {"path": str(self._probe), "connection": None}]])
+            probe = {"path": str(self._probe), "connection": None, "settle_at": waits + 1}
+            self._insert("probe", [[f"{_TRIGGERS}.ProbeTrigger", probe]])
             wait_for("the probe", lambda: bool(self._lines()), timeout=120, check=stack.check)
             end_at = time.time() + self._margin
             ids = submit(end_at)
