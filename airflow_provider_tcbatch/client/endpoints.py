@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["CosSettings", "default_endpoint"]
 
@@ -28,8 +28,7 @@ def default_endpoint(region: str) -> str | None:
     return f"https://cmq-{short}.public.tencenttdmq.com" if short else None
 
 
-@dataclass(frozen=True)
-class CosSettings:
+class CosSettings(NamedTuple):
     """Where COS is.
 
     :param region: region of the buckets.

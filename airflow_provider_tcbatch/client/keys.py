@@ -10,9 +10,9 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from airflow_provider_tcbatch.client.errors import refuses_keys
 from airflow_provider_tcbatch.client.request_logs import hide_requests
@@ -193,8 +193,7 @@ class StaticKeys(CredentialSource):
         return self._made
 
 
-@dataclass(frozen=True)
-class _Held:
+class _Held(NamedTuple):
     """Keys in use; one object, so that a thread sees all of it or nothing."""
 
     credential: Any
@@ -270,7 +269,7 @@ class Renewing(CredentialSource):
                 log.warning(
                     "Keys of %s could not be renewed, the old ones are used for now: %s", self.description, error
                 )
-                return replace(held, renew_at=min(now + _PAUSE, held.expires_at))
+                return held._replace(renew_at=min(now + _PAUSE, held.expires_at))
             if isinstance(error, ApiError) and error.retryable:
                 raise
             # There have been keys, so it is no mistake of the set-up.

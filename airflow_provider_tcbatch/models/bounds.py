@@ -8,7 +8,7 @@ megabyte. It is one look that failed, or one message that is left, never the end
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = [
     "ANSWER",
@@ -35,8 +35,7 @@ _NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _OPENING = frozenset(b"[{")
 
 
-@dataclass(frozen=True)
-class Bounds:
+class Bounds(NamedTuple):
     """What one document may hold.
 
     :param size: bytes.

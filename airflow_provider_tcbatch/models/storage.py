@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, Field
 
@@ -35,8 +34,7 @@ _SHORT_REGIONS = {
 _COS_FORM = "cos://<bucket>-<appid>.cos.<region>.myqcloud.com/<prefix>/"
 
 
-@dataclass(frozen=True)
-class Placeholder:
+class Placeholder(NamedTuple):
     """Marks a string type with a value that satisfies its rules.
 
     Where a DAG holds a Jinja expression, the rules are checked on this value in its place.
@@ -45,8 +43,7 @@ class Placeholder:
     value: str
 
 
-@dataclass(frozen=True)
-class CosLocation:
+class CosLocation(NamedTuple):
     """A place in COS.
 
     :param bucket: full bucket name, with the APPID (``logs-1250000000``).

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_tcbatch import policies
 from airflow_provider_tcbatch.exceptions import (
@@ -91,8 +91,7 @@ class JobSpec:
         return hook.submission(wire, zone=self.zone, placement=self.placement, client_token=token, events=self.events)
 
 
-@dataclass(frozen=True)
-class Settled:
+class Settled(NamedTuple):
     """What a try has come to.
 
     :param job_id: the job of this generation.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -194,7 +193,7 @@ class WaitsForJob(OwnsJob):
             job_id,
             poll_interval=self.poll_interval,
             # Here Airflow itself raises at execution_timeout, once: not while the job is being ended for it.
-            deadlines=replace(deadlines, execution_timeout=None),
+            deadlines=deadlines._replace(execution_timeout=None),
             enforced=deadlines.execution_timeout,
             policy=self._policy,
             progress=progress,

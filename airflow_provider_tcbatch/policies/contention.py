@@ -16,15 +16,14 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from airflow_provider_tcbatch.exceptions import ApiError, NotFound, QuotaExceeded, ResourceBusy
 
 __all__ = ["Claim", "ContendedRate", "Pauses", "was_let_through"]
 
 
-@dataclass(frozen=True)
-class Pauses:
+class Pauses(NamedTuple):
     """Pauses of a process that has been refused, in windows of the service: seconds, as a rule.
 
     :param seek: until one that holds no place asks again.
@@ -43,8 +42,7 @@ class Pauses:
     forget: float = 60.0
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """A request that is on its way.
 
     :param extra: whether it asks for more than the places that are held.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["Deadlines", "Limit"]
 
@@ -18,8 +17,7 @@ class Limit(str, Enum):
     EXECUTION_TIMEOUT = "execution_timeout"
 
 
-@dataclass(frozen=True, slots=True)
-class Deadlines:
+class Deadlines(NamedTuple):
     """Instants in unix seconds; ``None`` where there is no limit.
 
     :param timeout: the job must have ended.

@@ -9,7 +9,7 @@ process that was killed, and fails a task whose job has succeeded (apache/airflo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["HEARTBEAT", "Deferral", "hold_until"]
 
@@ -30,8 +30,7 @@ _WIND_UP = 1.0
 _SLOWEST = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Deferral:
+class Deferral(NamedTuple):
     """What a trigger knows of the worker that deferred its task.
 
     :param slowest_call: seconds that the slowest call to Airflow took which this provider made in the try.

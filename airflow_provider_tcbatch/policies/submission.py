@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_tcbatch.policies.outcome import Verdict
 from airflow_provider_tcbatch.policies.retrying import OnRetry
@@ -119,8 +119,7 @@ class Record:
         return replace(self, owner=replace(owner, max_tries=self.owner.max_tries))
 
 
-@dataclass(frozen=True)
-class JobNow:
+class JobNow(NamedTuple):
     """The job as one DescribeJob shows it.
 
     :param verdict: judged by ``outcome.py``; ``None`` if the job does not exist any more.
@@ -153,8 +152,7 @@ class Step(Enum):
     REPAIR = "repair"
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """What a try does.
 
     :param step: what to do.

@@ -27,8 +27,8 @@ SENT = Record(owner=FIRST, token="t", token_sent_at=1000.0)
 KNOWN = replace(SENT, job_id="job-1", submitted_at=1001.0)
 ENDING = replace(KNOWN, ending=Ending("timeout", 1100.0))
 ACTIVE, SUCCESS, FAILURE, GONE = (JobNow(v) for v in (Verdict.ACTIVE, Verdict.SUCCESS, Verdict.FAILURE, None))
-DYING = replace(ACTIVE, terminating=True)
-KEPT = replace(FAILURE, must_be_ended=True)
+DYING = ACTIVE._replace(terminating=True)
+KEPT = FAILURE._replace(must_be_ended=True)
 
 
 @pytest.mark.parametrize(
