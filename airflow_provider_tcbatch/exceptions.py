@@ -165,12 +165,16 @@ class KeysRefused(InfrastructureError, ConfigurationError):
     renews, and rights that are missing, are :class:`PermissionDenied`.
     """
 
+    maybe_done = False
+
 
 class ServerNotTrusted(InfrastructureError, ConfigurationError):
     """The certificate of a server is of no authority that is trusted here, or of another host: set ``ca_file``.
 
     That is no outage: the same request is refused again until somebody sets it right.
     """
+
+    maybe_done = False
 
 
 class ComputeEnvError(TCBatchError):

@@ -21,7 +21,7 @@ import anyio
 from pydantic import ValidationError
 
 from airflow_provider_tcbatch.client.errors import TOO_MUCH, api_error, network_code
-from airflow_provider_tcbatch.client.http import ALTOGETHER, async_http, blocking_http
+from airflow_provider_tcbatch.client.http import ALTOGETHER, async_http, blocking_http, maybe_sent
 from airflow_provider_tcbatch.client.keys import asend_signed, send_signed
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, RateLimiter
 from airflow_provider_tcbatch.client.places import Places, shared_places
@@ -185,14 +185,14 @@ class ApiClient:
                 return result
             except Throttled as error:
                 if error.action != action.name():  # of the service that gives the keys
-                    course.failed(error)
+                    course.failed(error, action.name())
                     raise
                 give_back = self.places.refused
                 course.refused(error)
             except ApiError as error:
                 if was_let_through(error):
                     give_back = self.places.accepted
-                course.failed(error)
+                course.failed(error, action.name())
                 raise
             finally:
                 give_back(place)
@@ -251,14 +251,14 @@ class ApiClient:
                 return result
             except Throttled as error:
                 if error.action != action.name():  # of the service that gives the keys
-                    course.failed(error)
+                    course.failed(error, action.name())
                     raise
                 give_back = self.places.refused
                 course.refused(error)
             except ApiError as error:
                 if was_let_through(error):
                     give_back = self.places.accepted
-                course.failed(error)
+                course.failed(error, action.name())
                 raise
             finally:
                 give_back(place)
@@ -394,7 +394,7 @@ class ApiClient:
 
         if isinstance(error, (httpx.HTTPError, OSError)):
             made = self._api_error(action, network_code(error), f"{type(error).__name__}: {error}")
-            made.maybe_done = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
+            made.maybe_done = maybe_sent(error)
             return made
         if isinstance(error, TooMuch):
             return self._api_error(action, TOO_MUCH, f"the answer is not looked at: {error}")

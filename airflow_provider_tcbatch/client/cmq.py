@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_tcbatch.client.endpoints import default_endpoint
 from airflow_provider_tcbatch.client.errors import NOT_TRUSTED, TOO_MUCH, api_error, network_code, refused_hint
-from airflow_provider_tcbatch.client.http import ALTOGETHER, BOUNDS, async_http, blocking_http
+from airflow_provider_tcbatch.client.http import ALTOGETHER, BOUNDS, async_http, blocking_http, maybe_sent
 from airflow_provider_tcbatch.client.keys import asend_signed, send_signed
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
@@ -269,12 +269,14 @@ class CmqClient:
         if (code := network_code(error)) == NOT_TRUSTED:
             text = f"{self._url}: {error}"
             return api_error(code, text, action=action, connection=self._connection, field="cmq_endpoint")
-        return InfrastructureError(
+        made = InfrastructureError(
             f"{action}: {self._url} can't be reached ({type(error).__name__}: {error}). What to do: check field "
             f"cmq_endpoint of {self._connection} and the network",
             action=action,
             retryable=True,
         )
+        made.maybe_done = maybe_sent(error)
+        return made
 
     def _strange(self, action: str, error: Exception) -> InfrastructureError:
         if isinstance(error, TooMuch):

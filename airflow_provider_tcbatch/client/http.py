@@ -15,7 +15,7 @@ from airflow_provider_tcbatch.models.bounds import ANSWER, LARGE_ANSWER, Bounds,
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["ALTOGETHER", "BOUNDS", "Body", "async_http", "blocking_http", "check_ca_file", "trust"]
+__all__ = ["ALTOGETHER", "BOUNDS", "Body", "async_http", "blocking_http", "check_ca_file", "maybe_sent", "trust"]
 
 #: An answer may take so many times as long altogether as a piece of it may.
 ALTOGETHER = 2.0
@@ -25,6 +25,16 @@ BOUNDS = "tcbatch_bounds"
 
 #: Encodings that servers are told of: one that can't be taken apart step by step is none of them.
 _ENCODINGS = "gzip, deflate"
+
+
+def maybe_sent(error: Exception) -> bool:
+    """Whether a request that failed may have reached its server: not if there was no connection to send it by.
+
+    :param error: an error of httpx or of the system.
+    """
+    import httpx
+
+    return not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
 
 
 class Body:

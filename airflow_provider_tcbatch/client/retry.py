@@ -70,8 +70,13 @@ class Course:
             self._told = True
             log.info("More of these requests are sent than the account may send; this one waits its turn: %s", error)
 
-    def failed(self, error: ApiError) -> None:
-        """It has failed: the error is told of earlier attempts whose answers were lost."""
+    def failed(self, error: ApiError, action: str | None = None) -> None:
+        """It has failed: the error is told of earlier attempts whose answers were lost.
+
+        :param action: its action. Where another one failed, which was to give the keys, it was not sent this time.
+        """
+        if action is not None and error.action != action:
+            error.maybe_done = False
         self._maybe_done = error.maybe_done = self._maybe_done or error.maybe_done
 
 

@@ -97,3 +97,8 @@ def test_the_list_of_documented_codes_is_the_real_one() -> None:
     codes = documented_codes()
     assert len(codes) > 60
     assert "LimitExceeded.JobQuota" in codes
+
+
+def test_only_an_answer_that_is_lost_leaves_open_whether_it_was_done() -> None:
+    kinds = [kind for kind in vars(e).values() if isinstance(kind, type) and issubclass(kind, e.ApiError)]
+    assert {kind for kind in kinds if kind.maybe_done} == {e.InfrastructureError, e.ApiUnavailable}

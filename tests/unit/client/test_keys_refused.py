@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -26,8 +27,15 @@ from airflow_provider_tcbatch.client.credentials import (
     TkeOidc,
 )
 from airflow_provider_tcbatch.emulator import Emulator
-from airflow_provider_tcbatch.exceptions import ApiError, ConfigurationError, PermissionDenied, TCBatchError
-from airflow_provider_tcbatch.models.actions import DescribeJobs
+from airflow_provider_tcbatch.exceptions import (
+    ApiError,
+    ConfigurationError,
+    InfrastructureError,
+    KeysRefused,
+    PermissionDenied,
+    TCBatchError,
+)
+from airflow_provider_tcbatch.models.actions import DescribeJobs, RetryJobs
 from airflow_provider_tcbatch.models.cmq import DescribeCmqQueues
 from airflow_provider_tcbatch.operators.base import AirflowFailException
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
@@ -409,3 +417,23 @@ def test_a_wait_goes_on_with_new_keys(connection: str, emulator: Emulator, cloud
     gate.touch()
     thread.join(60)
     assert done == [context["ti"].xcoms["job_id"]]
+
+
+@pytest.mark.parametrize("wrong", ["refused", "no keys"])
+def test_what_was_refused_for_its_keys_was_not_done(
+    emulator: Emulator, cloud: Roles, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor was what could not be signed: that the service of the keys gave no answer says nothing of the request."""
+    source = assumed(cloud)
+    api = api_of(emulator, source)
+    if wrong == "refused":
+        source.get()
+        cloud.bad = True
+        cloud.revoke()
+        kind: type[ApiError] = KeysRefused
+    else:
+        monkeypatch.setattr(source, "_endpoint", urlsplit("http://127.0.0.1:9"))
+        kind = InfrastructureError
+    with pytest.raises(kind) as caught:
+        api.call(RetryJobs(job_ids=["job-1"]), attempts=1)
+    assert not caught.value.maybe_done
