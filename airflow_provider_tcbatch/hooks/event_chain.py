@@ -27,10 +27,12 @@ def stream_settings() -> tuple[float, float | None]:
     """
     from airflow.configuration import conf
 
+    from airflow_provider_tcbatch.hooks.deployment import seconds_of
+
     ack, grace = "shared_stream_ack_timeout", "shared_stream_cohort_grace_period"
     return (
-        conf.getfloat("triggerer", ack, fallback=300.0),
-        conf.getfloat("triggerer", grace) if conf.has_option("triggerer", grace) else None,
+        seconds_of("triggerer", ack, 300.0),
+        seconds_of("triggerer", grace, 0.0) if conf.has_option("triggerer", grace) else None,
     )
 
 

@@ -24,6 +24,7 @@ from airflow_provider_tcbatch.exceptions import (
     Throttled,
 )
 from airflow_provider_tcbatch.operators.on_worker import OnWorker
+from airflow_provider_tcbatch.policies.pacing import LONGEST
 
 if TYPE_CHECKING:
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
@@ -87,10 +88,19 @@ def permanent_errors() -> Iterator[None]:
 
 
 def default_deferrable() -> bool:
-    """Airflow's ``[operators] default_deferrable``."""
+    """Airflow's ``[operators] default_deferrable``.
+
+    :raises InvalidRequest: if it is no flag.
+    """
     from airflow.configuration import conf
 
-    return conf.getboolean("operators", "default_deferrable", fallback=False)
+    try:
+        return conf.getboolean("operators", "default_deferrable", fallback=False)
+    except Exception as error:
+        given = conf.get("operators", "default_deferrable", fallback="")
+        raise InvalidRequest(
+            f"[operators] default_deferrable of Airflow's configuration is {given!r}; write True or False"
+        ) from error
 
 
 def duration(name: str, value: float | timedelta, task_id: str) -> float:
@@ -99,11 +109,12 @@ def duration(name: str, value: float | timedelta, task_id: str) -> float:
     :param name: the argument, for the message.
     :param value: seconds, or a timedelta.
     :param task_id: the task, for the message.
-    :raises InvalidRequest: if it is not above 0.
+    :raises InvalidRequest: if it is not above 0, or longer than a hundred years.
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < float("inf"):
-        raise InvalidRequest(f"Task {task_id!r}: {name} is {value!r}; write seconds above 0, or a timedelta")
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= LONGEST:
+        most = f" of at most {LONGEST:.0f} s" if isinstance(seconds, (int, float)) and seconds > LONGEST else ""
+        raise InvalidRequest(f"Task {task_id!r}: {name} is {value!r}; write seconds above 0, or a timedelta{most}")
     return float(seconds)
 
 
@@ -148,8 +159,8 @@ class Patient:
         *,
         limit: float | None = None,
         subject: str = "",
-        job_ids: Sequence[str] = (),
-        env_id: str | None = None,
+        job_ids: Sequence[str] | Callable[[], Sequence[str]] = (),
+        env_id: str | Callable[[], str | None] | None = None,
     ) -> T:
         """Do a step of a run. While the API can't be asked, do it again, deferred in between or with growing pauses.
 
@@ -163,8 +174,9 @@ class Patient:
         :param limit: unix seconds at which a limit of the task's own is reached: then it, and not ``[tcbatch]
             api_patience``, says when to give up.
         :param subject: what is known of the job, for the error: a sentence.
-        :param job_ids: jobs to terminate if the user puts an end to the deferred task.
-        :param env_id: a compute environment whose nodes are to go then.
+        :param job_ids: jobs to terminate if the user puts an end to the deferred task; a function, where the step may
+            come to one before it fails.
+        :param env_id: a compute environment whose nodes are to go then, or likewise a function.
         :raises ApiUnavailable: when it is time to give up. Nothing has been ended for it.
         """
         if resume is not None and resume["status"] == "timeout":
@@ -207,8 +219,8 @@ class Patient:
         failures: int,
         limit: float | None,
         subject: str,
-        job_ids: Sequence[str],
-        env_id: str | None,
+        job_ids: Sequence[str] | Callable[[], Sequence[str]],
+        env_id: str | Callable[[], str | None] | None,
     ) -> Outage:
         """Wait until the step is to be done again; the outage as it is known then."""
         from airflow_provider_tcbatch.policies.outage import Outage, outage_pause, utc
@@ -225,14 +237,16 @@ class Patient:
             first = not lasts
         until, why = _until(outage.since, resume or {}, limit)
         if time.time() >= until:
-            raise ApiUnavailable(
+            unavailable = ApiUnavailable(
                 f"The API of Batch can't be asked since {utc(outage.since)} ({time.time() - outage.since:.0f} s; "
                 f"{why}): {error}. {subject}".rstrip(),
                 code=error.code,
                 action=error.action,
                 request_id=error.request_id,
                 retryable=True,
-            ) from None
+            )
+            unavailable.maybe_done = error.maybe_done
+            raise unavailable from None
         if first:
             self.log.warning("%s", outage)  # type: ignore[attr-defined]
         if self.deferrable and resume is not None:
@@ -245,8 +259,8 @@ class Patient:
                 tencentcloud_conn_id=self.tencentcloud_conn_id,
                 region=self.region,
                 action=error.action if isinstance(error, Throttled) else None,
-                job_ids=job_ids,
-                env_id=env_id,
+                job_ids=job_ids() if callable(job_ids) else job_ids,
+                env_id=env_id() if callable(env_id) else env_id,
                 rounds=before.get("rounds", 0) + 1,
                 asked=error.action,
             )

@@ -57,11 +57,10 @@ def _without_links(operator: _Operator) -> _Operator:
 
 
 def _deferral() -> Deferral:
-    from airflow.configuration import conf
-
+    from airflow_provider_tcbatch.hooks.deployment import seconds_of
     from airflow_provider_tcbatch.hooks.worker_process import slowdown, this_process
     from airflow_provider_tcbatch.operators.airflow_calls import slowest_call
     from airflow_provider_tcbatch.policies.deferral import HEARTBEAT, Deferral
 
-    heartbeat = conf.getfloat("workers", "min_heartbeat_interval", fallback=HEARTBEAT)
+    heartbeat = seconds_of("workers", "min_heartbeat_interval", HEARTBEAT)
     return Deferral(slowest_call(), slowdown(), heartbeat, this_process())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["pace", "quota_pause"]
+__all__ = ["LONGEST", "pace", "quota_pause"]
+
+#: Most seconds of any limit or pause, a hundred years: Python itself refuses to wait for more than some centuries.
+LONGEST = 100 * 365 * 86_400.0
 
 
 def pace(age: float, slowest: float) -> float:

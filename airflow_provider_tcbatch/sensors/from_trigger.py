@@ -14,6 +14,7 @@ from airflow_provider_tcbatch.models.wire import is_jinja
 from airflow_provider_tcbatch.operators.base import TCBatchOperatorMeta, deferral, flag
 from airflow_provider_tcbatch.operators.object_argument import known_later
 from airflow_provider_tcbatch.operators.on_worker import OnWorker
+from airflow_provider_tcbatch.policies.pacing import LONGEST
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.triggers.observing import Observes
@@ -51,6 +52,11 @@ class SensorTrigger(OnWorker, BaseSensorOperator, metaclass=TCBatchOperatorMeta)
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        for name in ("poke_interval", "timeout"):
+            if not getattr(self, name) <= LONGEST:
+                raise InvalidRequest(
+                    f"Task {self.task_id!r}: {name} is {getattr(self, name)!r}; write seconds, at most {LONGEST:.0f} s"
+                )
         self.start_from_trigger = flag("start_from_trigger", start_from_trigger, self.task_id)
         self.end_from_trigger = flag("end_from_trigger", end_from_trigger, self.task_id)
         chosen = [name for name in ("start_from_trigger", "end_from_trigger") if getattr(self, name)]

@@ -88,12 +88,11 @@ class CmqTrigger(BaseEventTrigger):
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
         """Make the reader's side of the shared stream; Airflow calls it once for all who share it."""
-        from airflow.configuration import conf
-
+        from airflow_provider_tcbatch.hooks.deployment import seconds_of
         from airflow_provider_tcbatch.hooks.event_queue import event_reader
         from airflow_provider_tcbatch.triggers.shared_queue import QueueProducer
 
-        patience = conf.getfloat("triggerer", "shared_stream_ack_timeout", fallback=300.0)
+        patience = seconds_of("triggerer", "shared_stream_ack_timeout", 300.0)
         names = (kwargs["tencentcloud_conn_id"], kwargs["region"], kwargs["queue_name"])
         return QueueProducer(event_reader(*names, visibility=2 * patience))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_tcbatch.policies.deferral import Deferral, hold_until
+from airflow_provider_tcbatch.policies.pacing import LONGEST
 
 __all__ = ["DeferredTrigger", "Hold"]
 
@@ -100,11 +100,11 @@ class Hold:
 
     def _least(self) -> float:
         """``[tcbatch] deferral_hold``, in seconds."""
-        from airflow.configuration import conf
+        from airflow_provider_tcbatch.hooks.deployment import seconds_of
 
         try:
-            least = conf.getfloat("tcbatch", "deferral_hold", fallback=0.0)
+            least = seconds_of("tcbatch", "deferral_hold", 0.0, self._trigger.log.warning)
         except Exception as error:  # a trigger that raises fails its task
-            self._trigger.log.warning("[tcbatch] deferral_hold is no number of seconds: %s", error)
+            self._trigger.log.warning("[tcbatch] deferral_hold of Airflow's configuration can't be read: %s", error)
             return 0.0
-        return least if math.isfinite(least) else 0.0
+        return least if least < LONGEST else 0.0  # or no task would ever go on

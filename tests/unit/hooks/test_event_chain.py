@@ -427,3 +427,13 @@ def test_what_is_made_by_hand_counts(make: Make, hook: CmqHook) -> None:
     hook.ensure_subscription("chain", "mine")
     assert len(list(hook.api.pages(DescribeCmqSubscriptionDetail(topic_name="chain"), 50))) == 1
     assert missing(make(asset_queue="mine").check()) == {}
+
+
+def test_misspelt_settings_of_streams_are_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AIRFLOW__TRIGGERER__SHARED_STREAM_ACK_TIMEOUT", "soon")
+    monkeypatch.setenv("AIRFLOW__TRIGGERER__SHARED_STREAM_COHORT_GRACE_PERIOD", "later")
+    assert stream_settings() == (300.0, 0.0)
+    for option, value in (("shared_stream_ack_timeout", "soon"), ("shared_stream_cohort_grace_period", "later")):
+        assert f"[triggerer] {option} of Airflow's configuration is {value!r}; write seconds" in caplog.text

@@ -11,7 +11,7 @@ from airflow_provider_tcbatch.hooks.worker_process import is_there
 from airflow_provider_tcbatch.operators import airflow_calls
 from airflow_provider_tcbatch.operators.airflow_calls import push, slowest_call
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
-from airflow_provider_tcbatch.policies.deferral import Deferral
+from airflow_provider_tcbatch.policies.deferral import HEARTBEAT, Deferral
 from airflow_provider_tcbatch.sensors.job import TCBatchJobSensor
 from airflow_provider_tcbatch.triggers.job import TCBatchQuotaTrigger
 from tests.support.task_context import TaskDeferred
@@ -46,6 +46,16 @@ def test_the_trigger_knows_the_worker(number: int, monkeypatch: pytest.MonkeyPat
     assert (known.slowest_call, known.heartbeat) == (0.0, 3.0)
     assert 1 <= known.slowdown < 1e6
     assert is_there(known.process) is True
+
+
+@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("wrong", ["abc", "-1", "nan"])
+def test_a_misspelt_heartbeat_does_not_keep_a_task_from_deferring(
+    number: int, wrong: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", wrong)
+    assert deferral(operators()[number]).heartbeat == HEARTBEAT
+    assert f"[workers] min_heartbeat_interval of Airflow's configuration is {wrong!r}; write seconds" in caplog.text
 
 
 def test_the_slowest_call_counts() -> None:

@@ -135,3 +135,20 @@ async def test_without_a_scheduler_there_is_nothing_to_hold() -> None:
     trigger = make(TCBatchQuotaTrigger, Deferral(heartbeat=10_000.0))
     trigger.task_instance = None
     await asyncio.wait_for(end(trigger), 60)
+
+
+@pytest.mark.parametrize("wrong", ["abc", "-3"])
+async def test_a_misspelt_hold_is_told_and_is_none(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__TCBATCH__DEFERRAL_HOLD", wrong)
+    trigger = make(TCBatchQuotaTrigger, Deferral(heartbeat=0.0))
+    lines: list[str] = []
+    trigger._log = SimpleNamespace(  # type: ignore[attr-defined]
+        warning=lambda form, *words: lines.append(form % words), info=lambda *_: None
+    )
+    await end(trigger)
+    assert [line for line in lines if f"[tcbatch] deferral_hold of Airflow's configuration is {wrong!r}; write" in line]
+
+
+async def test_a_hold_without_an_end_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__TCBATCH__DEFERRAL_HOLD", "inf")
+    await asyncio.wait_for(end(make(TCBatchQuotaTrigger, Deferral(heartbeat=0.0))), 60)
