@@ -29,14 +29,14 @@ from airflow.cli.cli_config import (
 )
 from rich.markup import escape
 
-from airflow_provider_tcbatch.policies.pacing import LONGEST
-
 __all__ = ["get_cli_commands", "main"]
 
 ARG_RUN_ID = Arg(("-r", "--run-id"), help="Id of a run that exists")  # type: ignore[no-untyped-call]
 
 
 def _seconds(text: str) -> float:
+    from airflow_provider_tcbatch.policies.pacing import LONGEST
+
     value = float(text)
     if not 0 <= value <= LONGEST:
         raise argparse.ArgumentTypeError(f"{text} is no number of seconds")

@@ -145,7 +145,11 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
         """See to the environment; wait for its nodes, or leave the waiting to the triggerer."""
         since = self.began
         with permanent_errors():
-            carried = self.begin_patiently(context, lambda: self._start(context, self._spec(context), since))
+            carried = self.begin_patiently(
+                context,
+                lambda: self._start(context, self._spec(context), since),
+                env_id=lambda: self.to_let_go(context, None),
+            )
             if not self.wait_for_completion:
                 self._mark_done(context)
                 return str(carried["env_id"])
@@ -165,6 +169,8 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
             self._check_types(spec)
         found = self._settle(context, spec)
         if not found.own:
+            # What this task had made, if anything, is gone: a kill is to leave somebody else's alone.
+            self._kill_switch, self.cancels = None, False
             self.announce(context, found.env_id)
         push(context, "env_created", found.own)
         wanted = self._nodes(None)
@@ -183,6 +189,14 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
             "own": found.own,
             "condition": condition.to_json(),
         }
+
+    def to_let_go(self, context: Context, env_id: str | None) -> str | None:
+        """The environment that the record names, if there is one: this task made it, whatever it does now."""
+        if not self.cancel_on_kill:
+            return None
+        record = self.records(context).load()
+        known = record is not None and record.job_id is not None and not record.done
+        return record.job_id if record is not None and known else env_id if self.cancels else None
 
     def resume(self, context: Context, carried: Mapping[str, Any]) -> None:
         """From now on a killed worker lets the nodes go. Client and keys are there: none are made while it dies."""
@@ -275,6 +289,7 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
             "spec": spec,
             "if_exists": IfExists(self.if_exists),
             "on_env": known,
+            "on_record": lambda env_id: self._arm(context, env_id),
             "check": lambda: self._before_creation(context),
         }
 

@@ -157,7 +157,9 @@ class TCBatchEnsureComputeEnvOperator(TCBatchCreateComputeEnvOperator):
         with permanent_errors():
             if self.only_report:
                 return self.begin_patiently(context, lambda: self._report(context))
-            carried = self.begin_patiently(context, lambda: self._come_to(context, 0, []))
+            carried = self.begin_patiently(
+                context, lambda: self._come_to(context, 0, []), env_id=lambda: self.to_let_go(context, None)
+            )
             return self.go_on(context, carried)
 
     def _report(self, context: Context) -> str | None:

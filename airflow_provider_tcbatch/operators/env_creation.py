@@ -35,7 +35,7 @@ from airflow_provider_tcbatch.policies.marking import (
     generation_of,
     marked_env,
 )
-from airflow_provider_tcbatch.policies.submission import TOKEN_WINDOW, Record, ThisTry
+from airflow_provider_tcbatch.policies.submission import TOKEN_WINDOW, Record, ThisTry, token_patience
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.batch import TCBatchHook
@@ -122,7 +122,8 @@ class EnvCreation:
     :param this: the try.
     :param spec: what is wanted.
     :param if_exists: what to do about an environment of the same name that this task did not make.
-    :param on_env: called with the id of an environment of this task's own as soon as it is known.
+    :param on_env: called with the id of an environment of this task's own as soon as it is known to be there.
+    :param on_record: called with the id of the one that the record names, before it is looked at.
     :param check: called before an environment is made; raises if the task has been killed meanwhile.
     """
 
@@ -141,6 +142,7 @@ class EnvCreation:
         if_exists: IfExists,
         *,
         on_env: Callable[[str], None] = lambda env_id: None,
+        on_record: Callable[[str], None] = lambda env_id: None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self._hook = hook
@@ -149,6 +151,7 @@ class EnvCreation:
         self._spec = spec
         self._if_exists = if_exists
         self._on_env = on_env
+        self._on_record = on_record
         self._check = check
         self._creations = 0
 
@@ -168,6 +171,9 @@ class EnvCreation:
         record = self._records.load()
         if record is not None:
             record = self._claim(record)
+            if record.job_id is not None and not record.done:
+                # While the API is away a look takes long, and the task may be killed meanwhile.
+                self._on_record(record.job_id)
             if (view := self._recorded(record)) is not None:
                 return self._go_on(record, view)
         others = []
@@ -207,7 +213,8 @@ class EnvCreation:
             return None if env_id is None else self._present(env_id)
         try:
             # The same token and body bring the same environment, whether or not it was made before.
-            env_id = self._hook.api.call(request).env_id
+            patience = token_patience(self._hook.api.settings.patience, time.time() - record.token_sent_at)
+            env_id = self._hook.api.call(request, patience=patience).env_id
         except (QuotaExceeded, Throttled):
             env_id = self._find(record, patient=False)
             if env_id is None:
@@ -354,7 +361,8 @@ class EnvCreation:
 
         self._check()
         try:
-            env_id = self._hook.api.call(request, before_send=before_send).env_id
+            patience = token_patience(self._hook.api.settings.patience)
+            env_id = self._hook.api.call(request, patience=patience, before_send=before_send).env_id
         except (QuotaExceeded, Throttled, InfrastructureError):
             # The token stays: if an answer was lost and the request sent again, it may have made an environment all
             # the same, which fills the quota itself.

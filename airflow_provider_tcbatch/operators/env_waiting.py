@@ -123,6 +123,13 @@ class WaitsForEnv(CanWait):
         # Where only attached ones are left, EMPTY is true already.
         return Pause(Condition(Until.EMPTY if own or not now.nodes else Until.DELETED), until)
 
+    def to_let_go(self, context: Context, env_id: str) -> str | None:
+        """The environment whose nodes go if the user puts an end to the task now.
+
+        :param env_id: the one that the task waits for.
+        """
+        return env_id if self.cancels else None
+
     def abandon(self, context: Context, carried: Mapping[str, Any], why: str) -> str:
         """The task fails: words for what becomes of the environment."""
         return ""
@@ -193,7 +200,7 @@ class WaitsForEnv(CanWait):
                 lambda: self.advance(context, carried, event),
                 resume,
                 subject=f"Compute environment {env_id} is left as it is. See {self.hook.settings.env_url(env_id)}",
-                env_id=env_id if self.cancels else None,
+                env_id=lambda: self.to_let_go(context, env_id),
             )
         except ApiUnavailable:
             if status == "timeout":

@@ -302,6 +302,7 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
                     resume,
                     limit=self.deadlines(context, None).execution_timeout,
                     subject="A job of an earlier try, if there is one, goes on",
+                    job_ids=functools.partial(self.to_end, context),
                 )
                 break
             except QuotaExceeded as error:

@@ -84,6 +84,7 @@ class TCBatchRetryJobsOperator(WaitsForJobs):
         self.log_instances = log_instances
         self.cancels = self.cancel_on_kill
         self._kill_switches: list[KillSwitch] = []
+        self._killed = False
 
     def begin(self, context: Context, job_ids: Sequence[str]) -> Views:
         """Let those run again that are FAILED."""
@@ -101,11 +102,24 @@ class TCBatchRetryJobsOperator(WaitsForJobs):
                     "before it can run again (TCBatchTerminateJobOperator)",
                     job_id=view.job_id,
                 )
+        # As they read before this task asked for the first time. After an outage what has been done is not asked for.
+        before: dict[str, Any] = self.asked.setdefault("before", {})
+        accepted: list[str] = self.asked.setdefault("accepted", [])
+        failed = []
+        for view in present:
             if view.job_state != State.FAILED:
                 self.log.info("Job %s is %s: there is nothing to run again", view.job_id, view.job_state)
-        if failed := [view for view in present if view.job_state == State.FAILED]:
+            elif before.setdefault(view.job_id, view.end_time) != view.end_time:
+                self.log.info("The failed instances of job %s have run again, and it has failed again", view.job_id)
+            else:
+                failed.append(view)
+        for switch in self._kill_switches:
+            switch.failed_before = before.get(switch.job_id)
+        if self._killed and self.cancel_on_kill:
+            raise TCBatchError(f"Task {self.task_id!r} was killed")
+        if failed:
             self.log.info("Running the failed instances of %s again", ", ".join(view.job_id for view in failed))
-            run_again(self.hook, failed)
+            run_again(self.hook, failed, accepted=accepted, on_accepted=accepted.extend)
         return look(self.hook, job_ids)
 
     def finish(self, context: Context, views: Views) -> None:
@@ -152,6 +166,7 @@ class TCBatchRetryJobsOperator(WaitsForJobs):
 
     def on_kill(self) -> None:
         """Terminate the jobs if they are to go with the task, in the few seconds that Airflow gives."""
+        self._killed = True
         if self._kill_switches:
             from airflow_provider_tcbatch.operators.killed import pull_all
 

@@ -84,12 +84,12 @@ class KillSwitch:
 
     def __init__(self, hook: TCBatchHook, job_id: str, owner: Owner, ti_id: str, records: Records) -> None:
         self._hook = hook
-        self._job_id = job_id
+        self.job_id = job_id
         self._owner = owner
         self._ti_id = ti_id
         self._records = records
         #: EndTime of the job before its failed instances were to run again.
-        self._failed_before: str | None = None
+        self.failed_before: str | None = None
         self._seen: DescribeJobResult | None = None
 
     def pull(self) -> None:
@@ -112,7 +112,7 @@ class KillSwitch:
         try:
             self._seen = self._read()
         except Exception as error:
-            log.debug("%s %s can't be looked at: %s", self.thing, self._job_id, error)
+            log.debug("%s %s can't be looked at: %s", self.thing, self.job_id, error)
         finally:
             looked.set()
 
@@ -129,39 +129,39 @@ class KillSwitch:
         looked.wait(min(_LOOK_SECONDS, max(0.0, last - time.monotonic())))
         over = self._over()
         if over is not None and (over == "SUCCEED" or not guard.may):
-            log.info("%s %s has ended: %s", self.thing, self._job_id, over)
+            log.info("%s %s has ended: %s", self.thing, self.job_id, over)
             return
         if not guard.may:
             level = logging.INFO if guard.sure else logging.WARNING
-            log.log(level, "%s %s is left alone: %s", self.thing, self._job_id, guard.why)
+            log.log(level, "%s %s is left alone: %s", self.thing, self.job_id, guard.why)
             return
         if answered:
             # If the job can't be ended now (it is SUBMITTED), the next try knows that it is to end.
             guard.noted.wait(max(0.0, last - time.monotonic()))
         try:
-            self._hook.terminate_job(self._job_id, patience=max(0.5, until - time.monotonic() - 0.5))
-            while self._failed_before is not None and time.monotonic() < until - 0.5:
+            self._hook.terminate_job(self.job_id, patience=max(0.5, until - time.monotonic() - 0.5))
+            while self.failed_before is not None and time.monotonic() < until - 0.5:
                 # Its failed instances are to run again, and terminating it has no effect before that has begun.
-                view = self._hook.describe_job(self._job_id)
-                if view.next_action or view.end_time not in (None, "", self._failed_before):
+                view = self._hook.describe_job(self.job_id)
+                if view.next_action or view.end_time not in (None, "", self.failed_before):
                     break
-                self._hook.terminate_job(self._job_id, patience=0.5)
+                self._hook.terminate_job(self.job_id, patience=0.5)
                 time.sleep(0.25)
         except TCBatchError as error:
-            words = f"{self.thing} {self._job_id} {self.cant_end} ({guard.why})"
+            words = f"{self.thing} {self.job_id} {self.cant_end} ({guard.why})"
             log.warning("%s; the next try of its task will see to it. If there is none, %s. %s", words, SWEEP, error)
         else:
-            if over is not None and self._failed_before is None:
-                log.info("%s %s has ended: %s", self.thing, self._job_id, over)
+            if over is not None and self.failed_before is None:
+                log.info("%s %s has ended: %s", self.thing, self.job_id, over)
             else:
-                log.info("%s %s %s: %s", self.thing, self._job_id, self.ends, guard.why)
+                log.info("%s %s %s: %s", self.thing, self.job_id, self.ends, guard.why)
 
     # -- what they ask -------------------------------------------------------------------------------
 
     def _read(self) -> DescribeJobResult | None:
         from airflow_provider_tcbatch.models.actions import DescribeJob
 
-        return self._hook.api.call(DescribeJob(job_id=self._job_id), attempts=1)
+        return self._hook.api.call(DescribeJob(job_id=self.job_id), attempts=1)
 
     def _over(self) -> str | None:
         """The final state of the job, if it had one before anything was asked for and keeps no machine."""
@@ -197,9 +197,9 @@ class KillSwitch:
             # A record of this process does not tell of a successor.
             mine = self._records.durable and record is not None and record.owner.ti_id == self._ti_id
             may = terminates(state, worker=True, owner=mine)
-            if record is not None and mine and record.job_id == self._job_id and may and time.monotonic() < until:
+            if record is not None and mine and record.job_id == self.job_id and may and time.monotonic() < until:
                 if record.repairs:
-                    self._failed_before = record.repairs[-1].end_time_before
+                    self.failed_before = record.repairs[-1].end_time_before
                 self._records.save(replace(record, ending=Ending("killed", time.time())))
         except Exception as error:
             # A task that runs may have been replaced: its record can't be written then.

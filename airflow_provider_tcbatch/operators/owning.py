@@ -60,6 +60,13 @@ class OwnsJob(TCBatchOperator):
             self._kept = records_for(context, durable=self.durable)
         return self._kept
 
+    def to_end(self, context: Context) -> list[str]:
+        """What a user who puts an end to the task now ends with it: the job that its record names, if there is one."""
+        if not self.cancel_on_kill:
+            return []
+        record = self.records(context).load()
+        return [] if record is None or record.job_id is None or record.done else [record.job_id]
+
     def mark_done(self, context: Context) -> None:
         records = self.records(context)
         record = records.load()

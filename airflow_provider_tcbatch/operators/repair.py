@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_tcbatch.exceptions import ApiError, JobError, ResourceBusy
@@ -26,7 +26,12 @@ _PORTION = 100
 
 
 def run_again(
-    hook: TCBatchHook, jobs: Sequence[JobView | DescribeJobResult], *, patience: float = REPAIR_SECONDS
+    hook: TCBatchHook,
+    jobs: Sequence[JobView | DescribeJobResult],
+    *,
+    patience: float = REPAIR_SECONDS,
+    accepted: Collection[str] = (),
+    on_accepted: Callable[[Sequence[str]], None] = lambda job_ids: None,
 ) -> None:
     """Let the failed instances of FAILED jobs run again; return when every job has left the end it was in.
 
@@ -36,12 +41,14 @@ def run_again(
 
     :param jobs: the jobs as they were read just now.
     :param patience: seconds to wait.
+    :param accepted: ids of those for which RetryJobs was accepted before, and that still read as they did then.
+    :param on_accepted: told for which ones it was accepted.
     :raises ApiError: if the service refuses.
     :raises JobError: if nothing has happened to a job when ``patience`` is over.
     """
     until = time.monotonic() + patience
     pending = {job.job_id: job for job in jobs}
-    asked: set[str] = set()
+    asked = set(accepted)
     size = _PORTION
     while pending:
         refusal: ApiError | None = None
@@ -52,6 +59,7 @@ def run_again(
             try:
                 hook.retry_jobs(portion)
                 asked.update(portion)
+                on_accepted(portion)
             except ApiError as error:
                 log.info("RetryJobs for %s: %s", ", ".join(portion), error)
                 refusal = error

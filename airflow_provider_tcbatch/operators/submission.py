@@ -43,6 +43,7 @@ from airflow_provider_tcbatch.policies.submission import (
     Step,
     ThisTry,
     decide,
+    token_patience,
 )
 
 if TYPE_CHECKING:
@@ -360,7 +361,8 @@ class Submission:
 
         self._check()
         try:
-            job_id = self._hook.api.call(request, patience=self._patience, before_send=before_send).job_id
+            patience = self._token_patience()
+            job_id = self._hook.api.call(request, patience=patience, before_send=before_send).job_id
         except (QuotaExceeded, Throttled, InfrastructureError) as error:
             # If an answer was lost, the request may have made a job all the same, which fills the quota itself: then
             # the token stays. Else there is nothing to look for: that takes requests of a rate that is lower still.
@@ -384,6 +386,10 @@ class Submission:
             return self._submit_now()
         log.info("Submitted job %s (%s)", job_id, request.job.job_name)
         return Settled(job_id, self._known(replace(record, token_sent_at=sent_at), job_id), fresh=True)
+
+    def _token_patience(self, age: float = 0.0) -> float:
+        patience = self._hook.api.settings.patience if self._patience is None else self._patience
+        return token_patience(patience, age)
 
     def _known(self, record: Record, job_id: str) -> Record:
         record = self._save(replace(record, job_id=job_id, submitted_at=record.token_sent_at))
@@ -414,7 +420,8 @@ class Submission:
             log.info("The job has changed since it was first sent: looking for it instead")
             return None
         try:
-            return self._hook.api.call(request, patience=self._patience).job_id
+            patience = self._token_patience(time.time() - record.token_sent_at)
+            return self._hook.api.call(request, patience=patience).job_id
         except (QuotaExceeded, Throttled):
             found = self._find(record, patient=False)
             if found is None:
@@ -459,13 +466,28 @@ class Submission:
         if not judge(before.job_state).is_final:
             # An earlier try has asked for it already, and it has begun since this try looked.
             return Settled(record.job_id, record)
-        repair = Repair(time.time(), before.end_time)
-        record = self._save(replace(record, ending=None, repairs=(*record.repairs, repair)))
+        repair = record.repairs[-1] if record.repairs else None
+        if repair is None or repair.ti_id != self._this.ti_id:
+            repair = Repair(time.time(), before.end_time, self._this.ti_id)
+            record = self._save(replace(record, ending=None, repairs=(*record.repairs, repair)))
+        elif before.end_time != repair.end_time_before:
+            # This try has asked for it, and then could not ask for a while: once is what a try does.
+            log.info("The failed instances of job %s have run again, and it has failed again", record.job_id)
+            self._on_job(before.job_id)
+            return Settled(before.job_id, record)
         self._check()
         self._on_job(before.job_id)
         log.info("Running the failed instances of job %s again", record.job_id)
-        run_again(self._hook, [before])
+        accepted = [before.job_id] if repair.accepted else []
+        run_again(self._hook, [before], accepted=accepted, on_accepted=self._repair_accepted)
         return Settled(before.job_id, record)
+
+    def _repair_accepted(self, job_ids: Sequence[str]) -> None:
+        """The service has taken the repair: should the API be away from now on, it is not to be asked for again."""
+        record = self._records.load()  # a kill may have written into it
+        if record is not None and record.repairs:
+            accepted = replace(record.repairs[-1], accepted=True)
+            self._save(replace(record, repairs=(*record.repairs[:-1], accepted)))
 
 
 def _tagged(request: SubmitJob) -> bool:

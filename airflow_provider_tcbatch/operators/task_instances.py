@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound
-from airflow_provider_tcbatch.operators.base import permanent_errors
+from airflow_provider_tcbatch.operators.base import AirflowTaskTimeout, permanent_errors
 from airflow_provider_tcbatch.operators.job_argument import known_later
 from airflow_provider_tcbatch.operators.waiting_jobs import Waits, several
 from airflow_provider_tcbatch.triggers.jobs import TCBatchTaskInstancesTrigger
@@ -75,12 +75,14 @@ class TCBatchTerminateTaskInstanceOperator(Waits):
                 self.log.warning("indexes is empty: there is nothing to do")
                 return []
             self.show_link(context, job_id)
-            left = list(indexes)
+            # The service may run an instance again that has ended: after an outage that one is not meant.
+            done: list[int] = self.asked.setdefault("done", [])
 
             def ask() -> None:
-                while left:
-                    self._terminate(job_id, task_name, left[0])
-                    del left[0]
+                for index in indexes:
+                    if index not in done:
+                        self._terminate(job_id, task_name, index)
+                        done.append(index)
 
             self.begin_patiently(context, ask)
             self.log.info("Terminating instances %s of task %r of job %s", indexes, task_name, job_id)
@@ -134,17 +136,22 @@ class TCBatchTerminateTaskInstanceOperator(Waits):
             )
             self.defer(trigger=trigger, method_name="execute_complete")
         from airflow_provider_tcbatch.hooks.blocking import run_here
-        from airflow_provider_tcbatch.hooks.jobs_wait import InstancesWait
+        from airflow_provider_tcbatch.hooks.jobs_wait import InstancesWait, JobsEnd
+        from airflow_provider_tcbatch.policies.deadline import Limit
 
         wait = InstancesWait(
             carried["job_id"],
             carried["task_name"],
             set(carried["indexes"]),
             poll_interval=self.poll_interval,
-            deadlines=deadlines,
+            deadlines=self.limits_here(deadlines),
             say=self.log.info,
         )
-        return self._go_on(context, {**run_here(wait.run(self.hook.settings)).to_event(), **carried})
+        try:
+            end = run_here(wait.run(self.hook.settings))
+        except AirflowTaskTimeout:
+            end = JobsEnd("timeout", limit=Limit.EXECUTION_TIMEOUT)
+        return self._go_on(context, {**end.to_event(), **carried})
 
     def _go_on(self, context: Context, event: Mapping[str, Any]) -> list[int]:
         from airflow_provider_tcbatch.policies.deadline import Limit

@@ -103,6 +103,11 @@ class _MakesTemplate(_HasTemplate):
 
     template_fields: Sequence[str] = ("name", "task", "description", "tags", "tencentcloud_conn_id", "region")
 
+    # Of a run, kept where it begins again after an outage.
+    #: Whether a template of the name may be one that this try has made, and its id, if that is known.
+    _maybe_made: bool = False
+    _made: str | None = None
+
     def __init__(
         self,
         *,
@@ -148,29 +153,32 @@ class _MakesTemplate(_HasTemplate):
         wish, sent = self._wish(), 0
         failure: ApiError | None = None
         while True:
-            view = self._named(self.name) if failure is None else self._look_again()
-            if view is not None:
-                return self._keep(context, wish, view, if_exists, dry_run=dry_run, ours=failure is not None)
-            if dry_run:
+            if self._made is None:
+                view = self._look_again() if self._maybe_made else self._named(self.name)
+                if view is not None:
+                    return self._keep(context, wish, view, if_exists, dry_run=dry_run, ours=self._maybe_made)
+                if dry_run:
+                    new = difference(CreateTaskTemplate, wish, {})
+                    self._tell(context, None, new, words=f"Task template {self.name!r} would be made")
+                    return None
+                if sent == _ATTEMPTS and failure is not None:
+                    raise failure
+                sent += 1
+                try:
+                    self._made = self.hook.api.call(CreateTaskTemplate.parse(wish)).task_template_id
+                except (InfrastructureError, Throttled) as error:
+                    self._maybe_made = self._maybe_made or error.maybe_done
+                    if not error.retryable:
+                        raise
+                    known = "may have been made, looking for it" if self._maybe_made else "was not made, trying again"
+                    self.log.warning("The task template %s: %s", known, error)
+                    failure = error
+                    continue
+            if self._is_first(self._made):
                 new = difference(CreateTaskTemplate, wish, {})
-                self._tell(context, None, new, words=f"Task template {self.name!r} would be made")
-                return None
-            if sent == _ATTEMPTS and failure is not None:
-                raise failure
-            sent += 1
-            try:
-                template_id = self.hook.api.call(CreateTaskTemplate.parse(wish)).task_template_id
-            except (InfrastructureError, Throttled) as error:
-                if not error.retryable:
-                    raise
-                self.log.warning("Whether the task template was made is not known, looking for it: %s", error)
-                failure = error
-                continue
-            if self._is_first(template_id):
-                new = difference(CreateTaskTemplate, wish, {})
-                self._tell(context, template_id, new, words=f"Made task template {self.name!r} ({template_id})")
-                return template_id
-            failure = None
+                self._tell(context, self._made, new, words=f"Made task template {self.name!r} ({self._made})")
+                return self._made
+            self._made, self._maybe_made, failure = None, False, None
 
     def _look_again(self) -> TaskTemplateView | None:
         for pause in _PAUSES:
@@ -442,6 +450,10 @@ class TCBatchDeleteTaskTemplateOperator(TCBatchOperator):
                         if last:
                             raise
                         self.log.info("Looking again what is to be deleted: %s", error)
+                    except ApiError as error:
+                        if error.maybe_done:
+                            deleted.extend(there)  # what is left of them is deleted later, or this task fails
+                        raise
                     deleted.extend(there)
 
             self.patiently(delete, None)

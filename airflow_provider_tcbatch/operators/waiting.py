@@ -207,7 +207,22 @@ class WaitsForJob(OwnsJob):
         return self.go_on(context, {**end.to_event(), "job_id": job_id, "submitted_at": since, "errors": errors})
 
     def go_on(self, context: Context, event: Mapping[str, Any]) -> str | None:
-        """The wait is over: look at the job once, whatever has been heard, and judge it."""
+        """The wait is over: look at the job once, whatever has been heard, and judge it.
+
+        Airflow's timer for ``execution_timeout`` may strike meanwhile: in an outage that takes long. It strikes once.
+        """
+        try:
+            return self._conclude(context, event)
+        except AirflowTaskTimeout:
+            from airflow_provider_tcbatch.policies.deadline import Limit
+
+            self.log.warning("execution_timeout is over: looking at job %s once more", event["job_id"])
+            # What has ended is not to be ended. The rest is as if the wait itself had reached the limit.
+            status = "ended" if event["status"] == "ended" else "timeout"
+            late = {"status": status, "limit": Limit.EXECUTION_TIMEOUT.value, "patient_from": time.time()}
+            return self._conclude(context, {**event, **late})
+
+    def _conclude(self, context: Context, event: Mapping[str, Any]) -> str | None:
         from airflow_provider_tcbatch.policies.deadline import Limit
 
         resumed_at = time.time()
@@ -219,7 +234,7 @@ class WaitsForJob(OwnsJob):
         view, outcome = looked
         counts = counts_of(view)
         queued = str(view.job_state) != "RUNNING" and not (counts is not None and counts.started)
-        if not outcome.is_final and event["status"] == "timeout":
+        if not outcome.is_final and (event["status"] == "timeout" or event.get("limit")):
             limit = Limit(event["limit"])
             if limit is Limit.QUEUE_TIMEOUT and not queued:
                 # It has started since the triggerer looked.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from airflow_provider_tcbatch.exceptions import ApiUnavailable, ExecutionTimeout, InvalidRequest, JobError, JobTimeout
 from airflow_provider_tcbatch.links import TCBatchJobLink
 from airflow_provider_tcbatch.operators.airflow_calls import push
-from airflow_provider_tcbatch.operators.base import permanent_errors
+from airflow_provider_tcbatch.operators.base import AirflowTaskTimeout, permanent_errors
 from airflow_provider_tcbatch.operators.can_wait import WAIT_ERRORS, CanWait
 from airflow_provider_tcbatch.operators.job_argument import known_later
 from airflow_provider_tcbatch.policies.written import listed, several_of
@@ -125,8 +126,11 @@ class WaitsForJobs(Waits):
                 return []
             if len(job_ids) == 1:
                 self.show_link(context, job_ids[0])
-            views = self.begin_patiently(context, lambda: self.begin(context, job_ids))
+            # Before they are looked at: while the API is away that takes long, and the task may be killed meanwhile.
             self.arm(context, job_ids)
+            views = self.begin_patiently(
+                context, lambda: self.begin(context, job_ids), job_ids=job_ids if self.cancels else ()
+            )
             return self._go_on(context, views, {"job_ids": job_ids, "since": since, "errors": 0})
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> list[str]:
@@ -161,9 +165,9 @@ class WaitsForJobs(Waits):
         return list(views)
 
     def _wait(self, context: Context, job_ids: Sequence[str], carried: Mapping[str, Any]) -> Mapping[str, Any]:
-        self.log.info("Waiting for %d jobs: %s", len(job_ids), ", ".join(job_ids))
         deadlines = self.deadlines(context, carried["since"])
         if self.deferrable:
+            self.log.info("Waiting for %d jobs: %s", len(job_ids), ", ".join(job_ids))
             trigger = TCBatchJobsTrigger(
                 job_ids=job_ids,
                 tencentcloud_conn_id=self.tencentcloud_conn_id,
@@ -175,20 +179,39 @@ class WaitsForJobs(Waits):
                 carried=carried,
             )
             self.defer(trigger=trigger, method_name="execute_complete")
-        from airflow_provider_tcbatch.hooks.jobs_wait import JobsWait
+        from airflow_provider_tcbatch.hooks.jobs_wait import JobsEnd, JobsWait
         from airflow_provider_tcbatch.hooks.watching import wait_here
+        from airflow_provider_tcbatch.policies.deadline import Limit
 
-        wait = JobsWait(
-            job_ids,
-            poll_interval=self.poll_interval,
-            deadlines=deadlines,
-            interrupted=self.interrupted_ends,
-            say=self.log.info,
-        )
-        return {**wait_here(self.hook.settings, wait).to_event(), **carried}
+        try:
+            self.log.info("Waiting for %d jobs: %s", len(job_ids), ", ".join(job_ids))
+            wait = JobsWait(
+                job_ids,
+                poll_interval=self.poll_interval,
+                deadlines=self.limits_here(deadlines),
+                interrupted=self.interrupted_ends,
+                say=self.log.info,
+            )
+            end = wait_here(self.hook.settings, wait)
+        except AirflowTaskTimeout:
+            end = JobsEnd("timeout", limit=Limit.EXECUTION_TIMEOUT)
+        return {**end.to_event(), **carried}
 
     def _look_again(self, event: Mapping[str, Any]) -> tuple[Views, Mapping[str, Any]]:
-        """The wait is over: look at the jobs once, whatever has been heard."""
+        """The wait is over: look at the jobs once, whatever has been heard.
+
+        Airflow's timer for ``execution_timeout`` may strike meanwhile: in an outage that takes long. It strikes once.
+        """
+        try:
+            return self._conclude(event)
+        except AirflowTaskTimeout:
+            from airflow_provider_tcbatch.policies.deadline import Limit
+
+            self.log.warning("execution_timeout is over: looking at the jobs once more")
+            late = {"status": "timeout", "limit": Limit.EXECUTION_TIMEOUT.value, "patient_from": time.time()}
+            return self._conclude({"states": {}, **event, **late})
+
+    def _conclude(self, event: Mapping[str, Any]) -> tuple[Views, Mapping[str, Any]]:
         from airflow_provider_tcbatch.operators.ending import look
         from airflow_provider_tcbatch.operators.explaining import Explanation, unfinished_report
         from airflow_provider_tcbatch.policies.deadline import Limit
@@ -210,8 +233,8 @@ class WaitsForJobs(Waits):
                 event["job_ids"][0],
                 words,
             )
-        if not (pending := self.pending(views)):
-            return views, carried
+        if not self.wait_for_completion or not (pending := self.pending(views)):
+            return views, carried  # without a wait, it is what follows that was put off
         if event["status"] == "timeout":
             states = {job_id: view.job_state for job_id in pending if (view := views[job_id]) is not None}
             # Before they are ended: afterwards those that still ran look like those that failed.

@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 from airflow_provider_tcbatch.policies.outcome import Verdict
 from airflow_provider_tcbatch.policies.retrying import OnRetry
 
-__all__ = ["Decision", "Ending", "JobNow", "OnRetry", "Record", "Repair", "Step", "ThisTry", "decide"]
+__all__ = ["Decision", "Ending", "JobNow", "OnRetry", "Record", "Repair", "Step", "ThisTry", "decide", "token_patience"]
 
 #: Version of the record's form.
 VERSION = 1
 
 #: Seconds for which a ClientToken is trusted to bring the same job again. The service's own window is not
-#: documented; past this one the job is looked for by its name instead.
+#: documented; past this one the job is looked for by its name instead. However long a task puts up with an API that is
+#: away (``[tcbatch] api_patience``), no request waits longer than this for its turn to be sent again under one.
 TOKEN_WINDOW = 3600.0
 
 
@@ -54,10 +55,18 @@ class Ending:
 
 @dataclass(frozen=True)
 class Repair:
-    """When a repair was asked for (unix seconds), and the job's EndTime before it."""
+    """A repair of a job.
+
+    :param requested_at: unix seconds when it was asked for.
+    :param end_time_before: the job's EndTime before it.
+    :param ti_id: id of the task instance of the try that asked for it.
+    :param accepted: whether the service has said that it has taken it.
+    """
 
     requested_at: float
     end_time_before: str | None
+    ti_id: str = ""
+    accepted: bool = False
 
 
 @dataclass(frozen=True)
@@ -227,7 +236,9 @@ def decide(
         return Decision(Step.DONE)
     # A repair needs the job itself; one that keeps its machines has to be ended, and RetryJobs takes it from there.
     step = Step.REPAIR if on_retry is OnRetry.REPAIR else Step.SUBMIT
-    return Decision(step, terminate=job.must_be_ended, report=True)
+    # What this very try has asked for, before the API was away, it goes on with.
+    own = bool(record.repairs) and record.repairs[-1].ti_id == this.ti_id
+    return Decision(step, terminate=job.must_be_ended, report=not own)
 
 
 def _active(record: Record, job: JobNow, *, same: bool, end_superseded: bool) -> Decision:
@@ -237,3 +248,15 @@ def _active(record: Record, job: JobNow, *, same: bool, end_superseded: bool) ->
     if same:
         return Decision(Step.ATTACH)
     return Decision(Step.SUBMIT, supersede=end_superseded)
+
+
+def token_patience(patience: float, age: float = 0.0) -> float:
+    """For how many seconds a request may be sent again under its token while it is refused for its rate.
+
+    An earlier answer may have been lost: once the service has forgotten the token, the same request makes another job.
+    Who still has patience then looks for the job, and decides anew.
+
+    :param patience: seconds that the task would wait.
+    :param age: seconds since the token was sent.
+    """
+    return max(0.0, min(patience, TOKEN_WINDOW - age))

@@ -106,7 +106,9 @@ class Service:
     refusal: type[e.ApiError] | None = None
     jobs: dict[str, Made] = field(default_factory=dict)
     tokens: dict[str, Made] = field(default_factory=dict)
-    settings: Any = field(default_factory=lambda: SimpleNamespace(job_url=lambda job_id: f"https://x/{job_id}"))
+    settings: Any = field(
+        default_factory=lambda: SimpleNamespace(job_url=lambda job_id: f"https://x/{job_id}", patience=3600.0)
+    )
 
     # What the hook offers
 

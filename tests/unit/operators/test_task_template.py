@@ -23,6 +23,7 @@ from airflow_provider_tcbatch.operators.task_template import (
     TCBatchEnsureTaskTemplateOperator,
     TCBatchModifyTaskTemplateOperator,
 )
+from airflow_provider_tcbatch.policies import outage
 from tests.support.task_context import Task
 from tests.unit.conftest import job
 
@@ -460,6 +461,14 @@ def test_a_lost_answer_to_a_deletion_is_no_error(emulator: Emulator) -> None:
     emulator.faults.add("lose_answer", action="DeleteTaskTemplates", count=1)
     assert Done(delete(names=NAME)).value == [made.value]
     assert list(TCBatchHook().describe_task_templates([str(made.value)])) == []
+
+
+def test_a_deletion_that_was_never_answered_is_told(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outage, "outage_pause", lambda failures, spread: 0.05)
+    template_id = Done(create()).value
+    emulator.faults.add("lose_answer", action="DeleteTaskTemplates", count=5)
+    assert Done(delete(names=NAME)).value == [template_id]
+    assert not list(TCBatchHook().describe_task_templates())
 
 
 def test_somebody_else_may_be_faster(monkeypatch: pytest.MonkeyPatch) -> None:

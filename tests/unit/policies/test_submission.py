@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from airflow_provider_tcbatch.policies.outcome import Verdict
 from airflow_provider_tcbatch.policies.submission import (
+    TOKEN_WINDOW,
     Decision,
     Ending,
     JobNow,
@@ -18,6 +19,7 @@ from airflow_provider_tcbatch.policies.submission import (
     Step,
     ThisTry,
     decide,
+    token_patience,
 )
 
 FIRST = ThisTry(try_number=1, ti_id="ti-1", max_tries=2, retries=2)
@@ -247,3 +249,18 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(max_examples=300, stateful_step_count=25, deadline=None)
+
+
+@given(patience=st.floats(0, 1e6), age=st.floats(0, 1e6))
+def test_no_request_waits_until_its_token_may_be_forgotten(patience: float, age: float) -> None:
+    waits = token_patience(patience, age)
+    assert 0 <= waits <= patience
+    assert waits == 0 or age + waits <= TOKEN_WINDOW + 1e-6
+    assert token_patience(60.0) == 60.0
+
+
+@pytest.mark.parametrize(("this", "reported"), [(FIRST, False), (RETRY, True)], ids=["the same try", "the next"])
+def test_a_try_that_has_asked_for_a_repair_does_not_report_the_failure_before_it(this: ThisTry, reported: bool) -> None:
+    repaired = replace(KNOWN, repairs=(Repair(1200.0, "before", FIRST.ti_id),))
+    decision = decide(repaired, this, FAILURE, now=2000.0, on_retry=OnRetry.REPAIR)
+    assert decision == Decision(Step.REPAIR, report=reported)
