@@ -58,7 +58,7 @@ def emulator(_own: Emulator) -> Iterator[Emulator]:
 
 
 async def until(call: AsyncCall, condition: Callable[[Any], bool], action: str, **params: Any) -> Any:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition(answer := await call(action, **params)):
         assert time.monotonic() < deadline, answer.to_json_string()
     return answer
@@ -92,7 +92,7 @@ async def every_action(call: AsyncCall) -> None:
     assert listed.ComputeEnvCreateInfoSet[0].EnvName == "conformance"
 
     elastic = (await call("SubmitJob", **submission(task("echo elastic")))).JobId
-    bound = {**task("sleep 30", "bound"), "EnvId": env_id}
+    bound = {**task("sleep 600", "bound"), "EnvId": env_id}
     del bound["ComputeEnv"]
     on_env = (await call("SubmitJob", **submission(bound))).JobId
     await until(call, lambda job: job.JobState == "RUNNING", "DescribeJob", JobId=on_env)

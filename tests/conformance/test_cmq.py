@@ -206,4 +206,4 @@ def test_deleting_a_queue_ends_the_wait_on_it(cmq: Call, tdmq: Call, queue: str)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(cmq, "ReceiveMessage", queueName=queue, pollingWaitSeconds=30)
         tdmq("DeleteCmqQueue", QueueName=queue)
-        assert waiting.result(timeout=10)["code"] == 4440
+        assert waiting.result(timeout=60)["code"] == 4440

@@ -69,7 +69,7 @@ class Envs:
         return self._batch("DescribeComputeEnv", EnvId=env_id)
 
     def until(self, env_id: str, condition: Callable[[Any], bool]) -> Any:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not condition(env := self.show(env_id)):
             assert time.monotonic() < deadline, env.to_json_string()
         return env
@@ -100,7 +100,7 @@ def submit(batch: Call, *tasks: dict[str, Any], **job: Any) -> str:
 
 
 def in_state(batch: Call, job_id: str, state: str) -> Any:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (job := batch("DescribeJob", JobId=job_id)).JobState != state:
         assert time.monotonic() < deadline, job.to_json_string()
     return job

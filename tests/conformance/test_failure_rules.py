@@ -26,7 +26,7 @@ def room(emulator: Emulator) -> Iterator[None]:
 
 
 def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (result := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.01)

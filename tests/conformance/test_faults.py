@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -174,7 +175,8 @@ def heard(tdmq: Call) -> str:
     """Name of a topic, and of a queue that hears it."""
     name = f"t{time.time_ns()}"
     tdmq("CreateCmqTopic", TopicName=name)
-    tdmq("CreateCmqQueue", QueueName=name)
+    # What is received stays hidden, also from a slow machine while the clock of queues is fast.
+    tdmq("CreateCmqQueue", QueueName=name, VisibilityTimeout=43_200)
     tdmq("CreateCmqSubscribe", TopicName=name, SubscriptionName=name, Protocol="queue", Endpoint=name)
     return name
 
@@ -201,7 +203,6 @@ def test_an_event_that_comes_late(emulator: Emulator, batch: Call, cmq: Call, he
     assert emulator.wait_job(batch("SubmitJob", **request).JobId) == "SUCCEED"
     answer = cmq("ReceiveMessage", queueName=heard)
     assert "JOB_RUNNING" in answer["msgBody"]
-    # Or it would come again, in half a second when the clock of queues is fast.
     assert cmq("DeleteMessage", queueName=heard, receiptHandle=answer["receiptHandle"])["code"] == 0
     if speed == 1:
         assert next_event(cmq, heard) is None
@@ -213,7 +214,7 @@ def test_an_event_that_comes_late(emulator: Emulator, batch: Call, cmq: Call, he
 @pytest.mark.parametrize("last", [False, True])
 def test_events_that_change_places(emulator: Emulator, batch: Call, cmq: Call, heard: str, last: bool) -> None:
     # What nothing follows waits for its time.
-    emulator.faults.add("reorder_event", action="JOB_SUCCEED" if last else "JOB_RUNNING", target=heard, seconds=1)
+    emulator.faults.add("reorder_event", action="JOB_SUCCEED" if last else "JOB_RUNNING", target=heard, seconds=8)
     job_id = batch("SubmitJob", **submission(task("true"), **telling(heard, "JOB_RUNNING", "JOB_SUCCEED"))).JobId
     assert emulator.wait_job(job_id) == "SUCCEED"
     found = [next_event(cmq, heard), next_event(cmq, heard)]
@@ -254,10 +255,11 @@ def test_clock_of_the_whole_service(emulator: Emulator, batch: Call, cmq: Call, 
 
 def test_rate_limits(emulator: Emulator, batch: Call) -> None:
     emulator.configure(rate_limits="intl")
-    ended = [_try(batch) for _ in range(6)]
-    assert ended.count("OK") < len(ended)
+    # Many at once: one after the other they might be as slow as they have to be, on a busy machine.
+    with ThreadPoolExecutor(10) as pool:
+        ended = list(pool.map(lambda _: _try(batch), range(40)))
     assert set(ended) == {"OK", "RequestLimitExceeded"}
-    assert ended[:2] == ["OK", "OK"]
+    assert ended.count("OK") >= 2
     emulator.configure(rate_limits="off")
     assert [_try(batch) for _ in range(6)] == ["OK"] * 6
 

@@ -262,7 +262,7 @@ class TestRenewal:
         waiting = [asyncio.ensure_future(source.aget()) for _ in range(200)]
         await asyncio.sleep(0.01)  # the loop runs on meanwhile
         # The default pool has far fewer than 200 threads: others must still get one.
-        assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 20) == "free"
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 60) == "free"
         assert not any(future.done() for future in waiting)
         source.gate.set()
         found = await asyncio.gather(*waiting)

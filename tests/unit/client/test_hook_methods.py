@@ -84,7 +84,7 @@ def test_instances_are_told_apart_by_how_they_end(hook: TCBatchHook, emulator: E
     emulator.configure(capacity=8)
     command = "if [ $BATCH_TASK_INSTANCE_INDEX = 1 ]; then exit 3; fi; while [ ! -e ../../../go ]; do sleep 0.02; done"
     job_id = hook.submit_job(job(command, instances=3))
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while len(left := hook.unfinished_instances(hook.describe_job(job_id))) != 2 or not _all_running(left):
         assert time.monotonic() < until
         time.sleep(0.02)

@@ -287,7 +287,7 @@ async def test_the_end_finds_instances_once(monkeypatch: pytest.MonkeyPatch) -> 
         return logs(action)
 
     monkeypatch.setattr(service, "_DescribeTaskLogs", later)
-    await asyncio.wait_for(streaming(service, shown).finish(patience=60), 5)
+    await asyncio.wait_for(streaming(service, shown).finish(patience=60), 60)
     assert shown.indexes == [0, 1, 2]
     assert service.calls == {"DescribeJob": 1, "DescribeTask": 1, "DescribeTaskLogs": 5}
 
@@ -331,7 +331,7 @@ async def test_a_job_that_was_given_up_while_it_runs() -> None:
     service, shown = Service(main=1), Shown()
     service.begin("main", 0, output="one\ntwo")
     stream = streaming(service, shown)
-    await asyncio.wait_for(stream.finish(patience=60), 5)
+    await asyncio.wait_for(stream.finish(patience=60), 60)
     assert [line for *_, line in shown] == ["one", "two"]
 
 

@@ -99,7 +99,7 @@ async def listening(ear: EventListener, heard: list[str] | None = None) -> Async
 
     task = asyncio.create_task(ear.run(hear, lambda: None))
     try:
-        await asyncio.wait_for(ear.hearing.wait(), 10)
+        await asyncio.wait_for(ear.hearing.wait(), 60)
         yield ear
     finally:
         task.cancel()
@@ -107,7 +107,7 @@ async def listening(ear: EventListener, heard: list[str] | None = None) -> Async
         await ear.aclose()
 
 
-async def until(condition: Callable[[], bool], what: str, timeout: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
     loop = asyncio.get_running_loop()
     late = loop.time() + timeout
     while not await asyncio.to_thread(condition):

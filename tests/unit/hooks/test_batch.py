@@ -227,7 +227,7 @@ def test_a_job_that_has_ended_is_left_as_it_is(hook: TCBatchHook, emulator: Emul
     job_id = hook.submit_job(job(command))
     state = emulator.wait_job(job_id)
     before = hook.api.sent.get("TerminateJob", 0)
-    view = hook.end_job(job_id, patience=5)
+    view = hook.end_job(job_id, patience=60)
     assert view is not None
     assert view.job_state == state
     assert hook.api.sent.get("TerminateJob", 0) == before
@@ -245,21 +245,21 @@ def test_a_job_that_is_still_submitted_is_ended_as_soon_as_that_is_possible(
 
 
 def test_a_job_that_can_not_be_ended_in_time_is_an_error(hook: TCBatchHook, emulator: Emulator) -> None:
-    emulator.configure(submitted_seconds=3)
+    emulator.configure(submitted_seconds=600)
     job_id = hook.submit_job(job("true"))
     with pytest.raises(ResourceBusy):
         hook.end_job(job_id, patience=0.5)
-    assert emulator.wait_job(job_id) == "SUCCEED"
+    view = hook.describe_job(job_id)
+    assert (view.job_state, view.next_action or "") == ("SUBMITTED", "")
 
 
 def test_a_job_that_takes_its_time_to_end_is_shown_as_it_is(hook: TCBatchHook, emulator: Emulator) -> None:
-    emulator.configure(terminate_seconds=3)
+    emulator.configure(terminate_seconds=600)
     begun = time.monotonic()
     view = hook.end_job(active(hook), patience=1)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 300
     assert view is not None
     assert view.next_action == "TERMINATING"
-    assert emulator.wait_job(view.job_id) == "FAILED"
 
 
 def test_without_patience_a_jobs_end_is_asked_for_all_the_same(hook: TCBatchHook, emulator: Emulator) -> None:

@@ -412,7 +412,7 @@ def test_listeners_say_nothing_of_it(make: Make, caplog: pytest.LogCaptureFixtur
         async with job_watcher(CmqHook().settings) as watcher:
             listener = watcher._listener
             assert listener is not None
-            await asyncio.wait_for(listener.hearing.wait(), 10)
+            await asyncio.wait_for(listener.hearing.wait(), 60)
             await asyncio.to_thread(CmqHook().publish, "chain", check_message("x"))
             await until(lambda: listener.received > 0, "it is received")
 

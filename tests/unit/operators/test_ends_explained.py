@@ -254,7 +254,7 @@ def test_a_sensor_that_gives_up_says_what_it_saw(hook: TCBatchHook, emulator: Em
 
 # -- in time -------------------------------------------------------------------------------------------------
 
-LATE = 12.0
+LATE = 90.0
 
 #: What answers late.
 SLOW = pytest.mark.parametrize(
@@ -276,9 +276,9 @@ def explained(emulator: Emulator, slow: dict[str, str], call: Callable[[], Any])
     begun = time.monotonic()
     with pytest.raises(e.TCBatchError) as caught:
         call()
-    assert time.monotonic() - begun < LATE - 2
+    assert time.monotonic() - begun < LATE / 2
     text = str(caught.value)
-    assert "What could be read in 1 s ([tcbatch] explain_timeout) is shown" in text
+    assert "What could be read in 3 s ([tcbatch] explain_timeout) is shown" in text
     assert "Console: http" in text
     if slow == {"service": "cos"}:
         assert "exit code 3" in text
@@ -290,7 +290,7 @@ def explained(emulator: Emulator, slow: dict[str, str], call: Callable[[], Any])
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW__TCBATCH__EXPLAIN_TIMEOUT", "1")
+    monkeypatch.setenv("AIRFLOW__TCBATCH__EXPLAIN_TIMEOUT", "3")
 
 
 @SLOW
@@ -371,6 +371,6 @@ def test_nor_does_a_task_that_a_limit_ends(
     wait._begun = began  # type: ignore[method-assign]
     with pytest.raises(e.JobTimeout) as caught:
         wait.end("timeout", Limit.TIMEOUT)
-    assert time.monotonic() - begun[0] < LATE - 2
+    assert time.monotonic() - begun[0] < LATE / 2
     assert "err-of-1" in str(caught.value)
     assert "[tcbatch] explain_timeout" in str(caught.value)

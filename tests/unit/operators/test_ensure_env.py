@@ -261,7 +261,7 @@ def test_without_a_store_each_alternative_is_another_environment(deferrable: boo
 def test_one_whose_nodes_come_too_late_is_given_up(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, deferrable: bool
 ) -> None:
-    emulator.configure(node_creating_seconds=1.5)
+    emulator.configure(node_creating_seconds=10)
     real = TCBatchHook.remove_step
 
     def quick_from_now_on(self: TCBatchHook, env_id: str, **options: Any) -> Any:
@@ -269,7 +269,7 @@ def test_one_whose_nodes_come_too_late_is_given_up(
         return real(self, env_id, **options)
 
     monkeypatch.setattr(TCBatchHook, "remove_step", quick_from_now_on)
-    ran = Ran(ensure(alternatives=[{"EnvDescription": "second"}], timeout=0.7, deferrable=deferrable))
+    ran = Ran(ensure(alternatives=[{"EnvDescription": "second"}], timeout=3, deferrable=deferrable))
     choice = ran.xcoms["tcbatch_choice"]
     assert (choice["alternative"], [failure["why"] for failure in choice["failed"]]) == (1, ["timeout"])
     assert env_ids() == [ran.result]

@@ -32,7 +32,7 @@ def made(nodes: int) -> str:
 
 def sense(env_id: str | None, until: str, **options: Any) -> Any:
     """What a sensor returns at its end, deferrals included."""
-    options = {"poke_interval": 0.2, "timeout": 20, **options}
+    options = {"poke_interval": 0.2, "timeout": 120, **options}
     given = {"env_id": env_id} if env_id is not None else {}
     sensor = TCBatchComputeEnvSensor(task_id="sense", until=until, **given, **options)
     context = Task().next_try()

@@ -147,7 +147,7 @@ def change_connection(monkeypatch: pytest.MonkeyPatch, emulator: Emulator, **fie
 
 def sensor(event_names: Any, **options: Any) -> TCBatchEventSensor:
     return TCBatchEventSensor(
-        task_id="sense", event_names=event_names, **{"poke_interval": 0.2, "timeout": 30, **options}
+        task_id="sense", event_names=event_names, **{"poke_interval": 0.2, "timeout": 120, **options}
     )
 
 
@@ -336,7 +336,7 @@ def test_a_state_does_not_tell_variables(world: World, deferrable: bool) -> None
 @both
 @pytest.mark.parametrize("soft", [False, True], ids=["fails", "skips"])
 def test_timeout(world: World, deferrable: bool, soft: bool) -> None:
-    job_id = world.submit("sleep 30")
+    job_id = world.submit("sleep 600")
     for chosen in ({"job_id": job_id}, {"variables": {"run": world.token}}):
         with pytest.raises(AirflowSkipException if soft else AirflowSensorTimeout):
             run(sensor("JOB_SUCCEED", **chosen, deferrable=deferrable, timeout=1.5, soft_fail=soft))
@@ -344,7 +344,7 @@ def test_timeout(world: World, deferrable: bool, soft: bool) -> None:
 
 @both
 def test_what_does_not_exist(world: World, deferrable: bool) -> None:
-    job_id = world.submit("sleep 30")
+    job_id = world.submit("sleep 600")
     with pytest.raises(e.NotFound, match="no task 'other'"):
         run(sensor("TASK_FAILED", job_id=job_id, task_name="other", deferrable=deferrable))
     with pytest.raises(e.NotFound):
@@ -413,7 +413,7 @@ def test_who_is_killed_takes_the_queue_along(world: World) -> None:
 
 
 def test_reschedule_looks_and_does_not_listen(world: World) -> None:
-    waiting = sensor("TASK_RUNNING", job_id=world.submit("sleep 30"), task_name="main", mode="reschedule")
+    waiting = sensor("TASK_RUNNING", job_id=world.submit("sleep 600"), task_name="main", mode="reschedule")
     context = Task().next_try()
     assert waiting.reschedule
     soon(lambda: waiting.poke(context))

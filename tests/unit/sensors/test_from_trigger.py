@@ -198,7 +198,7 @@ def test_it_gives_up_before_airflow_does(submit: Callable[..., str], ends: bool)
     assert 2 <= time.time() - begun < 100
     with pytest.raises(AirflowSensorTimeout, match="did not come true within 2 s"):
         resumed(sense, event)
-    sense = sensor(job_ids=submit("sleep 30"), timeout=0, end_from_trigger=ends, soft_fail=True)
+    sense = sensor(job_ids=submit("sleep 600"), timeout=0, end_from_trigger=ends, soft_fail=True)
     with pytest.raises(AirflowSkipException):
         resumed(sense, started(sense))
 
@@ -213,12 +213,12 @@ def test_the_margin_to_airflows_own_end(timeout: float, execution_timeout: float
     now = time.time()
     trigger = start_trigger(sensor(job_ids="job-1", timeout=timeout, execution_timeout=most))
     trigger._set_deadline()
-    assert trigger.deadlines["timeout"] - now == pytest.approx(patience, abs=5)
+    assert trigger.deadlines["timeout"] - now == pytest.approx(patience, abs=9)
     assert trigger.timeout_after.timestamp() - trigger.deadlines["timeout"] >= 15
 
 
 def test_a_wait_that_failed_goes_on_until_the_same_instant(submit: Callable[..., str]) -> None:
-    sense = sensor(job_ids=submit("sleep 30"))
+    sense = sensor(job_ids=submit("sleep 600"))
     event = {"status": "error", "message": "no network", "states": {}, "errors": 0, "give_up_at": 12345.0}
     with pytest.raises(TaskDeferred) as deferred:
         sense.execute_complete(Task().next_try(), event)
@@ -279,7 +279,7 @@ def test_no_jobs_are_nothing_to_wait_for(connection: str) -> None:
 
 def test_where_no_xcom_can_be_pushed_a_worker_ends_the_task(submit: Callable[..., str]) -> None:
     """As with dag.test(), and with Airflow 3.1."""
-    job_id = submit("sleep 1")
+    job_id = submit("sleep 4")
     result, xcoms = run(sensor(job_ids=job_id, end_from_trigger=True))
     assert result == {job_id: "SUCCEED"}
     assert xcoms["tcbatch_wait"]["status"] == "reached"

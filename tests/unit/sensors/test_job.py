@@ -24,13 +24,13 @@ def hook(connection: str) -> TCBatchHook:
 
 @pytest.fixture
 def long_job(hook: TCBatchHook, emulator: Emulator) -> Iterator[str]:
-    job_id = hook.submit_job(job("sleep 30"))
+    job_id = hook.submit_job(job("sleep 600"))
     yield job_id
     hook.end_job(job_id)
 
 
 def sensor(**options: Any) -> TCBatchJobSensor:
-    return TCBatchJobSensor(**{"task_id": "sense", "poke_interval": 0.2, "timeout": 20, **options})
+    return TCBatchJobSensor(**{"task_id": "sense", "poke_interval": 0.2, "timeout": 120, **options})
 
 
 @both
@@ -129,7 +129,7 @@ def test_the_newest_job_of_a_name(hook: TCBatchHook, emulator: Emulator, deferra
 
     other = hook.submit_job({**job("exit 1"), "JobName": f"{name}-other"})
     emulator.wait_job(other)
-    timer = threading.Timer(1.0, submit)
+    timer = threading.Timer(3.0, submit)
     timer.start()
     result, xcoms = run(sensor(job_name=name, deferrable=deferrable))
     timer.join()

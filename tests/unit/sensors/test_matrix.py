@@ -61,7 +61,7 @@ def submit(connection: str, emulator: Emulator) -> Iterator[Callable[[str], str]
 
 
 def sensor(kind: str, mode: str, job_id: str, **options: Any) -> Any:
-    return KINDS[kind](job_id, **{"task_id": "sense", "poke_interval": 0.2, "timeout": 20, **MODES[mode], **options})
+    return KINDS[kind](job_id, **{"task_id": "sense", "poke_interval": 0.2, "timeout": 120, **MODES[mode], **options})
 
 
 @every_mode

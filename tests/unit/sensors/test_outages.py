@@ -118,8 +118,8 @@ def test_only_its_own_timeout_ends_it(
     monkeypatch.setenv("AIRFLOW__TCBATCH__API_PATIENCE", "0")
     api_outage.begin()
     with pytest.raises(AirflowSensorTimeout):
-        run(sensor("job", mode, world, timeout=5))
-    assert api_outage.failures > 5
+        run(sensor("job", mode, world, timeout=8))
+    assert api_outage.failures >= 3
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferred"])

@@ -32,13 +32,13 @@ def submit(connection: str) -> Iterator[Callable[..., str]]:
 
 
 def sensor(job_id: str, task_name: str, **options: Any) -> TCBatchTaskSensor:
-    given = {"poke_interval": 0.2, "timeout": 20, **options}
+    given = {"poke_interval": 0.2, "timeout": 120, **options}
     return TCBatchTaskSensor(task_id="sense", job_id=job_id, task_name=task_name, **given)
 
 
 @both
 def test_a_task_of_a_job_that_goes_on(submit: Callable[..., str], deferrable: bool) -> None:
-    job_id = submit("sleep 1", "sleep 30")
+    job_id = submit("sleep 1", "sleep 600")
     assert run(sensor(job_id, "a", deferrable=deferrable))[0] == "SUCCEED"
     result, xcoms = run(sensor(job_id, "b", target_states="RUNNING", deferrable=deferrable))
     assert result == "RUNNING"
@@ -69,7 +69,7 @@ def test_a_task_whose_turn_never_comes(submit: Callable[..., str], deferrable: b
 
 @both
 def test_an_unfinished_task(submit: Callable[..., str], deferrable: bool) -> None:
-    job_id = submit("sleep 30", "true")
+    job_id = submit("sleep 600", "true")
     with pytest.raises(AirflowSensorTimeout):
         run(sensor(job_id, "b", deferrable=deferrable, timeout=1))
     with pytest.raises(e.NotFound, match="no task 'c'; it has 'a', 'b'"):
@@ -77,7 +77,7 @@ def test_an_unfinished_task(submit: Callable[..., str], deferrable: bool) -> Non
 
 
 def test_reschedule_frees_the_worker(submit: Callable[..., str]) -> None:
-    waiting = sensor(submit("sleep 30", "true"), "a", mode="reschedule")
+    waiting = sensor(submit("sleep 600", "true"), "a", mode="reschedule")
     assert waiting.reschedule
     assert waiting.poke(Task().next_try()) is False
 

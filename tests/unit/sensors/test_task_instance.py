@@ -22,7 +22,7 @@ from tests.unit.conftest import job
 from tests.unit.sensors.sensing import both, run
 
 #: Instance 0 fails, 1 and 2 succeed after a second, 3 goes on.
-MIXED = "case $BATCH_TASK_INSTANCE_INDEX in 0) echo broken >&2; exit 3;; 1|2) sleep 1;; *) sleep 30;; esac"
+MIXED = "case $BATCH_TASK_INSTANCE_INDEX in 0) echo broken >&2; exit 3;; 1|2) sleep 1;; *) sleep 600;; esac"
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def submit(connection: str, emulator: Emulator) -> Iterator[Callable[..., str]]:
 
 
 def sensor(job_id: str, **options: Any) -> TCBatchTaskInstanceSensor:
-    given = {"task_name": "main", "poke_interval": 0.2, "timeout": 20, **options}
+    given = {"task_name": "main", "poke_interval": 0.2, "timeout": 120, **options}
     return TCBatchTaskInstanceSensor(task_id="sense", job_id=job_id, **given)
 
 
@@ -133,7 +133,7 @@ async def test_a_job_that_ends_between_two_reads_is_read_again(
 
 
 def test_reschedule_frees_the_worker(submit: Callable[..., str]) -> None:
-    waiting = sensor(submit("sleep 30", 1), mode="reschedule")
+    waiting = sensor(submit("sleep 600", 1), mode="reschedule")
     assert waiting.reschedule
     assert waiting.poke(Task().next_try()) is False
 

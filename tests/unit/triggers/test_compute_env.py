@@ -152,7 +152,7 @@ async def test_what_runs_on_the_nodes_outlives_a_task_that_is_put_to_an_end(
     nodes = asyncio.ensure_future(only_event(env_id, "desired"))
     assert (await nodes)["counts"]["running"] == 1, "the idle one went"
     assert str((await asyncio.to_thread(hook.describe_job, job_id)).job_state) == "RUNNING"
-    await asyncio.to_thread(hook.terminate_job, job_id, patience=20.0)
-    await scale_to_zero(hook.settings, env_id, patience=5)
+    await asyncio.to_thread(hook.terminate_job, job_id, patience=60.0)
+    await scale_to_zero(hook.settings, env_id, patience=60)
     view = await asyncio.to_thread(hook.describe_compute_env, env_id)
     assert view.desired_compute_node_count == 0

@@ -68,7 +68,7 @@ async def test_what_it_tells(connection: str, emulator: Emulator) -> None:
     )
     event = await only_event(trigger)
     assert event.pop("event")["job_id"] == job_id
-    assert event.pop("observed_at") == pytest.approx(time.time(), abs=10)
+    assert event.pop("observed_at") == pytest.approx(time.time(), abs=60)
     told = {"heard": False, "source": "poll", "event_received_at": None}
     assert event == {"status": "reached", "limit": None, "message": None, "give_up_at": 7, **told}
 
@@ -97,11 +97,11 @@ async def test_many_waits_for_environments_share_their_looks(connection: str, em
         await asyncio.to_thread(wait_for, "they are looked at again", lambda: looks()[0] >= again, timeout=30)
         assert looks()[1] == before[1], "there is nothing to look at yet"
         await asyncio.to_thread(hook.modify_compute_env, env_ids[0], desired_compute_node_count=1)
-        ran = await asyncio.wait_for(waits[0], 20)
+        ran = await asyncio.wait_for(waits[0], 60)
         assert (ran["status"], ran["event"]["env_id"]) == ("reached", env_ids[0])
         assert looks()[1] <= before[1] + 2
         await asyncio.to_thread(hook.delete_compute_env, env_ids[1])
-        ends = await asyncio.wait_for(asyncio.gather(waits[2], waits[3]), 20)
+        ends = await asyncio.wait_for(asyncio.gather(waits[2], waits[3]), 60)
         assert ends[0]["status"] in ("failed", "error"), "no node can run any more"
         assert (ends[1]["status"], ends[1]["event"]["name"]) == ("reached", "COMPUTE_ENV_DELETED")
         assert not any(wait.done() for wait in waits[4:])

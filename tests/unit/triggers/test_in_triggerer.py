@@ -97,8 +97,8 @@ def waits(count: int) -> list[Any]:
 
 
 async def test_waits_that_end_together_push_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_triggerer, "_SECONDS", 0.5)
-    supervisor = Supervisor(0.005, monkeypatch)
+    monkeypatch.setattr(in_triggerer, "_SECONDS", 1.5)
+    supervisor = Supervisor(0.01, monkeypatch)
     await asyncio.gather(*(push_xcoms(ti, dict.fromkeys("abc")) for ti in waits(60)))
     assert supervisor.pushed == [(ti.task_id, key) for ti in waits(60) for key in "abc"]
 

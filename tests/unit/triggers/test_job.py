@@ -34,11 +34,11 @@ async def test_it_says_how_a_job_ended(connection: str, command: str, state: str
     job_id = TCBatchHook(connection).submit_job(job(command))
     event = await only_event(TCBatchJobTrigger(job_id=job_id, poll_interval=60))
     assert (event["status"], event["job_id"], event["state"]) == ("ended", job_id, state)
-    assert abs(event["observed_at"] - time.time()) < 5
+    assert abs(event["observed_at"] - time.time()) < 60
 
 
 async def test_it_gives_up_at_its_deadline(connection: str) -> None:
-    job_id = TCBatchHook(connection).submit_job(job("sleep 30"))
+    job_id = TCBatchHook(connection).submit_job(job("sleep 600"))
     limits = {"timeout": time.time() + 2.5}
     event = await only_event(TCBatchJobTrigger(job_id=job_id, poll_interval=0.1, deadlines=limits))
     assert (event["status"], event["limit"]) == ("timeout", "timeout")
@@ -78,7 +78,7 @@ async def test_a_killed_wait_ends_a_job_even_while_it_is_submitted(
         view = await asyncio.to_thread(TCBatchHook(connection).describe_job, job_id)
         assert view.next_action in (None, "")
         assert str(view.job_state) != "FAILED"
-        await asyncio.to_thread(TCBatchHook(connection).terminate_job, job_id, patience=5)
+        await asyncio.to_thread(TCBatchHook(connection).terminate_job, job_id, patience=60)
 
 
 async def test_a_killed_wait_does_not_take_the_services_word_for_the_end(
@@ -126,11 +126,11 @@ async def test_a_job_that_may_run_on_is_told_of(
         monkeypatch.setattr(trigger_module, "GUARD_SECONDS", 0.5, raising=False)
         monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(answer))
     try:
-        await asyncio.wait_for(trigger.on_kill(), 10)
+        await asyncio.wait_for(trigger.on_kill(), 60)
     finally:
         release.set()
         emulator.faults.clear()
     [line] = [line for line in capsys.readouterr().out.splitlines() if "orphans --end" in line]
     assert job_id in line
     assert "warning" in line
-    await asyncio.to_thread(TCBatchHook(connection).terminate_job, job_id, patience=5)
+    await asyncio.to_thread(TCBatchHook(connection).terminate_job, job_id, patience=60)

@@ -66,7 +66,7 @@ async def test_whether_an_interrupted_job_has_ended(connection: str, emulator: E
 
 
 async def test_it_gives_up_at_its_deadline(connection: str) -> None:
-    job_id = TCBatchHook(connection).submit_job(job("sleep 30"))
+    job_id = TCBatchHook(connection).submit_job(job("sleep 600"))
     deadlines = {"timeout": time.time() + 60, "execution_timeout": time.time() + 2}
     event = await only_event(TCBatchJobsTrigger(job_ids=[job_id], poll_interval=0.2, deadlines=deadlines))
     assert (event["status"], event["limit"]) == ("timeout", "execution_timeout")
@@ -74,7 +74,7 @@ async def test_it_gives_up_at_its_deadline(connection: str) -> None:
 
 
 async def test_one_job_that_can_not_be_watched_ends_the_wait(connection: str) -> None:
-    job_id = TCBatchHook(connection).submit_job(job("sleep 30"))
+    job_id = TCBatchHook(connection).submit_job(job("sleep 600"))
     event = await only_event(TCBatchJobsTrigger(job_ids=[job_id, "nonsense"], poll_interval=0.1))
     assert event["status"] == "error"
     assert "JobIdMalformed" in event["message"]
@@ -98,7 +98,7 @@ async def test_errors_arrive_as_events(trigger: Any) -> None:
 
 async def test_instances_are_waited_for_whatever_the_others_do(connection: str, emulator: Emulator) -> None:
     hook = TCBatchHook(connection)
-    job_id = hook.submit_job(job("[ $BATCH_TASK_INSTANCE_INDEX = 1 ] || sleep 30", instances=3))
+    job_id = hook.submit_job(job("[ $BATCH_TASK_INSTANCE_INDEX = 1 ] || sleep 600", instances=3))
     trigger = TCBatchTaskInstancesTrigger(job_id=job_id, task_name="main", indexes=[1], poll_interval=0.2)
     assert (await only_event(trigger))["status"] == "ended"
     trigger = TCBatchTaskInstancesTrigger(

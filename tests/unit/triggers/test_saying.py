@@ -50,7 +50,7 @@ async def test_who_writes_to_a_full_pipe_stops_nobody_else() -> None:
     assert not any(task.done() for task in running), "a trigger ends when its last line is written"
     assert pipe.lines == []
     pipe.open.set()
-    await asyncio.wait_for(asyncio.gather(*running), 20)
+    await asyncio.wait_for(asyncio.gather(*running), 60)
     for called in "ab":
         assert [line for who, line in pipe.lines if who == called] == ["line 0", "line 1", "line 2"]
 
@@ -58,7 +58,7 @@ async def test_who_writes_to_a_full_pipe_stops_nobody_else() -> None:
 async def test_who_has_said_nothing_waits_for_nobody() -> None:
     pipe = Pipe()
     Trigger(pipe).say("on its way")
-    await asyncio.wait_for(Trigger(pipe).all_said(), 5)
+    await asyncio.wait_for(Trigger(pipe).all_said(), 60)
     pipe.open.set()
 
 
@@ -82,7 +82,7 @@ class Trigger(Says):
 async def speak(word):
     trigger = Trigger()
     trigger.say("%s", word)
-    await asyncio.wait_for(trigger.all_said(), 20)
+    await asyncio.wait_for(trigger.all_said(), 60)
 
 logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
 asyncio.run(speak("parent"))

@@ -62,20 +62,20 @@ async def test_a_task_that_is_not_there_is_an_error(connection: str, emulator: E
 
 async def test_a_task_is_read_only_when_the_watcher_sees_a_change(connection: str, emulator: Emulator) -> None:
     hook = TCBatchHook(connection)
-    job_id = hook.submit_job(job("sleep 30"))
+    job_id = hook.submit_job(job("sleep 600"))
     await only_event(TCBatchJobStatesTrigger(job_ids=[job_id], target_states=["RUNNING"], poll_interval=0.1))
-    before = reads(emulator)
-    deadlines = {"timeout": time.time() + 3}
+    before = reads(emulator, job_id)
+    deadlines = {"timeout": time.time() + 6}
     trigger = TCBatchTaskStateTrigger(job_id=job_id, task_name="main", poll_interval=0.1, deadlines=deadlines)
     assert (await only_event(trigger))["status"] == "timeout"
-    assert reads(emulator) == before + 1
+    assert reads(emulator, job_id) == before + 1
     hook.end_job(job_id)
 
 
 async def test_one_failed_job_ends_the_wait_for_all(connection: str, emulator: Emulator) -> None:
     hook = TCBatchHook(connection)
-    slow, bad = hook.submit_job(job("sleep 30")), hook.submit_job(job("exit 1"))
-    deadlines = {"timeout": time.time() + 10}
+    slow, bad = hook.submit_job(job("sleep 600")), hook.submit_job(job("exit 1"))
+    deadlines = {"timeout": time.time() + 60}
     event = await only_event(TCBatchJobStatesTrigger(job_ids=[slow, bad], poll_interval=0.2, deadlines=deadlines))
     assert (event["status"], event["states"][bad]) == ("failed", "FAILED")
     hook.end_job(slow)
@@ -89,11 +89,12 @@ async def test_a_task_whose_turn_never_comes(connection: str, emulator: Emulator
     tasks = [{**job(command)["Tasks"][0], "TaskName": name} for name, command in (("a", "exit 1"), ("b", "true"))]
     depends = [{"StartTask": "a", "EndTask": "b"}]
     job_id = TCBatchHook(connection).submit_job({"JobName": "two", "Tasks": tasks, "Dependences": depends})
-    deadlines = {"timeout": time.time() + 10}
+    deadlines = {"timeout": time.time() + 60}
     event = await only_event(kind(job_id=job_id, task_name="b", poll_interval=0.2, deadlines=deadlines))
     assert event["status"] == "failed"
 
 
-def reads(emulator: Emulator) -> int:
-    """How often DescribeJob was called so far."""
-    return emulator.on_loop(lambda core: core.calls.counts["batch.DescribeJob"])
+def reads(emulator: Emulator, job_id: str) -> int:
+    """How often DescribeJob was called for a job so far."""
+    calls = emulator.on_loop(lambda core: core.calls.as_json()["calls"])
+    return sum(call["action"] == "DescribeJob" and job_id in call["job_ids"] for call in calls)
