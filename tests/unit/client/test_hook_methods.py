@@ -61,6 +61,15 @@ def test_every_hook_gives_the_client(connection: str) -> None:
         assert hook.get_conn().call(DescribeJobs(limit=1)).total_count is not None
 
 
+def test_a_hook_apart_has_a_client_of_its_own(connection: str) -> None:
+    for hook in (TCBatchHook(connection, region="ap-guangzhou"), CmqHook(connection), CosHook(connection)):
+        twin = hook.apart()
+        assert (type(twin), twin.tencentcloud_conn_id, twin.region) == (type(hook), connection, hook.region)
+        assert twin.api is not hook.api
+        assert twin.settings.credentials is twin.api.credentials
+        assert twin.get_conn().call(DescribeJobs(limit=1)).total_count is not None
+
+
 def test_a_request_is_made_and_not_sent(hook: TCBatchHook, emulator: Emulator) -> None:
     before = emulator.on_loop(lambda core: len(core.jobs))
     request = hook.submission(job("true"), client_token="made-not-sent")
