@@ -58,16 +58,17 @@ BENCHED := $(BENCH)/.made-$(VERSION)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint collect format in-process matrix newest unit conformance e2e chaos chaos-brief oldest middle bench venv constraints clean check-python
+.PHONY: help demo test lint dist collect format in-process matrix newest unit conformance e2e chaos chaos-brief oldest middle bench venv constraints clean check-python
 
 help:
 	@echo 'make demo          a Batch job from a DAG, end to end, on this machine (KEEP=1 leaves it running)'
-	@echo 'make test          everything: lint, types, import contracts, unit, conformance and end-to-end tests, Airflow 3.1'
-	@echo 'make lint          ruff, mypy --strict and the import contracts; make format rewrites the files'
+	@echo 'make test          everything: lint, types, import contracts, packages, unit, conformance and end-to-end tests, Airflow 3.1'
+	@echo 'make lint          ruff, mypy --strict, the import contracts, the packages; make format rewrites the files'
 	@echo 'make unit          unit tests only; likewise make conformance, make e2e, make oldest (Airflow 3.1, a part on 3.2)'
 	@echo 'make chaos SEEDS=20   storms over real processes (docs/reliability.md); make chaos-brief, the short one of make test'
 	@echo 'make matrix        unit and conformance tests under every Python of this machine, 3.10 to 3.14; make newest: one'
 	@echo 'make bench         what waits cost, beside the AWS provider; 70 minutes on a machine that does nothing else'
+	@echo 'make dist          sdist and wheel in $(DIST), checked by twine'
 	@echo 'make venv          the environment for development in $(VENV)'
 	@echo 'make constraints   resolve the pinned versions anew (PYTHONS="python3.10 python3.11 ...")'
 	@echo 'make clean         remove $(VENV) and every cache'
@@ -87,6 +88,15 @@ lint: $(TEST)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(MAKE) --no-print-directory dist DIST="$$folder"
+
+# The sdist, and from it the wheel. With the build backend of this environment, which is pinned: another environment for
+# each of them would take a network.
+DIST ?= dist
+dist: $(TEST)
+	rm -f $(DIST)/airflow_provider_tcbatch-*
+	$(BIN)/python -m build --no-isolation --outdir $(DIST) .
+	$(BIN)/python -m twine check --strict $(DIST)/airflow_provider_tcbatch-*
 
 collect: $(TEST)
 	@$(BIN)/python -m pytest --collect-only --quiet tests/unit tests/conformance tests/e2e tests/chaos >$(VENV)/collected || \
