@@ -355,8 +355,8 @@ async def test_a_job_of_one_instance_has_no_progress(
     async with watching(api) as watcher:
         task = asyncio.create_task(wait.run(watcher, hook.settings))
         await Outage.until_true(lambda: api.sent.get("DescribeJob"))
-        seen = api.sent["DescribeJobs"]
-        await Outage.until_true(lambda: api.sent["DescribeJobs"] >= seen + 10)
+        seen = api.sent.get("DescribeJobs", 0)
+        await Outage.until_true(lambda: api.sent.get("DescribeJobs", 0) >= seen + 10)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert said.count("instances done") == 0
@@ -570,7 +570,7 @@ async def test_each_address_of_cos_has_a_client_of_its_own(api: ApiClient, hook:
     clients = []
     async with watching(api) as watcher:
         for endpoint in (None, "http://127.0.0.1:9", None):
-            settings = replace(hook.settings, cos=replace(hook.settings.cos, endpoint=endpoint))
+            settings = replace(hook.settings, cos=hook.settings.cos._replace(endpoint=endpoint))
             clients.append((await JobWait("job-1", stream=1)._stream(watcher, settings))._cos)
     assert clients[0] is clients[2] is not clients[1]
 
