@@ -155,9 +155,9 @@ oldest: $(OLDEST) middle
 	  'tests/unit/operators/test_orphans.py::test_it_asks_airflow_about_the_owners[True]' \
 	  'tests/unit/test_resources.py::test_nothing_is_left_of_a_run[shared]' \
 	  tests/unit/triggers/test_event.py tests/unit/triggers/test_job.py tests/unit/triggers/test_message.py \
-	  tests/unit/triggers/test_saying.py tests/unit/triggers/test_states.py tests/unit/test_provider_info.py \
+	  tests/unit/triggers/test_log_writer.py tests/unit/triggers/test_states.py tests/unit/test_provider_info.py \
 	  'tests/unit/test_cli.py::test_a_request_is_printed_by_a_real_process[airflow_provider_tcbatch.cli]' \
-	  tests/unit/operators/test_submission.py::test_without_a_store_every_try_has_its_own_job_and_a_warning_says_so
+	  tests/unit/execution/job/test_submission.py::test_without_a_store_every_try_has_its_own_job_and_a_warning_says_so
 
 # The Airflow in between, in a small form: two DAGs on real processes, triggers, what Airflow finds of the provider.
 middle: $(MADE_MIDDLE)

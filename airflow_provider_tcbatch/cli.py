@@ -35,7 +35,7 @@ ARG_RUN_ID = Arg(("-r", "--run-id"), help="Id of a run that exists")  # type: ig
 
 
 def _seconds(text: str) -> float:
-    from airflow_provider_tcbatch.policies.pacing import LONGEST
+    from airflow_provider_tcbatch.policies.backoff import LONGEST
 
     value = float(text)
     if not 0 <= value <= LONGEST:

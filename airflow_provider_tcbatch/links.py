@@ -19,7 +19,7 @@ class _ConsoleLink(BaseOperatorLink):
 
     The UI reads what is stored. Airflow's workers would ask each link for its address at the end of each run and store
     it once more, an empty one too; ours are left out there, see
-    :class:`~airflow_provider_tcbatch.operators.on_worker.OnWorker`.
+    :class:`~airflow_provider_tcbatch.operators._base.worker.OnWorker`.
     """
 
     #: XCom key that holds the address.

@@ -24,11 +24,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import ConfigurationError, InvalidRequest
-from airflow_provider_tcbatch.operators.resource_env import (
+from airflow_provider_tcbatch.operators.compute_env_setup import (
     TCBatchSetUpComputeEnvOperator,
     TCBatchTearDownComputeEnvOperator,
 )
-from airflow_provider_tcbatch.operators.resource_template import (
+from airflow_provider_tcbatch.operators.task_template_setup import (
     TCBatchSetUpTaskTemplateOperator,
     TCBatchTearDownTaskTemplateOperator,
 )

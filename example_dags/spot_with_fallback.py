@@ -15,7 +15,7 @@ from typing import Any
 from airflow.sdk import Param, dag, task
 
 from airflow_provider_tcbatch.operators.compute_env_actions import TCBatchDeleteComputeEnvOperator
-from airflow_provider_tcbatch.operators.ensure_env import TCBatchEnsureComputeEnvOperator
+from airflow_provider_tcbatch.operators.compute_env_ensure import TCBatchEnsureComputeEnvOperator
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 
 

@@ -20,13 +20,13 @@ from urllib.parse import urlsplit
 import anyio
 from pydantic import ValidationError
 
+from airflow_provider_tcbatch.client.auth.keys import asend_signed, send_signed
+from airflow_provider_tcbatch.client.auth.signing import signed
 from airflow_provider_tcbatch.client.errors import TOO_MUCH, api_error, network_code
 from airflow_provider_tcbatch.client.http import ALTOGETHER, async_http, blocking_http, maybe_sent
-from airflow_provider_tcbatch.client.keys import asend_signed, send_signed
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, RateLimiter
 from airflow_provider_tcbatch.client.places import Places, shared_places
 from airflow_provider_tcbatch.client.retry import ATTEMPTS, Course, retrying, retrying_async
-from airflow_provider_tcbatch.client.signing import signed
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
     ConfigurationError,
@@ -41,7 +41,7 @@ from airflow_provider_tcbatch.policies.contention import was_let_through
 if TYPE_CHECKING:
     import httpx
 
-    from airflow_provider_tcbatch.client.credentials import CredentialSource
+    from airflow_provider_tcbatch.client.auth.sources import CredentialSource
     from airflow_provider_tcbatch.models.actions import Action, Result
 
 __all__ = ["ApiClient", "ApiSettings"]
@@ -270,7 +270,7 @@ class ApiClient:
 
         :raises ApiError: as :meth:`acall` does.
         """
-        from airflow_provider_tcbatch.client.waiting import spawn
+        from airflow_provider_tcbatch.watching.subscription import spawn
 
         key = (action.name(), json.dumps(action.to_wire(), sort_keys=True))
         if (asked := self._asked.get(key)) is None:

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_provider_tcbatch.client.auth.keys import asend_signed, send_signed
 from airflow_provider_tcbatch.client.endpoints import default_endpoint
 from airflow_provider_tcbatch.client.errors import NOT_TRUSTED, TOO_MUCH, api_error, network_code, refused_hint
 from airflow_provider_tcbatch.client.http import ALTOGETHER, BOUNDS, async_http, blocking_http, maybe_sent
-from airflow_provider_tcbatch.client.keys import asend_signed, send_signed
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
     ConfigurationError,
@@ -39,7 +39,7 @@ from airflow_provider_tcbatch.models.bounds import ONE_MESSAGE, PORTION, Bounds,
 if TYPE_CHECKING:
     import httpx
 
-    from airflow_provider_tcbatch.client.credentials import CredentialSource
+    from airflow_provider_tcbatch.client.auth.sources import CredentialSource
 
 __all__ = ["BATCH_SIZE", "CmqClient", "Message", "default_endpoint", "sign"]
 

@@ -16,6 +16,7 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_provider_tcbatch.client.auth.keys import send_signed
 from airflow_provider_tcbatch.client.endpoints import CosSettings
 from airflow_provider_tcbatch.client.errors import (
     NOT_TRUSTED,
@@ -26,7 +27,6 @@ from airflow_provider_tcbatch.client.errors import (
     refuses_keys,
 )
 from airflow_provider_tcbatch.client.http import check_ca_file
-from airflow_provider_tcbatch.client.keys import send_signed
 from airflow_provider_tcbatch.exceptions import (
     ApiError,
     ConfigurationError,
@@ -38,7 +38,7 @@ from airflow_provider_tcbatch.exceptions import (
 from airflow_provider_tcbatch.models.bounds import shortened
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.client.credentials import CredentialSource
+    from airflow_provider_tcbatch.client.auth.sources import CredentialSource
 
 __all__ = ["CosClient", "CosSettings"]
 

@@ -14,11 +14,11 @@ from airflow.utils.providers_configuration_loader import providers_configuration
 from airflow_provider_tcbatch.commands.connected import connected
 from airflow_provider_tcbatch.commands.table import show
 from airflow_provider_tcbatch.exceptions import TCBatchError
+from airflow_provider_tcbatch.execution.event_delivery.chain import EventChain, row_of
+from airflow_provider_tcbatch.execution.event_delivery.check import EventsCheck
+from airflow_provider_tcbatch.execution.event_delivery.setup import EventsSetup
 from airflow_provider_tcbatch.hooks.cmq import CmqHook
-from airflow_provider_tcbatch.hooks.event_chain import EventChain, row_of
-from airflow_provider_tcbatch.hooks.events_check import EventsCheck
-from airflow_provider_tcbatch.hooks.events_setup import EventsSetup
-from airflow_provider_tcbatch.policies.event_chain import FAULTS, State, Step
+from airflow_provider_tcbatch.policies.event.delivery_chain import FAULTS, State, Step
 
 __all__ = ["check", "setup"]
 

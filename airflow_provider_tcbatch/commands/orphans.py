@@ -15,12 +15,12 @@ from airflow.utils.providers_configuration_loader import providers_configuration
 from airflow_provider_tcbatch.commands.connected import connected
 from airflow_provider_tcbatch.commands.table import show
 from airflow_provider_tcbatch.exceptions import TCBatchError
+from airflow_provider_tcbatch.execution.orphans.sweep import Ended, OrphanSweep
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.hooks.orphans import Ended, OrphanSweep
 from airflow_provider_tcbatch.operators.orphans import deployment_to_sweep, row_of
-from airflow_provider_tcbatch.policies.marking import Owner
+from airflow_provider_tcbatch.policies.compute_env.sharing import SHARED
 from airflow_provider_tcbatch.policies.orphans import AT_WORK, Fate, Finding, Run, marks_of
-from airflow_provider_tcbatch.policies.sharing import SHARED
+from airflow_provider_tcbatch.policies.ownership.marks import Owner
 
 __all__ = ["orphans"]
 

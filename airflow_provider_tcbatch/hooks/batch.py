@@ -9,21 +9,21 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch import models, policies
+from airflow_provider_tcbatch.connection.deployment import api_patience
 from airflow_provider_tcbatch.exceptions import ApiError, NotFound, ResourceBusy, TCBatchError, Throttled
-from airflow_provider_tcbatch.hooks.batch_base import PAGE, Filters, filters_of, portions
-from airflow_provider_tcbatch.hooks.batch_env_care import ComputeEnvCare
-from airflow_provider_tcbatch.hooks.batch_templates import TaskTemplateMethods
-from airflow_provider_tcbatch.hooks.deployment import api_patience
+from airflow_provider_tcbatch.hooks._batch.base import PAGE, Filters, filters_of, portions
+from airflow_provider_tcbatch.hooks._batch.compute_env_care import ComputeEnvCare
+from airflow_provider_tcbatch.hooks._batch.task_templates import TaskTemplateMethods
 from airflow_provider_tcbatch.models.job import Job
 from airflow_provider_tcbatch.models.states import FAILED_STATES, State
-from airflow_provider_tcbatch.policies.naming import newest_named
-from airflow_provider_tcbatch.policies.notifying import FINAL_JOB_EVENTS, with_notification
+from airflow_provider_tcbatch.policies.backoff import pace
+from airflow_provider_tcbatch.policies.job.notifications import FINAL_JOB_EVENTS, with_notification
+from airflow_provider_tcbatch.policies.job.outcome import counts_of, judge
+from airflow_provider_tcbatch.policies.lookup import newest_named
 from airflow_provider_tcbatch.policies.outage import Outage, can_not_be_asked, outage_pause
-from airflow_provider_tcbatch.policies.outcome import counts_of, judge
-from airflow_provider_tcbatch.policies.pacing import pace
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.client.logs import InstanceOutput, LogReader
+    from airflow_provider_tcbatch.client.logs.reader import InstanceOutput, LogReader
     from airflow_provider_tcbatch.client.time_limit import TimeLimit
     from airflow_provider_tcbatch.models.job_reading import (
         DescribeJobMonitorDataResult,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from airflow_provider_tcbatch.models.job_writing import SubmitJob
     from airflow_provider_tcbatch.models.views import JobView, TaskInstanceView
-    from airflow_provider_tcbatch.policies.report import FailedInstance
+    from airflow_provider_tcbatch.policies.job.failure_report import FailedInstance
 
 __all__ = ["UNKNOWN_SECONDS", "TCBatchHook", "failed_instance", "has_machines", "named"]
 
@@ -60,7 +60,7 @@ def has_machines(view: DescribeJobResult) -> bool:
 
 def failed_instance(output: InstanceOutput) -> FailedInstance:
     """What a report says of an instance."""
-    return policies.report.FailedInstance(
+    return policies.job.failure_report.FailedInstance(
         task=output.task_name,
         index=output.view.task_instance_index,
         exit_code=output.view.exit_code,
@@ -82,7 +82,7 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
     @cached_property
     def log_reader(self) -> LogReader:
         """Reads what the instances of a job printed."""
-        from airflow_provider_tcbatch.client.logs import LogReader
+        from airflow_provider_tcbatch.client.logs.reader import LogReader
 
         return LogReader(self.api, self.settings.cos_client())
 
@@ -304,7 +304,7 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
         self, job: DescribeJobResult, which: str, limit: int | None, within: TimeLimit | None
     ) -> Iterator[tuple[str, TaskInstanceView]]:
         states = {"failed": FAILED_STATES, "unfinished": _UNFINISHED, "all": ()}[which]
-        left = policies.report.SHOWN if limit is None else limit
+        left = policies.job.failure_report.SHOWN if limit is None else limit
         for task in job.task_set or ():
             if left <= 0:
                 return
@@ -343,7 +343,7 @@ class TCBatchHook(ComputeEnvCare, TaskTemplateMethods):
         :param act: who ended it and why, if it did not end by itself: what follows on its name.
         """
         metrics = job.task_instance_metrics
-        return policies.report.failure_report(
+        return policies.job.failure_report.failure_report(
             job.job_id,
             str(job.job_state),
             job_name=job.job_name,

@@ -17,13 +17,13 @@ from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_tcbatch.client.api import ApiClient, ApiSettings
+from airflow_provider_tcbatch.client.auth.keys import CredentialSource, StaticKeys
 from airflow_provider_tcbatch.client.endpoints import CosSettings, default_endpoint
-from airflow_provider_tcbatch.client.keys import CredentialSource, StaticKeys
 from airflow_provider_tcbatch.client.limits import CN_LIMITS, INTL_LIMITS
+from airflow_provider_tcbatch.connection.cache import shared_settings
+from airflow_provider_tcbatch.connection.deployment import api_patience
 from airflow_provider_tcbatch.exceptions import ConfigurationError
-from airflow_provider_tcbatch.hooks.deployment import api_patience
-from airflow_provider_tcbatch.hooks.shared_settings import shared_settings
-from airflow_provider_tcbatch.policies.marking import Mark
+from airflow_provider_tcbatch.policies.ownership.marks import Mark
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -342,7 +342,7 @@ def _credentials(connection: Connection, extra: Mapping[str, str], called: str) 
             source.others = tuple({password, unquote(password)})
     if "role_arn" not in extra:
         return source
-    from airflow_provider_tcbatch.client.roles import AssumeRole
+    from airflow_provider_tcbatch.client.auth.roles import AssumeRole
 
     options: dict[str, Any] = {}
     if "role_session_name" in extra:
@@ -409,7 +409,7 @@ _SOURCES = ("default", "environment", "profile", "cvm_role", "tke_oidc")
 
 def _source(kind: str, extra: Mapping[str, str]) -> CredentialSource:
     # Most connections hold keys, and need none of these.
-    from airflow_provider_tcbatch.client import credentials
+    from airflow_provider_tcbatch.client.auth import sources as credentials
 
     if kind == "environment":
         return credentials.EnvironmentKeys()

@@ -6,8 +6,9 @@ hook has a method for every action, and a task pays for the types of those that 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from airflow_provider_tcbatch._lazy import submodules
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.models import actions as actions
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.models import named_env as named_env
     from airflow_provider_tcbatch.models import template_actions as template_actions
 
-_MODULES = (
+__getattr__ = submodules(
+    __name__,
     "actions",
     "env_actions",
     "env_views",
@@ -29,9 +31,3 @@ _MODULES = (
     "named_env",
     "template_actions",
 )
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,22 +9,22 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, TCBatchError
+from airflow_provider_tcbatch.execution.airflow_calls import push
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.named_env import NamedComputeEnv
-from airflow_provider_tcbatch.operators.airflow_calls import push
-from airflow_provider_tcbatch.operators.base import flag, permanent_errors
-from airflow_provider_tcbatch.operators.env_waiting import WaitsForNodes
-from airflow_provider_tcbatch.operators.object_argument import TakesObject, known_later
-from airflow_provider_tcbatch.policies.env_nodes import Condition, Until
+from airflow_provider_tcbatch.operators._base.compute_env_waiting import WaitsForNodes
+from airflow_provider_tcbatch.operators._base.object_argument import TakesObject, known_later
+from airflow_provider_tcbatch.operators._base.operator import flag, permanent_errors
+from airflow_provider_tcbatch.policies.compute_env.nodes import Condition, Until
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.definitions.xcom_arg import XComArg
 
-    from airflow_provider_tcbatch.operators.env_creation import EnvCreation, EnvSpec, Found
-    from airflow_provider_tcbatch.operators.killed import KillSwitch
-    from airflow_provider_tcbatch.operators.records import Records
-    from airflow_provider_tcbatch.policies.env_nodes import EnvNow
+    from airflow_provider_tcbatch.execution.compute_env.creation import EnvCreation, EnvSpec, Found
+    from airflow_provider_tcbatch.execution.ownership.kill_switch import KillSwitch
+    from airflow_provider_tcbatch.execution.ownership.state_store import Records
+    from airflow_provider_tcbatch.policies.compute_env.nodes import EnvNow
 
 __all__ = ["TCBatchCreateComputeEnvOperator"]
 
@@ -135,7 +135,7 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
 
     def records(self, context: Context) -> Records:
         """Where this task's record is kept."""
-        from airflow_provider_tcbatch.operators.records import ENV_KEY, records_for
+        from airflow_provider_tcbatch.execution.ownership.state_store import ENV_KEY, records_for
 
         if self._kept is None:
             self._kept = records_for(context, durable=self.durable, key=ENV_KEY)
@@ -160,7 +160,7 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
 
         :param since: unix seconds from which ``timeout`` counts where the environment was there already.
         """
-        from airflow_provider_tcbatch.operators.records import ENV_KEY, warn_of_loss
+        from airflow_provider_tcbatch.execution.ownership.state_store import ENV_KEY, warn_of_loss
 
         warn_of_loss(self.records(context), ENV_KEY)
         self._nodes(spec.env.desired_compute_node_count)
@@ -207,8 +207,8 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
         self.cancels = self.cancel_on_kill
         if not self.cancels:
             return
-        from airflow_provider_tcbatch.operators.airflow_context import owner_of
-        from airflow_provider_tcbatch.operators.env_creation import kill_switch
+        from airflow_provider_tcbatch.execution.airflow_context import owner_of
+        from airflow_provider_tcbatch.execution.compute_env.creation import kill_switch
 
         ti_id = str(context["ti"].id)
         self._kill_switch = kill_switch(self.hook.apart(), env_id, owner_of(context), ti_id, self.records(context))
@@ -233,7 +233,7 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
             return "; it is left as it is: this task did not make it"
         if not self.cancel_on_failure:
             return "; it is left as it is (cancel_on_failure=False)"
-        from airflow_provider_tcbatch.policies.submission import Ending
+        from airflow_provider_tcbatch.policies.job.submission import Ending
 
         records = self.records(context)
         record = records.load()
@@ -260,8 +260,8 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
     # -- parts -----------------------------------------------------------------------------------------
 
     def _spec(self, context: Context) -> EnvSpec:
-        from airflow_provider_tcbatch.operators.airflow_context import owner_of
-        from airflow_provider_tcbatch.operators.env_creation import EnvSpec
+        from airflow_provider_tcbatch.execution.airflow_context import owner_of
+        from airflow_provider_tcbatch.execution.compute_env.creation import EnvSpec
 
         mark = self.hook.settings.mark
         return EnvSpec(self.final_env(), owner_of(context), mark=mark, zone=self.zone, placement=self.placement)
@@ -270,13 +270,13 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
         return self._creation(context, spec).settle()
 
     def _creation(self, context: Context, spec: EnvSpec) -> EnvCreation:
-        from airflow_provider_tcbatch.operators.env_creation import EnvCreation
+        from airflow_provider_tcbatch.execution.compute_env.creation import EnvCreation
 
         return EnvCreation(**self._creation_arguments(context, spec))
 
     def _creation_arguments(self, context: Context, spec: EnvSpec) -> dict[str, Any]:
-        from airflow_provider_tcbatch.operators.airflow_context import this_try
-        from airflow_provider_tcbatch.operators.env_creation import IfExists
+        from airflow_provider_tcbatch.execution.airflow_context import this_try
+        from airflow_provider_tcbatch.execution.compute_env.creation import IfExists
 
         def known(env_id: str) -> None:
             self.announce(context, env_id)
@@ -315,8 +315,8 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
         return number
 
     def _check_types(self, spec: EnvSpec) -> None:
-        from airflow_provider_tcbatch.operators.preflight import check_machines
-        from airflow_provider_tcbatch.policies.instance_types import machines_of
+        from airflow_provider_tcbatch.execution.preflight import check_machines
+        from airflow_provider_tcbatch.policies.compute_env.instance_types import machines_of
 
         machines = machines_of(spec.env.env_data, self.hook.placement(self.zone, self.placement).zone)
         if machines is not None:

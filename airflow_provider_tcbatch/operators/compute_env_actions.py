@@ -11,12 +11,18 @@ from airflow.sdk.log import mask_secret
 from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound, ResourceBusy
 from airflow_provider_tcbatch.models.named_env import Instance
 from airflow_provider_tcbatch.models.wire import put_secrets_back, to_wire_form
-from airflow_provider_tcbatch.operators.base import flag, permanent_errors
-from airflow_provider_tcbatch.operators.env_waiting import ActsOnEnv, GoOn, Pause, WaitsForEnv, WaitsForNodes
-from airflow_provider_tcbatch.operators.object_argument import known_later, mask_secrets_of
-from airflow_provider_tcbatch.operators.waiting_jobs import several
-from airflow_provider_tcbatch.policies.env_nodes import Condition, Until
-from airflow_provider_tcbatch.policies.pacing import pace
+from airflow_provider_tcbatch.operators._base.compute_env_waiting import (
+    ActsOnEnv,
+    GoOn,
+    Pause,
+    WaitsForEnv,
+    WaitsForNodes,
+)
+from airflow_provider_tcbatch.operators._base.jobs_waiting import several
+from airflow_provider_tcbatch.operators._base.object_argument import known_later, mask_secrets_of
+from airflow_provider_tcbatch.operators._base.operator import flag, permanent_errors
+from airflow_provider_tcbatch.policies.backoff import pace
+from airflow_provider_tcbatch.policies.compute_env.nodes import Condition, Until
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -128,7 +134,7 @@ class TCBatchModifyComputeEnvOperator(ActsOnEnv, WaitsForNodes):
         return super().advance(context, carried, event)
 
     def _modify(self, env_id: str) -> None:
-        from airflow_provider_tcbatch.policies.marking import described, described_by
+        from airflow_provider_tcbatch.policies.ownership.marks import described, described_by
 
         description = self.env_description
         if description is not None:

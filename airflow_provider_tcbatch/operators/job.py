@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, PermissionDenied, QuotaExceeded, TCBatchError
+from airflow_provider_tcbatch.execution.airflow_calls import push
 from airflow_provider_tcbatch.links import (
     TCBatchComputeEnvLink,
     TCBatchJobLink,
@@ -18,19 +19,18 @@ from airflow_provider_tcbatch.links import (
 )
 from airflow_provider_tcbatch.models.job import Job, Task
 from airflow_provider_tcbatch.models.wire import to_wire_form
-from airflow_provider_tcbatch.operators.airflow_calls import push
-from airflow_provider_tcbatch.operators.base import duration, flag, permanent_errors
-from airflow_provider_tcbatch.operators.job_argument import TakesJob
-from airflow_provider_tcbatch.operators.object_argument import mask_secrets_of
-from airflow_provider_tcbatch.operators.waiting import LOG_BYTES, WaitsForJob
-from airflow_provider_tcbatch.policies.outcome import Verdict
-from airflow_provider_tcbatch.policies.pacing import quota_pause
-from airflow_provider_tcbatch.policies.retrying import OnRetry
+from airflow_provider_tcbatch.operators._base.job_argument import TakesJob
+from airflow_provider_tcbatch.operators._base.job_waiting import LOG_BYTES, WaitsForJob
+from airflow_provider_tcbatch.operators._base.object_argument import mask_secrets_of
+from airflow_provider_tcbatch.operators._base.operator import duration, flag, permanent_errors
+from airflow_provider_tcbatch.policies.backoff import quota_pause
+from airflow_provider_tcbatch.policies.job.on_retry import OnRetry
+from airflow_provider_tcbatch.policies.job.outcome import Verdict
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_tcbatch.operators.submission import JobSpec, Settled
+    from airflow_provider_tcbatch.execution.job.submission import JobSpec, Settled
 
 __all__ = ["TCBatchSubmitJobOperator"]
 
@@ -59,7 +59,7 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
     ``..._DATA_INTERVAL_START`` / ``_END``. Without a JobName it is called after its task.
 
     XComs: ``job_id`` as soon as the job exists (also the return value); ``tcbatch_summary`` at its end, see
-    :func:`~airflow_provider_tcbatch.policies.summary.summarise`; ``tcbatch_timeline``: unix seconds of
+    :func:`~airflow_provider_tcbatch.policies.job.summary.summarise`; ``tcbatch_timeline``: unix seconds of
     ``submitted_at``, ``event_received_at`` (``None`` without an event), ``confirmed_at`` (the API told the final
     state) and ``resumed_at`` (this task went on).
 
@@ -191,9 +191,9 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
     # -- before a run --------------------------------------------------------------------------------
 
     def _spec(self, context: Context) -> JobSpec:
-        from airflow_provider_tcbatch.operators.airflow_context import owner_of
-        from airflow_provider_tcbatch.operators.submission import JobSpec
-        from airflow_provider_tcbatch.policies.notifying import FAIL_FAST_EVENTS, FINAL_JOB_EVENTS
+        from airflow_provider_tcbatch.execution.airflow_context import owner_of
+        from airflow_provider_tcbatch.execution.job.submission import JobSpec
+        from airflow_provider_tcbatch.policies.job.notifications import FAIL_FAST_EVENTS, FINAL_JOB_EVENTS
 
         job = self.final_job()
         instances = sum(1 if task.task_instance_num is None else task.task_instance_num for task in job.tasks)
@@ -213,8 +213,8 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
 
     def _variables(self, context: Context) -> dict[str, str]:
         """Environment variables for every instance."""
-        from airflow_provider_tcbatch.operators.airflow_context import variables_of
-        from airflow_provider_tcbatch.policies.marking import KEEP_VARIABLE
+        from airflow_provider_tcbatch.execution.airflow_context import variables_of
+        from airflow_provider_tcbatch.policies.ownership.marks import KEEP_VARIABLE
 
         variables = variables_of(context)
         if not (self.wait_for_completion and self.cancel_on_kill and self.cancel_on_failure):
@@ -319,9 +319,9 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         return self.wait(context, settled.job_id, settled.waiting_since, progress=several)
 
     def _settle(self, context: Context, make: Callable[[], JobSpec], attempts: int) -> Settled:
-        from airflow_provider_tcbatch.operators.airflow_context import this_try
-        from airflow_provider_tcbatch.operators.records import warn_of_loss
-        from airflow_provider_tcbatch.operators.submission import Submission
+        from airflow_provider_tcbatch.execution.airflow_context import this_try
+        from airflow_provider_tcbatch.execution.job.submission import Submission
+        from airflow_provider_tcbatch.execution.ownership.state_store import warn_of_loss
 
         records = self.records(context)
         if not attempts:
@@ -347,8 +347,8 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
     def _check_machines(self, spec: JobSpec) -> None:
         if not self.preflight:
             return
-        from airflow_provider_tcbatch.operators.preflight import check_machines
-        from airflow_provider_tcbatch.policies.instance_types import machines_of
+        from airflow_provider_tcbatch.execution.preflight import check_machines
+        from airflow_provider_tcbatch.policies.compute_env.instance_types import machines_of
 
         wanted = {}
         for number, task in enumerate(spec.job.tasks):
@@ -384,7 +384,7 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
 
     def _repeat(self, context: Context, settled: Settled) -> str | None:
         """The work was done by an earlier try that did not live to say so."""
-        from airflow_provider_tcbatch.operators.judging import judge_job
+        from airflow_provider_tcbatch.execution.job.evaluation import judge_job
 
         try:
             view = self.hook.describe_job(settled.job_id)

@@ -14,18 +14,18 @@ from airflow_provider_tcbatch.exceptions import (
     ResourceBusy,
     TCBatchError,
 )
+from airflow_provider_tcbatch.execution.job.failure import Explanation, failure_of, show_output
 from airflow_provider_tcbatch.models.states import State
-from airflow_provider_tcbatch.operators.base import flag
-from airflow_provider_tcbatch.operators.explaining import Explanation, failure_of, show_output
-from airflow_provider_tcbatch.operators.waiting_jobs import WaitsForJobs
-from airflow_provider_tcbatch.policies.outcome import Verdict, judge
+from airflow_provider_tcbatch.operators._base.jobs_waiting import WaitsForJobs
+from airflow_provider_tcbatch.operators._base.operator import flag
+from airflow_provider_tcbatch.policies.job.outcome import Verdict, judge
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_tcbatch.client.logs import InstanceOutput
-    from airflow_provider_tcbatch.operators.killed import KillSwitch
-    from airflow_provider_tcbatch.operators.waiting_jobs import Views
+    from airflow_provider_tcbatch.client.logs.reader import InstanceOutput
+    from airflow_provider_tcbatch.execution.ownership.kill_switch import KillSwitch
+    from airflow_provider_tcbatch.operators._base.jobs_waiting import Views
 
 __all__ = ["TCBatchDeleteJobOperator", "TCBatchRetryJobsOperator", "TCBatchTerminateJobOperator"]
 
@@ -88,8 +88,8 @@ class TCBatchRetryJobsOperator(WaitsForJobs):
 
     def begin(self, context: Context, job_ids: Sequence[str]) -> Views:
         """Let those run again that are FAILED."""
-        from airflow_provider_tcbatch.operators.ending import UNKNOWN_SECONDS, look
-        from airflow_provider_tcbatch.operators.repair import run_again
+        from airflow_provider_tcbatch.execution.job.repair import run_again
+        from airflow_provider_tcbatch.execution.job.termination import UNKNOWN_SECONDS, look
 
         views = look(self.hook, job_ids, patience=UNKNOWN_SECONDS)
         if missing := [job_id for job_id, view in views.items() if view is None]:
@@ -140,7 +140,7 @@ class TCBatchRetryJobsOperator(WaitsForJobs):
 
     def abandon(self, job_ids: Sequence[str]) -> str:
         """Terminate the jobs at a limit, if that is wanted."""
-        from airflow_provider_tcbatch.operators.ending import ask_to_end
+        from airflow_provider_tcbatch.execution.job.termination import ask_to_end
 
         if not self.cancel_on_failure:
             return "; they go on (cancel_on_failure=False)"
@@ -154,9 +154,9 @@ class TCBatchRetryJobsOperator(WaitsForJobs):
         """Make what ends the jobs when the worker is killed, with client and keys: none are read while it dies."""
         if not self.cancel_on_kill:
             return
-        from airflow_provider_tcbatch.operators.airflow_context import owner_of
-        from airflow_provider_tcbatch.operators.killed import KillSwitch
-        from airflow_provider_tcbatch.operators.records import StoredRecords, VolatileRecords
+        from airflow_provider_tcbatch.execution.airflow_context import owner_of
+        from airflow_provider_tcbatch.execution.ownership.kill_switch import KillSwitch
+        from airflow_provider_tcbatch.execution.ownership.state_store import StoredRecords, VolatileRecords
 
         ti, accessor = context["ti"], context.get("task_state_store")
         # Nothing is kept there about these jobs. It says only whether this Airflow can be asked what became of a task.
@@ -168,7 +168,7 @@ class TCBatchRetryJobsOperator(WaitsForJobs):
         """Terminate the jobs if they are to go with the task, in the few seconds that Airflow gives."""
         self._killed = True
         if self._kill_switches:
-            from airflow_provider_tcbatch.operators.killed import pull_all
+            from airflow_provider_tcbatch.execution.ownership.kill_switch import pull_all
 
             pull_all(self._kill_switches)
 
@@ -208,7 +208,7 @@ class TCBatchTerminateJobOperator(WaitsForJobs):
 
     def begin(self, context: Context, job_ids: Sequence[str]) -> Views:
         """Ask for the ends."""
-        from airflow_provider_tcbatch.operators.ending import ask_to_end, look
+        from airflow_provider_tcbatch.execution.job.termination import ask_to_end, look
 
         views = ask_to_end(self.hook, job_ids)
         missing = [job_id for job_id, view in views.items() if view is None]
@@ -218,7 +218,7 @@ class TCBatchTerminateJobOperator(WaitsForJobs):
 
     def finish(self, context: Context, views: Views) -> None:
         """Wait for the last instances of jobs that are FAILED already."""
-        from airflow_provider_tcbatch.operators.ending import is_over
+        from airflow_provider_tcbatch.execution.job.termination import is_over
 
         for job_id, view in views.items() if self.wait_for_completion else ():
             if view is not None and not is_over(self.hook, view):
@@ -258,7 +258,7 @@ class TCBatchDeleteJobOperator(WaitsForJobs):
 
     def begin(self, context: Context, job_ids: Sequence[str]) -> Views:
         """Ask for the ends of what runs, if that is wanted."""
-        from airflow_provider_tcbatch.operators.ending import UNKNOWN_SECONDS, ask_to_end, look
+        from airflow_provider_tcbatch.execution.job.termination import UNKNOWN_SECONDS, ask_to_end, look
 
         if not self.terminate:
             return look(self.hook, job_ids, patience=UNKNOWN_SECONDS)

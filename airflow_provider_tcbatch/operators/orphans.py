@@ -7,15 +7,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import ConfigurationError, TCBatchError
-from airflow_provider_tcbatch.operators.airflow_calls import push
-from airflow_provider_tcbatch.operators.base import TCBatchOperator, duration, flag, permanent_errors
+from airflow_provider_tcbatch.execution.airflow_calls import push
+from airflow_provider_tcbatch.operators._base.operator import TCBatchOperator, duration, flag, permanent_errors
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_tcbatch.hooks.orphans import Ended
-    from airflow_provider_tcbatch.policies.marking import Owner
+    from airflow_provider_tcbatch.execution.orphans.sweep import Ended
     from airflow_provider_tcbatch.policies.orphans import Finding, Run
+    from airflow_provider_tcbatch.policies.ownership.marks import Owner
 
 __all__ = ["TCBatchOrphansOperator", "deployment_to_sweep", "row_of"]
 
@@ -59,7 +59,7 @@ class TCBatchOrphansOperator(TCBatchOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Look, say what was found, and end it if that is wanted."""
-        from airflow_provider_tcbatch.hooks.orphans import OrphanSweep
+        from airflow_provider_tcbatch.execution.orphans.sweep import OrphanSweep
         from airflow_provider_tcbatch.policies.orphans import Fate
 
         with permanent_errors():
@@ -88,7 +88,7 @@ class AskedByTask:
         """What has become of a run."""
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-        from airflow_provider_tcbatch.operators.airflow_context import run_state
+        from airflow_provider_tcbatch.execution.airflow_context import run_state
         from airflow_provider_tcbatch.policies.orphans import Run
 
         ask: Any = RuntimeTaskInstance
@@ -143,7 +143,7 @@ def deployment_to_sweep(given: str | None, *, end: bool) -> str:
     """
     from airflow.configuration import conf
 
-    from airflow_provider_tcbatch.operators.airflow_context import deployment_id
+    from airflow_provider_tcbatch.execution.airflow_context import deployment_id
 
     if end and not given and not conf.get("tcbatch", "deployment_id", fallback=""):
         raise ConfigurationError(

@@ -8,22 +8,27 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_tcbatch.exceptions import ApiError, InfrastructureError, InvalidRequest, NotFound, Throttled
+from airflow_provider_tcbatch.execution.airflow_calls import push
+from airflow_provider_tcbatch.execution.changes import tell_changes
 from airflow_provider_tcbatch.links import TCBatchTaskTemplateLink
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.job import Task
 from airflow_provider_tcbatch.models.wire import with_placeholders
-from airflow_provider_tcbatch.operators.airflow_calls import push
-from airflow_provider_tcbatch.operators.base import TCBatchOperator, flag, permanent_errors
-from airflow_provider_tcbatch.operators.object_argument import TakesObject, known_later
-from airflow_provider_tcbatch.operators.telling import tell_changes
-from airflow_provider_tcbatch.operators.waiting_jobs import several
-from airflow_provider_tcbatch.policies.merging import merge, unreadable_secrets, with_nulls, without_nulls
+from airflow_provider_tcbatch.operators._base.jobs_waiting import several
+from airflow_provider_tcbatch.operators._base.object_argument import TakesObject, known_later
+from airflow_provider_tcbatch.operators._base.operator import TCBatchOperator, flag, permanent_errors
+from airflow_provider_tcbatch.policies.task_template.overrides import (
+    merge,
+    unreadable_secrets,
+    with_nulls,
+    without_nulls,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     from airflow_provider_tcbatch.models.template_actions import TaskTemplateView
-    from airflow_provider_tcbatch.policies.difference import Change
+    from airflow_provider_tcbatch.policies.task_template.difference import Change
 
 __all__ = [
     "TCBatchCreateTaskTemplateOperator",
@@ -148,7 +153,7 @@ class _MakesTemplate(_HasTemplate):
         the answer was lost; and if somebody else has made one at the same moment, the older one stays.
         """
         from airflow_provider_tcbatch.models.template_actions import CreateTaskTemplate
-        from airflow_provider_tcbatch.policies.difference import difference
+        from airflow_provider_tcbatch.policies.task_template.difference import difference
 
         wish, sent = self._wish(), 0
         failure: ApiError | None = None
@@ -211,7 +216,7 @@ class _MakesTemplate(_HasTemplate):
         :param ours: whether this try may have made it.
         """
         from airflow_provider_tcbatch.models.template_actions import CreateTaskTemplate
-        from airflow_provider_tcbatch.policies.difference import applied, difference
+        from airflow_provider_tcbatch.policies.task_template.difference import applied, difference
 
         shown, template_id = view.to_wire(), view.task_template_id
         changes = difference(CreateTaskTemplate, wish, shown)
@@ -369,7 +374,7 @@ class TCBatchModifyTaskTemplateOperator(_HasTemplate):
 
     def _modify(self, context: Context) -> str:
         from airflow_provider_tcbatch.models.template_actions import CreateTaskTemplate
-        from airflow_provider_tcbatch.policies.difference import between
+        from airflow_provider_tcbatch.policies.task_template.difference import between
 
         view = self._find()
         shown, template_id = view.to_wire(), view.task_template_id

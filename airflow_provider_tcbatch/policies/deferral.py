@@ -38,8 +38,8 @@ class Deferral(NamedTuple):
         an idle machine.
     :param heartbeat: the worker's ``[workers] min_heartbeat_interval`` in seconds. Where a process ends a moment after
         its supervisor has looked, the supervisor sleeps for that long before it looks again.
-    :param process: names the worker's process, see :mod:`~airflow_provider_tcbatch.hooks.worker_process`; empty if it
-        can't be named.
+    :param process: names the worker's process, see :mod:`~airflow_provider_tcbatch.connection.worker_process`; empty if
+        it can't be named.
     """
 
     slowest_call: float = 0.0

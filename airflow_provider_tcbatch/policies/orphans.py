@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from enum import Enum
 
-from airflow_provider_tcbatch.policies.killing import state_of
-from airflow_provider_tcbatch.policies.marking import KEEP_VARIABLE, Owner
-from airflow_provider_tcbatch.policies.sharing import SHARED, belongs, closed_name
+from airflow_provider_tcbatch.policies.compute_env.sharing import SHARED, belongs, closed_name
+from airflow_provider_tcbatch.policies.ownership.marks import KEEP_VARIABLE, Owner
+from airflow_provider_tcbatch.policies.ownership.on_kill import state_of
 
 __all__ = [
     "AT_WORK",

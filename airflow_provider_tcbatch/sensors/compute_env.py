@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import ComputeEnvError, InvalidRequest, NotFound, TCBatchError
+from airflow_provider_tcbatch.execution.airflow_calls import push
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
-from airflow_provider_tcbatch.operators.airflow_calls import push
-from airflow_provider_tcbatch.policies.env_nodes import Condition, Until, Verdict, env_now, judge_env
-from airflow_provider_tcbatch.policies.naming import only_env
-from airflow_provider_tcbatch.policies.written import number_of, text_of
-from airflow_provider_tcbatch.sensors.base import TCBatchSensor
+from airflow_provider_tcbatch.policies.arguments import number_of, text_of
+from airflow_provider_tcbatch.policies.compute_env.nodes import Condition, Until, Verdict, env_now, judge_env
+from airflow_provider_tcbatch.policies.lookup import only_env
+from airflow_provider_tcbatch.sensors._base.sensor import TCBatchSensor
 from airflow_provider_tcbatch.triggers.compute_env import TCBatchComputeEnvTrigger
 
 if TYPE_CHECKING:

@@ -15,22 +15,22 @@ from airflow_provider_tcbatch.exceptions import (
     JobFailed,
     TCBatchError,
 )
+from airflow_provider_tcbatch.execution.airflow_calls import push
+from airflow_provider_tcbatch.execution.job.failure import failure_of
+from airflow_provider_tcbatch.execution.job.instance_failure import why_instances_failed
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink, TCBatchJobLink
 from airflow_provider_tcbatch.models.states import State
-from airflow_provider_tcbatch.operators.airflow_calls import push
-from airflow_provider_tcbatch.operators.explaining import failure_of
-from airflow_provider_tcbatch.operators.object_argument import known_later
-from airflow_provider_tcbatch.policies.awaited_events import AwaitedEvents
-from airflow_provider_tcbatch.policies.targets import TargetVerdict
-from airflow_provider_tcbatch.sensors.base import SensesJobs
-from airflow_provider_tcbatch.sensors.explaining import why_instances_failed
+from airflow_provider_tcbatch.operators._base.object_argument import known_later
+from airflow_provider_tcbatch.policies.event.awaited import AwaitedEvents
+from airflow_provider_tcbatch.policies.job.targets import TargetVerdict
+from airflow_provider_tcbatch.sensors._base.sensor import SensesJobs
 from airflow_provider_tcbatch.triggers.event_wait import EVENT_ARGUMENTS, TCBatchEventWaitTrigger, event_links
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context
     from airflow.sdk.definitions.xcom_arg import XComArg
 
-    from airflow_provider_tcbatch.hooks.event_looks import Finding
+    from airflow_provider_tcbatch.waits.event_inference import Finding
 
 __all__ = ["TCBatchEventSensor"]
 
@@ -142,9 +142,9 @@ class TCBatchEventSensor(SensesJobs):
 
     def wait_on_worker(self, context: Context) -> Any:
         """Wait on the worker, listening all the time where that is needed."""
-        from airflow_provider_tcbatch.hooks.event_wait import EventWait
-        from airflow_provider_tcbatch.hooks.watching import listen_here, wait_here
-        from airflow_provider_tcbatch.policies.deadline import Deadlines
+        from airflow_provider_tcbatch.policies.deadlines import Deadlines
+        from airflow_provider_tcbatch.waits.event import EventWait
+        from airflow_provider_tcbatch.waits.sessions import listen_here, wait_here
 
         if self.poke(context):
             return self._found
@@ -175,8 +175,8 @@ class TCBatchEventSensor(SensesJobs):
 
     def see(self, context: Context) -> bool:
         """Look once, where there is something to look at."""
-        from airflow_provider_tcbatch.hooks.blocking import run_here
-        from airflow_provider_tcbatch.hooks.event_looks import look_once
+        from airflow_provider_tcbatch.waits.blocking import run_here
+        from airflow_provider_tcbatch.waits.event_inference import look_once
 
         awaited = self._awaited()
         if awaited.heard_only and self.hook.settings.event_topic is None:

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, JobError, NotFound, TCBatchError
+from airflow_provider_tcbatch.execution.airflow_calls import push
+from airflow_provider_tcbatch.execution.job.failure import failure_of
 from airflow_provider_tcbatch.models.states import State
-from airflow_provider_tcbatch.operators.airflow_calls import push
-from airflow_provider_tcbatch.operators.base import flag
-from airflow_provider_tcbatch.operators.explaining import failure_of
-from airflow_provider_tcbatch.operators.object_argument import known_later
-from airflow_provider_tcbatch.operators.waiting_jobs import several
-from airflow_provider_tcbatch.policies.targets import Targets, TargetVerdict
-from airflow_provider_tcbatch.sensors.base import SensesJobs
+from airflow_provider_tcbatch.operators._base.jobs_waiting import several
+from airflow_provider_tcbatch.operators._base.object_argument import known_later
+from airflow_provider_tcbatch.operators._base.operator import flag
+from airflow_provider_tcbatch.policies.job.targets import Targets, TargetVerdict
+from airflow_provider_tcbatch.sensors._base.sensor import SensesJobs
 from airflow_provider_tcbatch.triggers.states import TCBatchJobStatesTrigger
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class TCBatchJobSensor(SensesJobs):
         if not (job_ids := self._ids()):
             self.log.warning("job_ids is empty: there is nothing to wait for")
             return {}
-        from airflow_provider_tcbatch.operators.ending import UNKNOWN_SECONDS, look
+        from airflow_provider_tcbatch.execution.job.termination import UNKNOWN_SECONDS, look
 
         views = look(self.hook, job_ids, patience=UNKNOWN_SECONDS)
         if missing := [job_id for job_id, view in views.items() if view is None]:
@@ -163,7 +163,7 @@ class TCBatchJobSensor(SensesJobs):
         return found
 
     def _summarise(self, job_id: str) -> dict[str, Any] | None:
-        from airflow_provider_tcbatch.policies.summary import summarise
+        from airflow_provider_tcbatch.policies.job.summary import summarise
 
         try:
             return summarise(self.hook.describe_job(job_id), {}, {})

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import JobError, JobFailed
+from airflow_provider_tcbatch.execution.job.instance_failure import why_instances_failed
 from airflow_provider_tcbatch.models.states import State
-from airflow_provider_tcbatch.policies.targets import TargetVerdict
-from airflow_provider_tcbatch.sensors.base import SensesJobs
-from airflow_provider_tcbatch.sensors.explaining import why_instances_failed
+from airflow_provider_tcbatch.policies.job.targets import TargetVerdict
+from airflow_provider_tcbatch.sensors._base.sensor import SensesJobs
 from airflow_provider_tcbatch.sensors.job import parsed_targets
 from airflow_provider_tcbatch.triggers.states import TCBatchTaskStateTrigger
 
@@ -72,7 +72,7 @@ class TCBatchTaskSensor(SensesJobs):
 
     def see(self, context: Context) -> bool:
         """Look once."""
-        from airflow_provider_tcbatch.hooks.parts_wait import is_still, task_state
+        from airflow_provider_tcbatch.waits.job_parts import is_still, task_state
 
         job_id, task_name = self.text("job_id"), self.text("task_name")
         self.show_link(context, job_id)

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, JobFailed
-from airflow_provider_tcbatch.operators.object_argument import known_later
-from airflow_provider_tcbatch.operators.waiting_jobs import several
-from airflow_provider_tcbatch.policies.quorum import Quorum, QuorumVerdict
-from airflow_provider_tcbatch.policies.targets import states_of
-from airflow_provider_tcbatch.policies.written import selection
-from airflow_provider_tcbatch.sensors.base import SensesJobs
-from airflow_provider_tcbatch.sensors.explaining import why_instances_failed
+from airflow_provider_tcbatch.execution.job.instance_failure import why_instances_failed
+from airflow_provider_tcbatch.operators._base.jobs_waiting import several
+from airflow_provider_tcbatch.operators._base.object_argument import known_later
+from airflow_provider_tcbatch.policies.arguments import selection
+from airflow_provider_tcbatch.policies.job.quorum import Quorum, QuorumVerdict
+from airflow_provider_tcbatch.policies.job.targets import states_of
+from airflow_provider_tcbatch.sensors._base.sensor import SensesJobs
 from airflow_provider_tcbatch.triggers.states import TCBatchQuorumTrigger
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ class TCBatchTaskInstanceSensor(SensesJobs):
 
     def see(self, context: Context) -> bool:
         """Look once."""
-        from airflow_provider_tcbatch.hooks.blocking import run_here
-        from airflow_provider_tcbatch.hooks.parts_wait import QuorumWait, counts_to_json, look_once
+        from airflow_provider_tcbatch.waits.blocking import run_here
+        from airflow_provider_tcbatch.waits.job_parts import QuorumWait, counts_to_json, look_once
 
         job_id, task_name = self.text("job_id"), self.text("task_name")
         indexes = self._selection()

@@ -10,10 +10,10 @@ from typing import Any
 
 from airflow.triggers.base import TriggerEvent
 
-from airflow_provider_tcbatch.triggers.arguments import given
-from airflow_provider_tcbatch.triggers.deferral import DeferredTrigger, Hold
+from airflow_provider_tcbatch.triggers._base.deferral import DeferredTrigger, Hold
+from airflow_provider_tcbatch.triggers._base.log_writer import Says, Told
+from airflow_provider_tcbatch.triggers._base.serialization import given
 from airflow_provider_tcbatch.triggers.job import end_job, kill_patience, put_to_an_end
-from airflow_provider_tcbatch.triggers.saying import Says, Told
 
 __all__ = ["TCBatchApiTrigger"]
 
@@ -41,7 +41,7 @@ class TCBatchApiTrigger(Says, DeferredTrigger):
     :param env_id: a compute environment whose nodes are to go when the task is marked as failed or skipped.
     :param rounds: how often in a row the same step has been deferred for this: the more, the longer is the pause.
     :param asked: API action that failed.
-    :param deferral: the worker that deferred the task, see :class:`~.triggers.deferral.DeferredTrigger`.
+    :param deferral: the worker that deferred the task, see :class:`~.triggers._base.deferral.DeferredTrigger`.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class TCBatchApiTrigger(Says, DeferredTrigger):
     async def _wait(self) -> bool:
         # Imported here: a DAG file that names this trigger should not pay for its clients.
         from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
-        from airflow_provider_tcbatch.hooks.watching import job_watcher
+        from airflow_provider_tcbatch.waits.sessions import job_watcher
 
         settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
         async with job_watcher(settings) as watcher:
@@ -125,8 +125,8 @@ class TCBatchApiTrigger(Says, DeferredTrigger):
         if not await put_to_an_end(self, what, spared=("success",) if self.env_id is not None else ()):
             return
         from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
-        from airflow_provider_tcbatch.hooks.watching import scale_to_zero
-        from airflow_provider_tcbatch.policies.killing import SWEEP
+        from airflow_provider_tcbatch.policies.ownership.on_kill import SWEEP
+        from airflow_provider_tcbatch.waits.sessions import scale_to_zero
 
         settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
         endings = [end_job(self, settings, job_id, begun) for job_id in self.job_ids]

@@ -7,14 +7,14 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
-from airflow_provider_tcbatch.policies.env_nodes import Condition, Until
-from airflow_provider_tcbatch.policies.written import number_of, text_of
+from airflow_provider_tcbatch.policies.arguments import number_of, text_of
+from airflow_provider_tcbatch.policies.compute_env.nodes import Condition, Until
+from airflow_provider_tcbatch.triggers._base.sensor_trigger import Observes
 from airflow_provider_tcbatch.triggers.job import kill_patience, put_to_an_end
-from airflow_provider_tcbatch.triggers.observing import Observes
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.hooks.env_wait import EnvEnd
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+    from airflow_provider_tcbatch.waits.compute_env import EnvEnd
 
 __all__ = ["TCBatchComputeEnvTrigger"]
 
@@ -47,7 +47,7 @@ class TCBatchComputeEnvTrigger(Observes):
     :param look_at: unix seconds at which the wait ends in any case, with status ``look``.
     :param cancel_on_kill: let the environment's nodes go when the user marks the waiting task as failed or skipped
         (Airflow 3.3 and later tell the trigger). One whose task is marked as succeeded is wanted.
-    :param common: what all triggers of sensors take, see :class:`~.triggers.observing.Observes`.
+    :param common: what all triggers of sensors take, see :class:`~.triggers._base.sensor_trigger.Observes`.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class TCBatchComputeEnvTrigger(Observes):
             return
         from airflow_provider_tcbatch.exceptions import TCBatchError
         from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
-        from airflow_provider_tcbatch.hooks.watching import scale_to_zero
-        from airflow_provider_tcbatch.policies.killing import SWEEP
+        from airflow_provider_tcbatch.policies.ownership.on_kill import SWEEP
+        from airflow_provider_tcbatch.waits.sessions import scale_to_zero
 
         settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
         try:
@@ -100,10 +100,10 @@ class TCBatchComputeEnvTrigger(Observes):
     async def watch(self, settings: ConnectionSettings) -> EnvEnd:
         """Wait for the environment."""
         # Imported here: a DAG file that names this trigger should not pay for its clients.
-        from airflow_provider_tcbatch.hooks.env_wait import EnvEnd, EnvWait, find_env
-        from airflow_provider_tcbatch.hooks.watching import env_watcher
-        from airflow_provider_tcbatch.policies.deadline import Deadlines
-        from airflow_provider_tcbatch.policies.env_nodes import judge_env
+        from airflow_provider_tcbatch.policies.compute_env.nodes import judge_env
+        from airflow_provider_tcbatch.policies.deadlines import Deadlines
+        from airflow_provider_tcbatch.waits.compute_env import EnvEnd, EnvWait, find_env
+        from airflow_provider_tcbatch.waits.sessions import env_watcher
 
         condition = Condition(Until(self.until), number_of("nodes", self.nodes), frozenset(self.ids), self.fail_fast)
         async with env_watcher(settings) as watcher:

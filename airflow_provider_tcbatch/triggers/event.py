@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.policies.event_filter import EventFilter
-from airflow_provider_tcbatch.triggers.cmq import CmqTrigger
+from airflow_provider_tcbatch.policies.event.filter import EventFilter
+from airflow_provider_tcbatch.triggers._base.queue_trigger import CmqTrigger
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.client.event_reader import Arrival
     from airflow_provider_tcbatch.models.payloads import BatchEventPayload, BatchEventsPayload
+    from airflow_provider_tcbatch.watching.event_reader import Arrival
 
 __all__ = ["TCBatchEventTrigger"]
 

@@ -7,12 +7,12 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink, TCBatchJobLink
-from airflow_provider_tcbatch.policies.awaited_events import AwaitedEvents
-from airflow_provider_tcbatch.triggers.observing import Observes
+from airflow_provider_tcbatch.policies.event.awaited import AwaitedEvents
+from airflow_provider_tcbatch.triggers._base.sensor_trigger import Observes
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.hooks.event_wait import EventEnd
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+    from airflow_provider_tcbatch.waits.event import EventEnd
 
 __all__ = ["EVENT_ARGUMENTS", "TCBatchEventWaitTrigger", "event_links"]
 
@@ -54,7 +54,7 @@ class TCBatchEventWaitTrigger(Observes):
     :param env_id: the compute environment that they are about.
     :param env_name: exactly its name, instead.
     :param variables: EventVars that the event must carry, with these values.
-    :param common: what all triggers of sensors take, see :class:`~.triggers.observing.Observes`.
+    :param common: what all triggers of sensors take, see :class:`~.triggers._base.sensor_trigger.Observes`.
     """
 
     def __init__(
@@ -83,9 +83,9 @@ class TCBatchEventWaitTrigger(Observes):
     async def watch(self, settings: ConnectionSettings) -> EventEnd:
         """Wait for the event."""
         # Imported here: a DAG file that names this trigger should not pay for its clients.
-        from airflow_provider_tcbatch.hooks.event_wait import EventWait
-        from airflow_provider_tcbatch.hooks.watching import env_watcher, job_watcher
-        from airflow_provider_tcbatch.policies.deadline import Deadlines
+        from airflow_provider_tcbatch.policies.deadlines import Deadlines
+        from airflow_provider_tcbatch.waits.event import EventWait
+        from airflow_provider_tcbatch.waits.sessions import env_watcher, job_watcher
 
         awaited = AwaitedEvents.parse(**{name: getattr(self, name) for name in EVENT_ARGUMENTS})
         wait = EventWait(

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_tcbatch.policies.killing import SWEEP, state_of, terminates
-from airflow_provider_tcbatch.triggers.arguments import given
-from airflow_provider_tcbatch.triggers.deferral import DeferredTrigger, Hold
-from airflow_provider_tcbatch.triggers.saying import Says, Told, lines_waiting
+from airflow_provider_tcbatch.policies.ownership.on_kill import SWEEP, state_of, terminates
+from airflow_provider_tcbatch.triggers._base.deferral import DeferredTrigger, Hold
+from airflow_provider_tcbatch.triggers._base.log_writer import Says, Told, lines_waiting
+from airflow_provider_tcbatch.triggers._base.serialization import given
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
@@ -41,7 +41,7 @@ async def put_to_an_end(trigger: BaseTrigger, what: str, spared: Collection[str]
     """Whether the user has put an end to the task that waits, so that what it waits for is to be ended too.
 
     Airflow 3.3.0 to 3.3.2 call ``on_kill`` also when a trigger is merely handed to another triggerer, so what has
-    become of the task decides, see :mod:`~airflow_provider_tcbatch.policies.killing`.
+    become of the task decides, see :mod:`~airflow_provider_tcbatch.policies.ownership.on_kill`.
 
     :param what: what would be ended, for the log.
     :param spared: states of the task in which it is left alone although the task is over.
@@ -91,10 +91,10 @@ async def end_job(trigger: BaseTrigger, settings: ConnectionSettings, job_id: st
 
     :param begun: ``time.monotonic()`` when on_kill began.
     """
-    from airflow_provider_tcbatch.client.waiting import spawn
     from airflow_provider_tcbatch.exceptions import TCBatchError
-    from airflow_provider_tcbatch.hooks.jobs_wait import has_ended
-    from airflow_provider_tcbatch.hooks.watching import terminate
+    from airflow_provider_tcbatch.waits.jobs import has_ended
+    from airflow_provider_tcbatch.waits.sessions import terminate
+    from airflow_provider_tcbatch.watching.subscription import spawn
 
     ending = spawn(terminate(settings, job_id, patience=kill_patience(begun)), f"tcbatch-end-{job_id}")
     _endings.add(ending)
@@ -152,16 +152,16 @@ class TCBatchJobTrigger(Says, DeferredTrigger):
     :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``.
     :param region: region; default is the connection's.
     :param poll_interval: longest time in seconds between two looks while no events flow.
-    :param deadlines: unix seconds at which to give up, by limit; see :class:`~.policies.deadline.Deadlines`.
+    :param deadlines: unix seconds at which to give up, by limit; see :class:`~.policies.deadlines.Deadlines`.
     :param submitted_at: unix seconds of the submission; only handed on in the event.
     :param errors: how often waiting for this job has failed so far; only handed on.
-    :param min_success: instances that must succeed, see :class:`~.policies.outcome.SuccessPolicy`.
+    :param min_success: instances that must succeed, see :class:`~.policies.job.outcome.SuccessPolicy`.
     :param fail_fast: end the wait as soon as the job can't succeed any more.
     :param progress: log how many instances have ended.
     :param stream: show the output of so many running instances at a time.
     :param cancel_on_kill: terminate the job when the user marks the waiting task as failed, succeeded or skipped
         (Airflow 3.3 and later tell the trigger).
-    :param deferral: the worker that deferred the task, see :class:`~.triggers.deferral.DeferredTrigger`.
+    :param deferral: the worker that deferred the task, see :class:`~.triggers._base.deferral.DeferredTrigger`.
     """
 
     def __init__(
@@ -239,12 +239,12 @@ class TCBatchJobTrigger(Says, DeferredTrigger):
 
     async def _wait(self) -> dict[str, Any]:
         # Imported here: a DAG file that names this trigger should not pay for its clients.
-        from airflow_provider_tcbatch.client.log_budget import SHARED, LineBudget
-        from airflow_provider_tcbatch.hooks.job_wait import JobWait
+        from airflow_provider_tcbatch.client.logs.budget import SHARED, LineBudget
         from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
-        from airflow_provider_tcbatch.hooks.watching import job_watcher
-        from airflow_provider_tcbatch.policies.deadline import Deadlines
-        from airflow_provider_tcbatch.policies.outcome import SuccessPolicy
+        from airflow_provider_tcbatch.policies.deadlines import Deadlines
+        from airflow_provider_tcbatch.policies.job.outcome import SuccessPolicy
+        from airflow_provider_tcbatch.waits.job import JobWait
+        from airflow_provider_tcbatch.waits.sessions import job_watcher
 
         settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
         wait = JobWait(
@@ -268,7 +268,7 @@ class TCBatchQuotaTrigger(DeferredTrigger):
     :param until: unix seconds.
     :param waiting_since: unix seconds when the quota was first in the way; handed on.
     :param attempts: how often the quota has been in the way so far; handed on.
-    :param deferral: the worker that deferred the task, see :class:`~.triggers.deferral.DeferredTrigger`.
+    :param deferral: the worker that deferred the task, see :class:`~.triggers._base.deferral.DeferredTrigger`.
     """
 
     def __init__(self, *, until: float, waiting_since: float, attempts: int, deferral: str | None = None) -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.triggers.base import TriggerEvent
 
-from airflow_provider_tcbatch.triggers.deferral import DeferredTrigger, Hold
+from airflow_provider_tcbatch.triggers._base.deferral import DeferredTrigger, Hold
+from airflow_provider_tcbatch.triggers._base.log_writer import Says, Told
 from airflow_provider_tcbatch.triggers.job import end_job, put_to_an_end
-from airflow_provider_tcbatch.triggers.saying import Says, Told
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.hooks.jobs_wait import JobsEnd
+    from airflow_provider_tcbatch.waits.jobs import JobsEnd
 
 
 __all__ = ["End", "OneEvent", "TCBatchJobsTrigger", "TCBatchTaskInstancesTrigger"]
@@ -32,7 +32,7 @@ class OneEvent(Says, DeferredTrigger):
 
     :param arguments: what makes it again in another process.
     :param carried: handed on in the event.
-    :param deferral: the worker that deferred the task, see :class:`~.triggers.deferral.DeferredTrigger`.
+    :param deferral: the worker that deferred the task, see :class:`~.triggers._base.deferral.DeferredTrigger`.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class TCBatchJobsTrigger(OneEvent):
     :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``.
     :param region: region; default is the connection's.
     :param poll_interval: longest time in seconds between two looks at a job while no events flow.
-    :param deadlines: unix seconds at which to give up, by limit; see :class:`~.policies.deadline.Deadlines`.
+    :param deadlines: unix seconds at which to give up, by limit; see :class:`~.policies.deadlines.Deadlines`.
     :param interrupted: whether FAILED_INTERRUPTED is an end: nothing more happens by itself, but machines are kept.
     :param cancel_on_kill: terminate the jobs when the user marks the waiting task as failed, succeeded or skipped
         (Airflow 3.3 and later tell the trigger).
     :param carried: handed on in the event.
-    :param deferral: the worker that deferred the task, see :class:`~.triggers.deferral.DeferredTrigger`.
+    :param deferral: the worker that deferred the task, see :class:`~.triggers._base.deferral.DeferredTrigger`.
     """
 
     def __init__(
@@ -139,10 +139,10 @@ class TCBatchJobsTrigger(OneEvent):
 
     async def _wait(self) -> JobsEnd:
         # Imported here: a DAG file that names this trigger should not pay for its clients.
-        from airflow_provider_tcbatch.hooks.jobs_wait import JobsWait
         from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
-        from airflow_provider_tcbatch.hooks.watching import job_watcher
-        from airflow_provider_tcbatch.policies.deadline import Deadlines
+        from airflow_provider_tcbatch.policies.deadlines import Deadlines
+        from airflow_provider_tcbatch.waits.jobs import JobsWait
+        from airflow_provider_tcbatch.waits.sessions import job_watcher
 
         settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
         wait = JobsWait(
@@ -168,9 +168,9 @@ class TCBatchTaskInstancesTrigger(OneEvent):
     :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``.
     :param region: region; default is the connection's.
     :param poll_interval: longest time in seconds between two looks.
-    :param deadlines: unix seconds at which to give up, by limit; see :class:`~.policies.deadline.Deadlines`.
+    :param deadlines: unix seconds at which to give up, by limit; see :class:`~.policies.deadlines.Deadlines`.
     :param carried: handed on in the event.
-    :param deferral: the worker that deferred the task, see :class:`~.triggers.deferral.DeferredTrigger`.
+    :param deferral: the worker that deferred the task, see :class:`~.triggers._base.deferral.DeferredTrigger`.
     """
 
     def __init__(
@@ -205,9 +205,9 @@ class TCBatchTaskInstancesTrigger(OneEvent):
         super().__init__(arguments, carried, deferral)
 
     async def _wait(self) -> JobsEnd:
-        from airflow_provider_tcbatch.hooks.jobs_wait import InstancesWait
         from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
-        from airflow_provider_tcbatch.policies.deadline import Deadlines
+        from airflow_provider_tcbatch.policies.deadlines import Deadlines
+        from airflow_provider_tcbatch.waits.jobs import InstancesWait
 
         settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
         wait = InstancesWait(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from airflow_provider_tcbatch.triggers.cmq import CmqTrigger
+from airflow_provider_tcbatch.triggers._base.queue_trigger import CmqTrigger
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.client.event_reader import Arrival
     from airflow_provider_tcbatch.models.payloads import QueueMessagePayload, QueueMessagesPayload
+    from airflow_provider_tcbatch.watching.event_reader import Arrival
 
 __all__ = ["CmqMessageTrigger"]
 

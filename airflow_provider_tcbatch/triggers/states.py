@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.links import TCBatchJobLink
-from airflow_provider_tcbatch.policies.quorum import Quorum
-from airflow_provider_tcbatch.policies.targets import Targets, states_of
-from airflow_provider_tcbatch.policies.written import selection, several_of, text_of
-from airflow_provider_tcbatch.triggers.observing import Observes
+from airflow_provider_tcbatch.policies.arguments import selection, several_of, text_of
+from airflow_provider_tcbatch.policies.job.quorum import Quorum
+from airflow_provider_tcbatch.policies.job.targets import Targets, states_of
+from airflow_provider_tcbatch.triggers._base.sensor_trigger import Observes
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.hooks.jobs_wait import JobsEnd
-    from airflow_provider_tcbatch.hooks.parts_wait import QuorumEnd
     from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+    from airflow_provider_tcbatch.waits.job_parts import QuorumEnd
+    from airflow_provider_tcbatch.waits.jobs import JobsEnd
 
 __all__ = ["TCBatchJobStatesTrigger", "TCBatchQuorumTrigger", "TCBatchTaskStateTrigger"]
 
@@ -38,7 +38,7 @@ class TCBatchJobStatesTrigger(Observes):
     :param job_name: the name, instead of ``job_ids``.
     :param target_states: one of these is enough.
     :param failure_states: one of these ends the wait; ``None`` for all final states that are no targets.
-    :param common: what all triggers of sensors take, see :class:`~.triggers.observing.Observes`.
+    :param common: what all triggers of sensors take, see :class:`~.triggers._base.sensor_trigger.Observes`.
     """
 
     def __init__(
@@ -59,9 +59,9 @@ class TCBatchJobStatesTrigger(Observes):
     async def watch(self, settings: ConnectionSettings) -> JobsEnd:
         """Wait for the jobs."""
         # Imported here: a DAG file that names this trigger should not pay for its clients.
-        from airflow_provider_tcbatch.hooks.targets_wait import JobTargetsWait, NamedJobWait
-        from airflow_provider_tcbatch.hooks.watching import job_watcher
-        from airflow_provider_tcbatch.policies.deadline import Deadlines
+        from airflow_provider_tcbatch.policies.deadlines import Deadlines
+        from airflow_provider_tcbatch.waits.job_states import JobTargetsWait, NamedJobWait
+        from airflow_provider_tcbatch.waits.sessions import job_watcher
 
         targets = Targets.parse(self.target_states, self.failure_states)
         deadlines = Deadlines.from_json(self.deadlines)
@@ -103,7 +103,7 @@ class TCBatchTaskStateTrigger(Observes):
     :param task_name: its task.
     :param target_states: one of these is enough.
     :param failure_states: one of these ends the wait; ``None`` for all final states that are no targets.
-    :param common: what all triggers of sensors take, see :class:`~.triggers.observing.Observes`.
+    :param common: what all triggers of sensors take, see :class:`~.triggers._base.sensor_trigger.Observes`.
     """
 
     def __init__(
@@ -123,9 +123,9 @@ class TCBatchTaskStateTrigger(Observes):
 
     async def watch(self, settings: ConnectionSettings) -> JobsEnd:
         """Wait for the task."""
-        from airflow_provider_tcbatch.hooks.parts_wait import TaskTargetsWait
-        from airflow_provider_tcbatch.hooks.watching import job_watcher
-        from airflow_provider_tcbatch.policies.deadline import Deadlines
+        from airflow_provider_tcbatch.policies.deadlines import Deadlines
+        from airflow_provider_tcbatch.waits.job_parts import TaskTargetsWait
+        from airflow_provider_tcbatch.waits.sessions import job_watcher
 
         wait = TaskTargetsWait(
             text_of("job_id", self.job_id),
@@ -167,7 +167,7 @@ class TCBatchQuorumTrigger(Observes):
     :param indexes: its instances, as :class:`.TCBatchTaskInstanceSensor` takes them.
     :param states: one of these is enough for an instance.
     :param quorum: how many instances: ``all``, ``any``, a number, or a share.
-    :param common: what all triggers of sensors take, see :class:`~.triggers.observing.Observes`.
+    :param common: what all triggers of sensors take, see :class:`~.triggers._base.sensor_trigger.Observes`.
     """
 
     def __init__(
@@ -189,9 +189,9 @@ class TCBatchQuorumTrigger(Observes):
 
     async def watch(self, settings: ConnectionSettings) -> QuorumEnd:
         """Wait for the instances."""
-        from airflow_provider_tcbatch.hooks.parts_wait import QuorumWait
-        from airflow_provider_tcbatch.hooks.watching import job_watcher
-        from airflow_provider_tcbatch.policies.deadline import Deadlines
+        from airflow_provider_tcbatch.policies.deadlines import Deadlines
+        from airflow_provider_tcbatch.waits.job_parts import QuorumWait
+        from airflow_provider_tcbatch.waits.sessions import job_watcher
 
         chosen = selection(self.indexes)
         wait = QuorumWait(

@@ -123,7 +123,7 @@ async def _end(service: Emulator | PeerApi, waits: Waits, job_ids: list[str], en
 async def _announce(job_ids: list[str]) -> None:
     """As if the events of all these jobs came in one moment."""
     from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
-    from airflow_provider_tcbatch.hooks.watching import job_watcher
+    from airflow_provider_tcbatch.waits.sessions import job_watcher
 
     settings = await TencentCloudHook().asettings()
     async with job_watcher(settings) as watcher:

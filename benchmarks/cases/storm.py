@@ -23,7 +23,7 @@ def main(parameters: dict[str, Any]) -> dict[str, Any]:
     :returns: ``seconds`` until the last job was accepted, ``submitted``, ``failed``, ``errors`` by kind, and
         ``longest``: seconds that one submission took.
     """
-    import airflow_provider_tcbatch.operators.submission  # noqa: F401 - what has been imported is not measured
+    import airflow_provider_tcbatch.execution.job.submission  # noqa: F401 - what has been imported is not measured
     from airflow_provider_tcbatch.hooks.batch import TCBatchHook
     from airflow_provider_tcbatch.models.actions import DescribeJobs
 
@@ -73,12 +73,12 @@ def main(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _child(number: int, begin: int, *, processes: int, jobs: int, apart: bool) -> dict[str, Any]:
+    from airflow_provider_tcbatch.execution.job.submission import JobSpec, Submission
+    from airflow_provider_tcbatch.execution.ownership.state_store import VolatileRecords
     from airflow_provider_tcbatch.hooks.batch import TCBatchHook
     from airflow_provider_tcbatch.models.job import Job
-    from airflow_provider_tcbatch.operators.records import VolatileRecords
-    from airflow_provider_tcbatch.operators.submission import JobSpec, Submission
-    from airflow_provider_tcbatch.policies.marking import Owner
-    from airflow_provider_tcbatch.policies.submission import ThisTry
+    from airflow_provider_tcbatch.policies.job.submission import ThisTry
+    from airflow_provider_tcbatch.policies.ownership.marks import Owner
 
     if apart:
         from airflow_provider_tcbatch.client import turns

@@ -17,8 +17,8 @@ from typing import Any
 
 import psutil
 
+from airflow_provider_tcbatch.client.auth.sources import StaticKeys
 from airflow_provider_tcbatch.client.cos import CosClient, CosSettings
-from airflow_provider_tcbatch.client.credentials import StaticKeys
 from benchmarks.batch_client import job, submit_many
 from benchmarks.child import ROOT
 from benchmarks.figures import Figure

@@ -16,7 +16,7 @@ import pytest
 from airflow_provider_tcbatch.client import places
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.hooks.watching import terminate
+from airflow_provider_tcbatch.waits.sessions import terminate
 from tests.conformance.conftest import task
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,7 +15,7 @@ import pytest
 from tests.support.airflow_stack import AirflowStack
 from tests.support.emulator import ANY_PORTS, EmulatorProcess
 from tests.support.postgres import PostgresServer
-from tests.unit.client.test_credentials import FakeCloud
+from tests.unit.client.auth.test_sources import FakeCloud
 
 pytestmark = pytest.mark.timeout(500)
 

@@ -79,10 +79,12 @@ def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for more than some hundredths of a second until the API is asked again, nor for a turn to speak."""
     import tenacity
 
-    from airflow_provider_tcbatch.client import poller, probe, retry
-    from airflow_provider_tcbatch.client.waiting import WatcherTimings
-    from airflow_provider_tcbatch.hooks import log_turns, patience
+    from airflow_provider_tcbatch.client import retry
     from airflow_provider_tcbatch.policies import outage
+    from airflow_provider_tcbatch.waits import log_turns, patience
+    from airflow_provider_tcbatch.watching import api_probe as probe
+    from airflow_provider_tcbatch.watching import poller
+    from airflow_provider_tcbatch.watching.subscription import WatcherTimings
 
     soon = WatcherTimings(first=0.05, coalesce=0.01, backoff=0.05)
     monkeypatch.setattr(poller, "WatcherTimings", lambda: soon)

@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_tcbatch.client import places
 from airflow_provider_tcbatch.client.api import ApiClient, ApiSettings
-from airflow_provider_tcbatch.client.credentials import StaticKeys
+from airflow_provider_tcbatch.client.auth.sources import StaticKeys
 from airflow_provider_tcbatch.emulator import Emulator
 from tests.support.in_process import empty_emulator, emulator, own_emulator, running_emulator
 from tests.support.outages import api_outage, quick_pauses

@@ -15,10 +15,10 @@ import pytest
 
 from airflow_provider_tcbatch import cli
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.execution.orphans.sweep import Ended, OrphanSweep
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.hooks.orphans import Ended, OrphanSweep
-from airflow_provider_tcbatch.policies.marking import Mark, Owner, marked, marked_env
-from airflow_provider_tcbatch.policies.sharing import SHARED
+from airflow_provider_tcbatch.policies.compute_env.sharing import SHARED
+from airflow_provider_tcbatch.policies.ownership.marks import Mark, Owner, marked, marked_env
 from tests.unit.conftest import job
 
 DAG_FILE = """

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_tcbatch.exceptions import JobFailed
-from airflow_provider_tcbatch.policies.report import FailedInstance, failure_report
+from airflow_provider_tcbatch.policies.job.failure_report import FailedInstance, failure_report
 from airflow_provider_tcbatch.text import visible
 
 #: Clears a terminal, sets its title, rings its bell, colours it, ends a C string, deletes, and the same as one byte.

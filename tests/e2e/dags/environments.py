@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk import DAG
 
 from airflow_provider_tcbatch.operators.compute_env_actions import TCBatchModifyComputeEnvOperator
-from airflow_provider_tcbatch.operators.ensure_env import TCBatchEnsureComputeEnvOperator
+from airflow_provider_tcbatch.operators.compute_env_ensure import TCBatchEnsureComputeEnvOperator
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 
 DEFERRED: dict[str, Any] = {"deferrable": True, "poll_interval": 1}

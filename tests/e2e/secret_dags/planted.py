@@ -9,7 +9,7 @@ from airflow.sdk import DAG, task
 
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.hooks.cos import CosHook
-from airflow_provider_tcbatch.operators.ensure_env import TCBatchEnsureComputeEnvOperator
+from airflow_provider_tcbatch.operators.compute_env_ensure import TCBatchEnsureComputeEnvOperator
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from airflow_provider_tcbatch.operators.task_template import TCBatchEnsureTaskTemplateOperator
 

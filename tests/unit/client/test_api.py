@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.api import ApiClient, ApiSettings
-from airflow_provider_tcbatch.client.credentials import StaticKeys
+from airflow_provider_tcbatch.client.auth.sources import StaticKeys
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.models.actions import DescribeJob, DescribeJobs, SubmitJob
 from airflow_provider_tcbatch.policies.outage import can_not_be_asked

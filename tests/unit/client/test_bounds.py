@@ -22,21 +22,21 @@ import pytest
 from airflow_provider_tcbatch.client import api as api_module
 from airflow_provider_tcbatch.client import cos as cos_module
 from airflow_provider_tcbatch.client.api import ApiClient, ApiSettings
+from airflow_provider_tcbatch.client.auth.sources import CvmRole, ProfileFile, StaticKeys
 from airflow_provider_tcbatch.client.cmq import CmqClient, Message
 from airflow_provider_tcbatch.client.cos import CosClient, CosSettings
-from airflow_provider_tcbatch.client.credentials import CvmRole, ProfileFile, StaticKeys
-from airflow_provider_tcbatch.client.listener import EventListener
-from airflow_provider_tcbatch.client.watcher import Watcher
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.exceptions import ConfigurationError, InfrastructureError
 from airflow_provider_tcbatch.hooks.cos import CosHook
 from airflow_provider_tcbatch.models.actions import DescribeJobs
 from airflow_provider_tcbatch.models.cmq import CreateCmqQueue
+from airflow_provider_tcbatch.watching.event_listener import EventListener
+from airflow_provider_tcbatch.watching.jobs import Watcher
 from tests.support.strange_server import Asked, Made, StrangeServer, api_answer, strange_server
-from tests.unit.client.test_listener import event, hears, listening
-from tests.unit.client.test_own_queue import until
-from tests.unit.client.test_watcher import FAST, TICK, end_of, running
+from tests.unit.watching.test_event_listener import event, hears, listening
+from tests.unit.watching.test_jobs import FAST, TICK, end_of, running
+from tests.unit.watching.test_process_queue import until
 
 KEYS = StaticKeys("AKIDtest", "secret")
 MB = 1024 * 1024

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_provider_tcbatch.client.auth.sources import StaticKeys
 from airflow_provider_tcbatch.client.cmq import CmqClient, default_endpoint, sign
-from airflow_provider_tcbatch.client.credentials import StaticKeys
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.exceptions import ConfigurationError, InfrastructureError, NotFound, PermissionDenied
 

@@ -13,7 +13,7 @@ import requests
 from airflow_provider_tcbatch import emulator as emulator_package
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.api import ApiClient, ApiSettings
-from airflow_provider_tcbatch.client.credentials import StaticKeys
+from airflow_provider_tcbatch.client.auth.sources import StaticKeys
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.emulator.cmq import queues, topics
 from tests.support import refused_env_requests, refused_requests

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from airflow_provider_tcbatch.client.api import ApiClient
+from airflow_provider_tcbatch.client.auth.sources import StaticKeys
 from airflow_provider_tcbatch.client.cmq import CmqClient
-from airflow_provider_tcbatch.client.credentials import StaticKeys
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.models.actions import DescribeJobs
 

@@ -13,10 +13,10 @@ import pytest
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.places import Places, shared_places
-from airflow_provider_tcbatch.client.release import Release, ReleaseRate
 from airflow_provider_tcbatch.client.turns import Turns
 from airflow_provider_tcbatch.models.actions import RetryJobs, SubmitJob, TerminateJob
 from airflow_provider_tcbatch.policies import contention
+from airflow_provider_tcbatch.watching.turn_release import Release, ReleaseRate
 from tests.unit.client.test_api import SUBMIT, Answer, call, client_of, error, response, server
 
 __all__ = ["call"]

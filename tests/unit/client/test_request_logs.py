@@ -15,10 +15,10 @@ from tencentcloud.common.profile.client_profile import ClientProfile
 from tencentcloud.common.profile.http_profile import HttpProfile
 
 from airflow_provider_tcbatch.client.api import ApiClient, ApiSettings
+from airflow_provider_tcbatch.client.auth.keys import StaticKeys
 from airflow_provider_tcbatch.client.cmq import CmqClient
 from airflow_provider_tcbatch.client.cos import CosClient
 from airflow_provider_tcbatch.client.endpoints import CosSettings
-from airflow_provider_tcbatch.client.keys import StaticKeys
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.models.actions import SubmitJob
 from airflow_provider_tcbatch.models.job import Job

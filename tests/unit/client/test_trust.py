@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_tcbatch.client.auth.sources import AssumeRole, StaticKeys
 from airflow_provider_tcbatch.client.cmq import CmqClient
 from airflow_provider_tcbatch.client.cos import CosClient, CosSettings
-from airflow_provider_tcbatch.client.credentials import AssumeRole, StaticKeys
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.exceptions import ConfigurationError, ServerNotTrusted
 from tests.support.in_process import QUICK

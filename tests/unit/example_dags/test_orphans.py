@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.policies.marking import Owner, marked
+from airflow_provider_tcbatch.policies.ownership.marks import Owner, marked
 from tests.unit.conftest import job
 
 SOURCE = Path(__file__).parents[3] / "example_dags" / "orphans.py"

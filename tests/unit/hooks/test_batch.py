@@ -23,7 +23,7 @@ from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.hooks.cmq import CmqHook
 from airflow_provider_tcbatch.hooks.cos import CosHook
 from airflow_provider_tcbatch.models.actions import DescribeJobs, SubmitJob
-from airflow_provider_tcbatch.policies.notifying import FAIL_FAST_EVENTS, FINAL_JOB_EVENTS
+from airflow_provider_tcbatch.policies.job.notifications import FAIL_FAST_EVENTS, FINAL_JOB_EVENTS
 from tests.support.in_process import QUICK
 from tests.support.outages import Outage
 from tests.unit.conftest import job

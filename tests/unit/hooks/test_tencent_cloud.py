@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk import Connection
 
-from airflow_provider_tcbatch.client.credentials import (
+from airflow_provider_tcbatch.client.auth.sources import (
     AssumeRole,
     CvmRole,
     DefaultChain,
@@ -21,7 +21,7 @@ from airflow_provider_tcbatch.client.limits import INTL_LIMITS
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.exceptions import ConfigurationError
 from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings, TencentCloudHook
-from airflow_provider_tcbatch.policies.marking import Mark
+from airflow_provider_tcbatch.policies.ownership.marks import Mark
 
 ROLE = "qcs::cam::uin/100000000001:roleName/batch"
 

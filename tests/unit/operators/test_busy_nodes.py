@@ -10,12 +10,12 @@ import pytest
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.execution.compute_env import creation as env_creation
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.operators import env_creation
-from airflow_provider_tcbatch.policies.env_nodes import Verdict, judge_env
+from airflow_provider_tcbatch.policies.compute_env.nodes import Verdict, judge_env
 from tests.unit.conftest import job
 from tests.unit.operators.test_compute_env import wish
-from tests.unit.operators.test_resource_env import Airflow, quick, set_up, tear_down
+from tests.unit.operators.test_compute_env_setup import Airflow, quick, set_up, tear_down
 
 __all__ = ["quick"]
 

@@ -17,15 +17,13 @@ from airflow.sdk.execution_time import context as airflow_context
 from airflow.sdk.execution_time import task_runner
 
 from airflow_provider_tcbatch import exceptions as e
-from airflow_provider_tcbatch.client import poller
 from airflow_provider_tcbatch.client.api import ApiClient
-from airflow_provider_tcbatch.client.waiting import WatcherTimings
 from airflow_provider_tcbatch.emulator import Emulator
-from airflow_provider_tcbatch.hooks import watching
+from airflow_provider_tcbatch.execution.compute_env import creation as env_creation
+from airflow_provider_tcbatch.execution.ownership import kill_switch as killed
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.models.named_env import NamedComputeEnv
-from airflow_provider_tcbatch.operators import env_creation, killed
-from airflow_provider_tcbatch.operators.base import AirflowTaskTimeout, PermanentInvalidRequest
+from airflow_provider_tcbatch.operators._base.operator import AirflowTaskTimeout, PermanentInvalidRequest
 from airflow_provider_tcbatch.operators.compute_env import TCBatchCreateComputeEnvOperator
 from airflow_provider_tcbatch.operators.compute_env_actions import (
     TCBatchAttachInstancesOperator,
@@ -34,7 +32,10 @@ from airflow_provider_tcbatch.operators.compute_env_actions import (
     TCBatchModifyComputeEnvOperator,
     TCBatchTerminateComputeNodesOperator,
 )
-from airflow_provider_tcbatch.policies.marking import OWNER_TAG
+from airflow_provider_tcbatch.policies.ownership.marks import OWNER_TAG
+from airflow_provider_tcbatch.waits import sessions as watching
+from airflow_provider_tcbatch.watching import poller
+from airflow_provider_tcbatch.watching.subscription import WatcherTimings
 from tests.support.task_context import Replaced, Store, Task, TaskDeferred
 from tests.unit.conftest import job
 

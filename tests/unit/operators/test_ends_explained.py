@@ -13,14 +13,14 @@ import pytest
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
-from airflow_provider_tcbatch.hooks import watching
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.hooks.job_wait import WaitEnd
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from airflow_provider_tcbatch.operators.job_actions import TCBatchRetryJobsOperator
-from airflow_provider_tcbatch.policies.deadline import Limit
+from airflow_provider_tcbatch.policies.deadlines import Limit
 from airflow_provider_tcbatch.sensors.job import TCBatchJobSensor
 from airflow_provider_tcbatch.sensors.task import TCBatchTaskSensor
+from airflow_provider_tcbatch.waits import sessions as watching
+from airflow_provider_tcbatch.waits.job import WaitEnd
 from tests.support.processes import wait_for
 from tests.support.task_context import Task, TaskDeferred
 from tests.unit.conftest import job

@@ -14,15 +14,17 @@ import pytest
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.execution.job import repair
+from airflow_provider_tcbatch.execution.job import termination as ending
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.operators import ending, repair, task_instances
-from airflow_provider_tcbatch.operators.base import PermanentInvalidRequest
+from airflow_provider_tcbatch.operators import task_instance as task_instances
+from airflow_provider_tcbatch.operators._base.operator import PermanentInvalidRequest
 from airflow_provider_tcbatch.operators.job_actions import (
     TCBatchDeleteJobOperator,
     TCBatchRetryJobsOperator,
     TCBatchTerminateJobOperator,
 )
-from airflow_provider_tcbatch.operators.task_instances import TCBatchTerminateTaskInstanceOperator
+from airflow_provider_tcbatch.operators.task_instance import TCBatchTerminateTaskInstanceOperator
 from tests.support.processes import wait_for
 from tests.support.task_context import Task, TaskDeferred
 from tests.unit.conftest import job

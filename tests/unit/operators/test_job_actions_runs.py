@@ -13,7 +13,7 @@ DAG_FILE = """
 from airflow.sdk import DAG
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from airflow_provider_tcbatch.operators.job_actions import TCBatchDeleteJobOperator, TCBatchTerminateJobOperator
-from airflow_provider_tcbatch.operators.task_instances import TCBatchTerminateTaskInstanceOperator
+from airflow_provider_tcbatch.operators.task_instance import TCBatchTerminateTaskInstanceOperator
 
 task = {{
     "task_name": "main",

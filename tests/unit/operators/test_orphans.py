@@ -13,13 +13,13 @@ import pytest
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.execution.orphans.sweep import Ended, OrphanSweep
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.hooks.orphans import Ended, OrphanSweep
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from airflow_provider_tcbatch.operators.orphans import AskedByTask, TCBatchOrphansOperator
-from airflow_provider_tcbatch.policies.marking import Owner, marked, marked_env
+from airflow_provider_tcbatch.policies.compute_env.sharing import SHARED
 from airflow_provider_tcbatch.policies.orphans import GRACE_SECONDS, KEEP_VARIABLE, Fate
-from airflow_provider_tcbatch.policies.sharing import SHARED
+from airflow_provider_tcbatch.policies.ownership.marks import Owner, marked, marked_env
 from tests.support.task_context import Task
 from tests.unit.conftest import job
 

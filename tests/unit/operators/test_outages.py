@@ -17,9 +17,11 @@ import pytest
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.execution.compute_env import creation as env_creation
+from airflow_provider_tcbatch.execution.job import submission
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.operators import base, env_creation, submission
-from airflow_provider_tcbatch.operators.base import AirflowTaskTimeout
+from airflow_provider_tcbatch.operators._base import operator as base
+from airflow_provider_tcbatch.operators._base.operator import AirflowTaskTimeout
 from airflow_provider_tcbatch.operators.compute_env import TCBatchCreateComputeEnvOperator
 from airflow_provider_tcbatch.operators.compute_env_actions import TCBatchModifyComputeEnvOperator
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
@@ -28,9 +30,9 @@ from airflow_provider_tcbatch.operators.job_actions import (
     TCBatchRetryJobsOperator,
     TCBatchTerminateJobOperator,
 )
-from airflow_provider_tcbatch.operators.task_instances import TCBatchTerminateTaskInstanceOperator
+from airflow_provider_tcbatch.operators.task_instance import TCBatchTerminateTaskInstanceOperator
 from airflow_provider_tcbatch.operators.task_template import TCBatchCreateTaskTemplateOperator
-from airflow_provider_tcbatch.policies import submission as submission_policy
+from airflow_provider_tcbatch.policies.job import submission as submission_policy
 from airflow_provider_tcbatch.triggers.api import TCBatchApiTrigger
 from tests.support.outages import Outage
 from tests.support.task_context import Task, TaskDeferred

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_tcbatch import exceptions as e
-from airflow_provider_tcbatch.operators import base
+from airflow_provider_tcbatch.operators._base import operator as base
 from airflow_provider_tcbatch.triggers import api
 
 START = 1_000_000.0

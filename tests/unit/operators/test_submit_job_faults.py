@@ -11,8 +11,8 @@ import pytest
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.execution.ownership import kill_switch as killed
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.operators import killed
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from tests.support.task_context import Task, TaskDeferred
 from tests.unit.conftest import job

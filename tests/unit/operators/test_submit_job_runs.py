@@ -181,7 +181,7 @@ def test_output_is_streamed_while_the_job_runs_each_line_once(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    from airflow_provider_tcbatch.hooks import job_wait
+    from airflow_provider_tcbatch.waits import job as job_wait
 
     monkeypatch.setattr(job_wait, "_STREAM_SECONDS", 0.5)
     seen: list[str] = []

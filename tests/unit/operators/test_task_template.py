@@ -16,7 +16,7 @@ from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.links import TCBatchTaskTemplateLink
 from airflow_provider_tcbatch.models import job as m
 from airflow_provider_tcbatch.operators import task_template as module
-from airflow_provider_tcbatch.operators.base import PermanentInvalidRequest
+from airflow_provider_tcbatch.operators._base.operator import PermanentInvalidRequest
 from airflow_provider_tcbatch.operators.task_template import (
     TCBatchCreateTaskTemplateOperator,
     TCBatchDeleteTaskTemplateOperator,

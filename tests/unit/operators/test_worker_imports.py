@@ -55,24 +55,24 @@ CLIENTS = {"requests", "urllib3", "charset_normalizer", "boto3", "botocore", "ai
 
 #: What has to do with environments, templates and machines, or with finding jobs without an owner.
 OTHERS = {
-    "client.credentials",
-    "client.roles",
-    "client.watcher",
-    "hooks.job_wait",
-    "hooks.orphans",
-    "hooks.watching",
+    "client.auth.sources",
+    "client.auth.roles",
+    "watching.jobs",
+    "waits.job",
+    "execution.orphans.sweep",
+    "waits.sessions",
     "models.env_actions",
     "models.env_views",
     "models.machine_actions",
     "models.named_env",
     "models.template_actions",
-    "operators.preflight",
-    "policies.env_nodes",
-    "policies.env_report",
-    "policies.instance_types",
+    "execution.preflight",
+    "policies.compute_env.nodes",
+    "policies.compute_env.failure_report",
+    "policies.compute_env.instance_types",
     "policies.orphans",
-    "policies.report",
-    "policies.sharing",
+    "policies.job.failure_report",
+    "policies.compute_env.sharing",
 }
 
 
@@ -104,11 +104,11 @@ def test_a_submission_imports_what_it_sends_and_no_more(emulator: Emulator) -> N
     result, ours, libraries = run(emulator, None)
     assert result["ended"] == "airflow_provider_tcbatch.triggers.job.TCBatchJobTrigger"
     assert "job_id" in result["xcoms"]
-    assert {"models.job_writing", "operators.submission", "triggers.job"} <= ours, "the check must see what is there"
+    assert {"models.job_writing", "execution.job.submission", "triggers.job"} <= ours, "the check must see it"
     assert sdk(result) == SIGNS
     assert not libraries & CLIENTS
     assert not ours & OTHERS
-    assert not ours & {"client.logs", "models.job_reading", "models.views", "policies.summary"}
+    assert not ours & {"client.logs.reader", "models.job_reading", "models.views", "policies.job.summary"}
 
 
 @pytest.mark.parametrize("status", ["ended", "error"])
@@ -122,9 +122,9 @@ def test_a_resumed_task_imports_what_it_reads_and_no_more(emulator: Emulator, ap
     result, ours, libraries = run(emulator, event)
     assert result["ended"] == "done"
     assert result["xcoms"] == ["tcbatch_summary", "tcbatch_timeline"]
-    assert {"models.job_reading", "models.views", "policies.summary"} <= ours, "the check must see what is there"
+    assert {"models.job_reading", "models.views", "policies.job.summary"} <= ours, "the check must see it"
     assert sdk(result) == SIGNS
     assert not libraries & CLIENTS
     assert not ours & OTHERS
     assert not any(name.startswith("triggers.") for name in ours)
-    assert not ours & {"client.logs", "operators.submission"}
+    assert not ours & {"client.logs.reader", "execution.job.submission"}

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_tcbatch.policies.marking import Owner
+from airflow_provider_tcbatch.policies.compute_env.sharing import SHARED, name_for
 from airflow_provider_tcbatch.policies.orphans import Fate, Finding, Kind, Run, Thing, instant_of, judge_things
-from airflow_provider_tcbatch.policies.sharing import SHARED, name_for
+from airflow_provider_tcbatch.policies.ownership.marks import Owner
 
 NOW = 1_000_000.0
 OWNER = Owner("prod", "etl", "manual__1", "work")

@@ -18,9 +18,9 @@ from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.hooks.cmq import CmqHook
 from airflow_provider_tcbatch.models.notification import EventName
-from airflow_provider_tcbatch.sensors.base import AirflowSensorTimeout
+from airflow_provider_tcbatch.sensors._base.sensor import AirflowSensorTimeout
 from airflow_provider_tcbatch.sensors.event import TCBatchEventSensor
-from airflow_provider_tcbatch.triggers import observing
+from airflow_provider_tcbatch.triggers._base import sensor_trigger as observing
 from tests.support.from_trigger import start_trigger
 from tests.support.task_context import AirflowSkipException, Task
 from tests.unit.conftest import job

@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.sensors.base import AirflowSensorTimeout
+from airflow_provider_tcbatch.sensors._base.sensor import AirflowSensorTimeout
 from airflow_provider_tcbatch.sensors.job import TCBatchJobSensor
 from tests.support.task_context import AirflowFailException, AirflowSkipException, Task, TaskDeferred
 from tests.unit.conftest import job
@@ -172,8 +172,8 @@ def test_reschedule_frees_the_worker(long_job: str) -> None:
 
 
 def test_what_does_not_exist(connection: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_tcbatch.operators.ending.time.sleep", lambda seconds: None)
-    monkeypatch.setattr("airflow_provider_tcbatch.operators.ending.UNKNOWN_SECONDS", 0.0)
+    monkeypatch.setattr("airflow_provider_tcbatch.execution.job.termination.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("airflow_provider_tcbatch.execution.job.termination.UNKNOWN_SECONDS", 0.0)
     with pytest.raises(e.NotFound, match="no job job-00000000"):
         run(sensor(job_ids="job-00000000"))
 

@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.sensors.base import AirflowSensorTimeout
+from airflow_provider_tcbatch.sensors._base.sensor import AirflowSensorTimeout
 from airflow_provider_tcbatch.sensors.job import TCBatchJobSensor
 from airflow_provider_tcbatch.sensors.task import TCBatchTaskSensor
 from airflow_provider_tcbatch.sensors.task_instance import TCBatchTaskInstanceSensor

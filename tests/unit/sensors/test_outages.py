@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.sensors.base import AirflowSensorTimeout
+from airflow_provider_tcbatch.sensors._base.sensor import AirflowSensorTimeout
 from airflow_provider_tcbatch.sensors.compute_env import TCBatchComputeEnvSensor
 from airflow_provider_tcbatch.sensors.event import TCBatchEventSensor
 from airflow_provider_tcbatch.sensors.job import TCBatchJobSensor
@@ -132,7 +132,8 @@ def test_its_log_says_so_once(world: World, api_outage: Outage, mode: str, monke
 
     for name in ("info", "warning"):
         monkeypatch.setattr(type(waiting.log), name, lambda self, *words, **_: write(*words), raising=False)
-    monkeypatch.setattr("airflow_provider_tcbatch.triggers.saying.Says.say", lambda self, *words: write(*words))
+    saying = "airflow_provider_tcbatch.triggers._base.log_writer.Says.say"
+    monkeypatch.setattr(saying, lambda self, *words: write(*words))
     sensing = threading.Thread(target=lambda: run(waiting))
     api_outage.begin()
     sensing.start()

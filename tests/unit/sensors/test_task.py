@@ -7,7 +7,7 @@ import pytest
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.sensors.base import AirflowSensorTimeout
+from airflow_provider_tcbatch.sensors._base.sensor import AirflowSensorTimeout
 from airflow_provider_tcbatch.sensors.task import TCBatchTaskSensor
 from tests.support.task_context import AirflowSkipException, Task
 from tests.unit.conftest import job

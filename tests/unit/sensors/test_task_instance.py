@@ -10,13 +10,13 @@ import pytest
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.emulator import Emulator
-from airflow_provider_tcbatch.hooks import parts_wait
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.hooks.parts_wait import QuorumWait
 from airflow_provider_tcbatch.models.actions import DescribeJob
-from airflow_provider_tcbatch.policies.quorum import Quorum, QuorumVerdict
-from airflow_provider_tcbatch.sensors.base import AirflowSensorTimeout
+from airflow_provider_tcbatch.policies.job.quorum import Quorum, QuorumVerdict
+from airflow_provider_tcbatch.sensors._base.sensor import AirflowSensorTimeout
 from airflow_provider_tcbatch.sensors.task_instance import TCBatchTaskInstanceSensor
+from airflow_provider_tcbatch.waits import job_parts as parts_wait
+from airflow_provider_tcbatch.waits.job_parts import QuorumWait
 from tests.support.task_context import AirflowSkipException, Task
 from tests.unit.conftest import job
 from tests.unit.sensors.sensing import both, run

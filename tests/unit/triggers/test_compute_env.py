@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-from airflow_provider_tcbatch.client import poller
-from airflow_provider_tcbatch.client.waiting import WatcherTimings
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.exceptions import ResourceBusy
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.hooks.watching import scale_to_zero
 from airflow_provider_tcbatch.triggers.compute_env import TCBatchComputeEnvTrigger
+from airflow_provider_tcbatch.waits.sessions import scale_to_zero
+from airflow_provider_tcbatch.watching import poller
+from airflow_provider_tcbatch.watching.subscription import WatcherTimings
 from tests.unit.conftest import job
 
 ENV = {"EnvName": "pool", "EnvData": {"InstanceType": "S5.MEDIUM4"}, "ResourceMaxRetryCount": 0}

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_tcbatch.hooks.worker_process import is_there
+from airflow_provider_tcbatch.connection.worker_process import is_there
 from airflow_provider_tcbatch.policies import deferral as policy
 from airflow_provider_tcbatch.policies.deferral import Deferral
+from airflow_provider_tcbatch.triggers._base.deferral import DeferredTrigger
 from airflow_provider_tcbatch.triggers.api import TCBatchApiTrigger
 from airflow_provider_tcbatch.triggers.compute_env import TCBatchComputeEnvTrigger
-from airflow_provider_tcbatch.triggers.deferral import DeferredTrigger
 from airflow_provider_tcbatch.triggers.event_wait import TCBatchEventWaitTrigger
 from airflow_provider_tcbatch.triggers.job import TCBatchJobTrigger, TCBatchQuotaTrigger
 from airflow_provider_tcbatch.triggers.jobs import TCBatchJobsTrigger, TCBatchTaskInstancesTrigger
@@ -42,7 +42,7 @@ TRIGGERS: dict[type[DeferredTrigger], dict[str, Any]] = {
 #: A worker that has deferred its task, and winds up until its input ends.
 WORKER = """
 import sys
-from airflow_provider_tcbatch.hooks.worker_process import this_process
+from airflow_provider_tcbatch.connection.worker_process import this_process
 print(this_process(), flush=True)
 sys.stdin.read()
 """

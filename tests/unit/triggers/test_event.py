@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.triggers import cmq
+from airflow_provider_tcbatch.triggers._base import queue_trigger as cmq
 from airflow_provider_tcbatch.triggers.event import TCBatchEventTrigger
 from tests.unit.conftest import job
 from tests.unit.triggers.asset_streams import Post, event

@@ -9,7 +9,7 @@ from airflow.triggers.base import TaskSkippedEvent
 
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.triggers import observing
+from airflow_provider_tcbatch.triggers._base import sensor_trigger as observing
 from airflow_provider_tcbatch.triggers.event_wait import TCBatchEventWaitTrigger
 from tests.support.processes import wait_for
 from tests.unit.conftest import job

@@ -1,0 +1,1 @@
+"""A connection of Airflow: its settings, and what is kept for it."""

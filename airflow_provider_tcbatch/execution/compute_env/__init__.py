@@ -1,0 +1,1 @@
+"""A compute environment, from its creation to its deletion."""

@@ -1,0 +1,1 @@
+"""The way of events, from Batch to a queue."""

@@ -1,0 +1,1 @@
+"""Jobs and environments that nobody waits for."""

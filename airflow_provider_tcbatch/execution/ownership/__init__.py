@@ -1,0 +1,1 @@
+"""What a task remembers of what it made, and ends."""

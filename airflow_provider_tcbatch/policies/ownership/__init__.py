@@ -1,0 +1,1 @@
+"""Decisions about what belongs to whom."""

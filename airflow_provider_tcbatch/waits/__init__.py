@@ -1,0 +1,1 @@
+"""Waiting, for a worker and for a trigger alike."""
