@@ -270,7 +270,7 @@ class ApiClient:
 
         :raises ApiError: as :meth:`acall` does.
         """
-        from airflow_provider_tcbatch.watching.subscription import spawn
+        from airflow_provider_tcbatch.client.background import spawn
 
         key = (action.name(), json.dumps(action.to_wire(), sort_keys=True))
         if (asked := self._asked.get(key)) is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.policies.job.submission import ThisTry
 from airflow_provider_tcbatch.policies.ownership.marks import Owner
+from airflow_provider_tcbatch.policies.ownership.record import ThisTry
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context

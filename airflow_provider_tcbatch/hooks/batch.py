@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_tcbatch import models, policies
 from airflow_provider_tcbatch.connection.deployment import api_patience
 from airflow_provider_tcbatch.exceptions import ApiError, NotFound, ResourceBusy, TCBatchError, Throttled
-from airflow_provider_tcbatch.hooks._batch.base import PAGE, Filters, filters_of, portions
 from airflow_provider_tcbatch.hooks._batch.compute_env_care import ComputeEnvCare
 from airflow_provider_tcbatch.hooks._batch.task_templates import TaskTemplateMethods
 from airflow_provider_tcbatch.models.job import Job
+from airflow_provider_tcbatch.models.request import PAGE, Filters, filters_of, portions
 from airflow_provider_tcbatch.models.states import FAILED_STATES, State
 from airflow_provider_tcbatch.policies.backoff import pace
 from airflow_provider_tcbatch.policies.job.notifications import FINAL_JOB_EVENTS, with_notification

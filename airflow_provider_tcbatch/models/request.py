@@ -4,6 +4,7 @@
 step, neither for sync and async nor for client and hook.
 """
 
+from collections.abc import Mapping, Sequence
 from types import GenericAlias
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
 
@@ -11,7 +12,7 @@ from pydantic import AfterValidator, Field
 
 from airflow_provider_tcbatch.models.base import ApiModel
 
-__all__ = ["Action", "ClientToken", "Filter", "Page", "Result"]
+__all__ = ["PAGE", "Action", "ClientToken", "Filter", "Filters", "Page", "Result", "filters_of", "portions"]
 
 
 class Result(ApiModel):
@@ -85,3 +86,20 @@ ClientToken = Annotated[str, Field(max_length=64), AfterValidator(_ascii)]
 
 #: Where a page begins (0 is the first entry).
 Page = Annotated[int, Field(ge=0)]
+
+
+#: Most entities or ids on one page of a list, for all lists of Batch but instances.
+PAGE = 100
+
+#: Values by filter name: values are alternatives, several filters must all hold.
+Filters = Mapping[str, Sequence[str]]
+
+
+def filters_of(filters: Filters | None) -> list[Filter] | None:
+    """Filters as the API takes them."""
+    return [Filter(name=name, values=list(values)) for name, values in (filters or {}).items()] or None
+
+
+def portions(ids: Sequence[str]) -> list[list[str]]:
+    """Ids in portions that one request may hold."""
+    return [list(ids[start : start + PAGE]) for start in range(0, len(ids), PAGE)]

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, TCBatchError
 from airflow_provider_tcbatch.execution.airflow_calls import push
+from airflow_provider_tcbatch.execution.errors import permanent_errors
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.named_env import NamedComputeEnv
 from airflow_provider_tcbatch.operators._base.compute_env_waiting import WaitsForNodes
 from airflow_provider_tcbatch.operators._base.object_argument import TakesObject, known_later
-from airflow_provider_tcbatch.operators._base.operator import flag, permanent_errors
+from airflow_provider_tcbatch.operators._base.operator import flag
 from airflow_provider_tcbatch.policies.compute_env.nodes import Condition, Until
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ class TCBatchCreateComputeEnvOperator(TakesObject, WaitsForNodes):
             return "; it is left as it is: this task did not make it"
         if not self.cancel_on_failure:
             return "; it is left as it is (cancel_on_failure=False)"
-        from airflow_provider_tcbatch.policies.job.submission import Ending
+        from airflow_provider_tcbatch.policies.ownership.record import Ending
 
         records = self.records(context)
         record = records.load()

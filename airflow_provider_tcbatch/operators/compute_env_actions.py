@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound, ResourceBusy
+from airflow_provider_tcbatch.execution.errors import permanent_errors
 from airflow_provider_tcbatch.models.named_env import Instance
 from airflow_provider_tcbatch.models.wire import put_secrets_back, to_wire_form
 from airflow_provider_tcbatch.operators._base.compute_env_waiting import (
@@ -20,7 +21,7 @@ from airflow_provider_tcbatch.operators._base.compute_env_waiting import (
 )
 from airflow_provider_tcbatch.operators._base.jobs_waiting import several
 from airflow_provider_tcbatch.operators._base.object_argument import known_later, mask_secrets_of
-from airflow_provider_tcbatch.operators._base.operator import flag, permanent_errors
+from airflow_provider_tcbatch.operators._base.operator import flag
 from airflow_provider_tcbatch.policies.backoff import pace
 from airflow_provider_tcbatch.policies.compute_env.nodes import Condition, Until
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_tcbatch.exceptions import InvalidRequest
 from airflow_provider_tcbatch.execution.airflow_calls import push
 from airflow_provider_tcbatch.execution.changes import tell_changes
+from airflow_provider_tcbatch.execution.errors import permanent_errors
 from airflow_provider_tcbatch.models.named_env import NamedComputeEnv
 from airflow_provider_tcbatch.models.wire import put_secrets_back, to_wire_form, with_placeholders
 from airflow_provider_tcbatch.operators._base.compute_env_waiting import GoOn, Pause
 from airflow_provider_tcbatch.operators._base.object_argument import known_later, mask_secrets_of
-from airflow_provider_tcbatch.operators._base.operator import flag, permanent_errors
+from airflow_provider_tcbatch.operators._base.operator import flag
 from airflow_provider_tcbatch.operators.compute_env import REMOVAL_SECONDS, TCBatchCreateComputeEnvOperator
 from airflow_provider_tcbatch.policies.task_template.overrides import merge
 

@@ -11,9 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound
+from airflow_provider_tcbatch.execution.errors import permanent_errors
 from airflow_provider_tcbatch.operators._base.compute_env_waiting import Pause
 from airflow_provider_tcbatch.operators._base.object_argument import known_later
-from airflow_provider_tcbatch.operators._base.operator import flag, permanent_errors
+from airflow_provider_tcbatch.operators._base.operator import flag
 from airflow_provider_tcbatch.operators._base.setup_teardown import FollowsSetUp, will_send
 from airflow_provider_tcbatch.operators.compute_env import TCBatchCreateComputeEnvOperator
 from airflow_provider_tcbatch.operators.compute_env_actions import RemovesEnv

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_tcbatch.exceptions import ConfigurationError
 from airflow_provider_tcbatch.execution.airflow_calls import push
-from airflow_provider_tcbatch.operators._base.operator import TCBatchOperator, permanent_errors
+from airflow_provider_tcbatch.execution.errors import permanent_errors
+from airflow_provider_tcbatch.operators._base.operator import TCBatchOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, PermissionDenied, QuotaExceeded, TCBatchError
 from airflow_provider_tcbatch.execution.airflow_calls import push
+from airflow_provider_tcbatch.execution.errors import permanent_errors
 from airflow_provider_tcbatch.links import (
     TCBatchComputeEnvLink,
     TCBatchJobLink,
@@ -22,7 +23,7 @@ from airflow_provider_tcbatch.models.wire import to_wire_form
 from airflow_provider_tcbatch.operators._base.job_argument import TakesJob
 from airflow_provider_tcbatch.operators._base.job_waiting import LOG_BYTES, WaitsForJob
 from airflow_provider_tcbatch.operators._base.object_argument import mask_secrets_of
-from airflow_provider_tcbatch.operators._base.operator import duration, flag, permanent_errors
+from airflow_provider_tcbatch.operators._base.operator import duration, flag
 from airflow_provider_tcbatch.policies.backoff import quota_pause
 from airflow_provider_tcbatch.policies.job.on_retry import OnRetry
 from airflow_provider_tcbatch.policies.job.outcome import Verdict

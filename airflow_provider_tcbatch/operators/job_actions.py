@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_tcbatch.client.logs.reader import InstanceOutput
+    from airflow_provider_tcbatch.execution.job.termination import Views
     from airflow_provider_tcbatch.execution.ownership.kill_switch import KillSwitch
-    from airflow_provider_tcbatch.operators._base.jobs_waiting import Views
 
 __all__ = ["TCBatchDeleteJobOperator", "TCBatchRetryJobsOperator", "TCBatchTerminateJobOperator"]
 

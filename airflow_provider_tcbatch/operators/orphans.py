@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import ConfigurationError, TCBatchError
 from airflow_provider_tcbatch.execution.airflow_calls import push
-from airflow_provider_tcbatch.operators._base.operator import TCBatchOperator, duration, flag, permanent_errors
+from airflow_provider_tcbatch.execution.errors import permanent_errors
+from airflow_provider_tcbatch.operators._base.operator import TCBatchOperator, duration, flag
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound
+from airflow_provider_tcbatch.execution.errors import permanent_errors
 from airflow_provider_tcbatch.operators._base.job_argument import known_later
 from airflow_provider_tcbatch.operators._base.jobs_waiting import Waits, several
-from airflow_provider_tcbatch.operators._base.operator import AirflowTaskTimeout, permanent_errors
+from airflow_provider_tcbatch.operators._base.operator import AirflowTaskTimeout
 from airflow_provider_tcbatch.triggers.jobs import TCBatchTaskInstancesTrigger
 
 if TYPE_CHECKING:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_tcbatch.exceptions import ApiError, InfrastructureError, InvalidRequest, NotFound, Throttled
 from airflow_provider_tcbatch.execution.airflow_calls import push
 from airflow_provider_tcbatch.execution.changes import tell_changes
+from airflow_provider_tcbatch.execution.errors import permanent_errors
 from airflow_provider_tcbatch.links import TCBatchTaskTemplateLink
 from airflow_provider_tcbatch.models.base import ApiModel
 from airflow_provider_tcbatch.models.job import Task
 from airflow_provider_tcbatch.models.wire import with_placeholders
 from airflow_provider_tcbatch.operators._base.jobs_waiting import several
 from airflow_provider_tcbatch.operators._base.object_argument import TakesObject, known_later
-from airflow_provider_tcbatch.operators._base.operator import TCBatchOperator, flag, permanent_errors
+from airflow_provider_tcbatch.operators._base.operator import TCBatchOperator, flag
 from airflow_provider_tcbatch.policies.task_template.overrides import (
     merge,
     unreadable_secrets,

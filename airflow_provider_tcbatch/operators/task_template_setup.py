@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest, NotFound
 from airflow_provider_tcbatch.execution.airflow_calls import push
+from airflow_provider_tcbatch.execution.errors import permanent_errors
 from airflow_provider_tcbatch.operators._base.object_argument import known_later
-from airflow_provider_tcbatch.operators._base.operator import permanent_errors
 from airflow_provider_tcbatch.operators._base.setup_teardown import FollowsSetUp, will_send
 from airflow_provider_tcbatch.operators.task_template import TCBatchEnsureTaskTemplateOperator
 

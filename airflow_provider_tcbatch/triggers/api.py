@@ -11,9 +11,9 @@ from typing import Any
 from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_tcbatch.triggers._base.deferral import DeferredTrigger, Hold
+from airflow_provider_tcbatch.triggers._base.ending import end_job, kill_patience, put_to_an_end
 from airflow_provider_tcbatch.triggers._base.log_writer import Says, Told
 from airflow_provider_tcbatch.triggers._base.serialization import given
-from airflow_provider_tcbatch.triggers.job import end_job, kill_patience, put_to_an_end
 
 __all__ = ["TCBatchApiTrigger"]
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
 from airflow_provider_tcbatch.policies.arguments import number_of, text_of
 from airflow_provider_tcbatch.policies.compute_env.nodes import Condition, Until
+from airflow_provider_tcbatch.triggers._base.ending import kill_patience, put_to_an_end
 from airflow_provider_tcbatch.triggers._base.sensor_trigger import Observes
-from airflow_provider_tcbatch.triggers.job import kill_patience, put_to_an_end
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+    from airflow_provider_tcbatch.connection.settings import ConnectionSettings
     from airflow_provider_tcbatch.waits.compute_env import EnvEnd
 
 __all__ = ["TCBatchComputeEnvTrigger"]

@@ -11,7 +11,7 @@ from airflow_provider_tcbatch.policies.event.awaited import AwaitedEvents
 from airflow_provider_tcbatch.triggers._base.sensor_trigger import Observes
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+    from airflow_provider_tcbatch.connection.settings import ConnectionSettings
     from airflow_provider_tcbatch.waits.event import EventEnd
 
 __all__ = ["EVENT_ARGUMENTS", "TCBatchEventWaitTrigger", "event_links"]

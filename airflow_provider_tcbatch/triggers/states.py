@@ -12,7 +12,7 @@ from airflow_provider_tcbatch.policies.job.targets import Targets, states_of
 from airflow_provider_tcbatch.triggers._base.sensor_trigger import Observes
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+    from airflow_provider_tcbatch.connection.settings import ConnectionSettings
     from airflow_provider_tcbatch.waits.job_parts import QuorumEnd
     from airflow_provider_tcbatch.waits.jobs import JobsEnd
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.hooks._batch.base import PAGE, filters_of
+from airflow_provider_tcbatch.models.request import PAGE, filters_of
 from airflow_provider_tcbatch.policies.compute_env.nodes import Condition, EnvNow, Until, Verdict, judge_env
 from airflow_provider_tcbatch.policies.deadlines import Deadlines, Limit
 from airflow_provider_tcbatch.policies.lookup import only_env
@@ -16,7 +16,7 @@ from airflow_provider_tcbatch.waits.patience import Patience
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
-    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+    from airflow_provider_tcbatch.connection.settings import ConnectionSettings
     from airflow_provider_tcbatch.watching.compute_envs import EnvWatcher
 
 __all__ = ["EnvEnd", "EnvWait", "find_env"]

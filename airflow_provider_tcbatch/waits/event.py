@@ -23,7 +23,7 @@ from airflow_provider_tcbatch.waits.patience import Patience
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
-    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+    from airflow_provider_tcbatch.connection.settings import ConnectionSettings
     from airflow_provider_tcbatch.models.events import BatchEvent, EventJson
     from airflow_provider_tcbatch.policies.compute_env.nodes import EnvNow
     from airflow_provider_tcbatch.policies.event.awaited import AwaitedEvents

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import NotFound
-from airflow_provider_tcbatch.hooks._batch.base import PAGE, filters_of
 from airflow_provider_tcbatch.models.actions import DescribeJob, DescribeJobs
 from airflow_provider_tcbatch.models.env_actions import DescribeComputeEnv, DescribeComputeEnvs
 from airflow_provider_tcbatch.models.events import BatchEvent
+from airflow_provider_tcbatch.models.request import PAGE, filters_of
 from airflow_provider_tcbatch.models.states import ComputeNodeState
 from airflow_provider_tcbatch.policies.job.quorum import Quorum, QuorumVerdict
 from airflow_provider_tcbatch.policies.job.targets import TargetVerdict
@@ -19,7 +19,7 @@ from airflow_provider_tcbatch.waits.job_parts import QuorumWait, is_still, task_
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
-    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+    from airflow_provider_tcbatch.connection.settings import ConnectionSettings
     from airflow_provider_tcbatch.models.actions import DescribeJobResult
     from airflow_provider_tcbatch.models.env_views import ComputeEnvView
     from airflow_provider_tcbatch.policies.event.awaited import AwaitedEvents

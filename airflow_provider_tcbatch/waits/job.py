@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.endpoints import CosSettings
     from airflow_provider_tcbatch.client.logs.budget import LineBudget
     from airflow_provider_tcbatch.client.logs.stream import LogStream
-    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+    from airflow_provider_tcbatch.connection.settings import ConnectionSettings
     from airflow_provider_tcbatch.watching.jobs import Watcher
     from airflow_provider_tcbatch.watching.subscription import JobSnapshot, Subscription
 

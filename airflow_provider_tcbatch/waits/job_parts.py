@@ -20,7 +20,7 @@ from airflow_provider_tcbatch.waits.patience import Patience
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
-    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+    from airflow_provider_tcbatch.connection.settings import ConnectionSettings
     from airflow_provider_tcbatch.models.actions import DescribeJobResult, DescribeTask, DescribeTaskResult
     from airflow_provider_tcbatch.models.views import InstanceMetrics, TaskInstanceView
     from airflow_provider_tcbatch.watching.jobs import Watcher

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_tcbatch.exceptions import ApiError
-from airflow_provider_tcbatch.hooks._batch.base import PAGE, filters_of
+from airflow_provider_tcbatch.models.request import PAGE, filters_of
 from airflow_provider_tcbatch.policies.backoff import pace
 from airflow_provider_tcbatch.policies.deadlines import Deadlines
 from airflow_provider_tcbatch.policies.job.targets import Targets, TargetVerdict
@@ -20,7 +20,7 @@ from airflow_provider_tcbatch.waits.patience import Patience
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
-    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+    from airflow_provider_tcbatch.connection.settings import ConnectionSettings
     from airflow_provider_tcbatch.models.views import JobView
     from airflow_provider_tcbatch.watching.jobs import Watcher
     from airflow_provider_tcbatch.watching.subscription import JobSnapshot, Subscription

@@ -17,7 +17,7 @@ from airflow_provider_tcbatch.waits.patience import Patience
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
-    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+    from airflow_provider_tcbatch.connection.settings import ConnectionSettings
     from airflow_provider_tcbatch.watching.jobs import Watcher
     from airflow_provider_tcbatch.watching.subscription import JobSnapshot
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_tcbatch.client.api import ApiClient
-    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+    from airflow_provider_tcbatch.connection.settings import ConnectionSettings
     from airflow_provider_tcbatch.policies.compute_env.nodes import EnvNow
 
 __all__ = ["env_watcher", "job_watcher", "scale_to_zero", "terminate", "wait_env_here", "wait_here"]

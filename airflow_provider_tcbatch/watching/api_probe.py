@@ -7,10 +7,10 @@ import logging
 import random
 from typing import TYPE_CHECKING
 
+from airflow_provider_tcbatch.client.background import Alarm, spawn
 from airflow_provider_tcbatch.exceptions import TCBatchError
 from airflow_provider_tcbatch.models.actions import DescribeJobs
 from airflow_provider_tcbatch.policies.outage import can_not_be_asked, outage_pause
-from airflow_provider_tcbatch.watching.subscription import Alarm, spawn
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from airflow_provider_tcbatch.client.background import spawn
 from airflow_provider_tcbatch.client.cmq import BATCH_SIZE
 from airflow_provider_tcbatch.exceptions import NotFound, PermissionDenied, TCBatchError
 from airflow_provider_tcbatch.models.bounds import TooMuch
@@ -21,7 +22,6 @@ from airflow_provider_tcbatch.models.check_message import check_of
 from airflow_provider_tcbatch.models.events import events_of
 from airflow_provider_tcbatch.watching.health import Health
 from airflow_provider_tcbatch.watching.process_queue import OwnQueue
-from airflow_provider_tcbatch.watching.subscription import spawn
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient

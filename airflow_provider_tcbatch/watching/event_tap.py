@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from airflow_provider_tcbatch.watching.subscription import Alarm
+from airflow_provider_tcbatch.client.background import Alarm
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -15,11 +15,12 @@ import time
 from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
+from airflow_provider_tcbatch.client.background import Alarm, spawn
 from airflow_provider_tcbatch.exceptions import InfrastructureError, TCBatchError, Throttled
 from airflow_provider_tcbatch.policies.backoff import pace
 from airflow_provider_tcbatch.policies.outage import Outage, can_not_be_asked
 from airflow_provider_tcbatch.watching.api_probe import Probe
-from airflow_provider_tcbatch.watching.subscription import Alarm, SnapshotT, Subscription, Watch, WatcherTimings, spawn
+from airflow_provider_tcbatch.watching.subscription import SnapshotT, Subscription, Watch, WatcherTimings
 from airflow_provider_tcbatch.watching.turn_release import Release
 
 if TYPE_CHECKING:

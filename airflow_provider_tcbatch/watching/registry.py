@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from airflow_provider_tcbatch.client.api import ApiClient
+from airflow_provider_tcbatch.client.background import spawn
 from airflow_provider_tcbatch.watching.poller import Poller
-from airflow_provider_tcbatch.watching.subscription import spawn
 
 __all__ = ["shared_watcher"]
 

@@ -6,20 +6,17 @@ The scheduling itself is in :mod:`~airflow_provider_tcbatch.watching.poller`.
 from __future__ import annotations
 
 import asyncio
-import contextvars
-from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from airflow_provider_tcbatch.client.background import Alarm
 from airflow_provider_tcbatch.exceptions import TCBatchError
 from airflow_provider_tcbatch.policies.outage import Outage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from airflow_provider_tcbatch.watching.poller import Poller
-
-__all__ = ["Alarm", "JobSnapshot", "Snapshot", "SnapshotT", "Subscription", "Watch", "WatcherTimings", "spawn"]
+__all__ = ["JobSnapshot", "Snapshot", "SnapshotT", "Subscription", "Watch", "WatcherTimings"]
 
 
 class Snapshot(Protocol):
@@ -31,7 +28,6 @@ class Snapshot(Protocol):
 
 
 SnapshotT = TypeVar("SnapshotT", bound=Snapshot)
-ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,44 +81,6 @@ class WatcherTimings:
     failures: int = 5
 
 
-def spawn(coroutine: Coroutine[Any, Any, ResultT], name: str) -> asyncio.Task[ResultT]:
-    """Start a background task in an empty context.
-
-    A task inherits the context of the coroutine that starts it: in a triggerer that is one task instance's
-    log file and trace, which must not receive what is done for everybody.
-    """
-    loop = asyncio.get_running_loop()
-    return contextvars.Context().run(lambda: loop.create_task(coroutine, name=name))
-
-
-class Alarm:
-    """Something to sleep on until it rings or time is up.
-
-    ``asyncio.wait_for`` would do, but on Python 3.10 and 3.11 it swallows a cancellation that meets the end of what
-    it waits for, and the task would never end.
-    """
-
-    __slots__ = ("_sleeper",)
-
-    def __init__(self) -> None:
-        self._sleeper: asyncio.Future[None] | None = None
-
-    async def sleep(self, timeout: float | None) -> None:
-        loop = asyncio.get_running_loop()
-        self._sleeper = loop.create_future()
-        timer = None if timeout is None else loop.call_later(timeout, self.ring)
-        try:
-            await self._sleeper
-        finally:
-            self._sleeper = None
-            if timer is not None:
-                timer.cancel()
-
-    def ring(self) -> None:
-        if self._sleeper is not None and not self._sleeper.done():
-            self._sleeper.set_result(None)
-
-
 class Watch(Generic[SnapshotT]):
     """One job, or whatever else is watched, and those who wait for it."""
 
@@ -169,6 +127,13 @@ class Watch(Generic[SnapshotT]):
         self.last: SnapshotT | None = None
 
 
+class Watching(Protocol[SnapshotT]):
+    """Who watches, as far as a subscription needs it."""
+
+    def unsubscribe(self, subscription: Subscription[SnapshotT], watch: Watch[SnapshotT]) -> None:
+        """End a wait."""
+
+
 class Subscription(Generic[SnapshotT]):
     """A wait for one job, or for something else: yields a snapshot whenever its state or its counts have changed.
 
@@ -177,7 +142,7 @@ class Subscription(Generic[SnapshotT]):
 
     __slots__ = ("_alarm", "_latest", "_nudged", "_watch", "_watcher", "nudged")
 
-    def __init__(self, watcher: Poller[SnapshotT], watch: Watch[SnapshotT]) -> None:
+    def __init__(self, watcher: Watching[SnapshotT], watch: Watch[SnapshotT]) -> None:
         self._watcher = watcher
         self._watch = watch
         self._latest: SnapshotT | None = watch.last

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from airflow_provider_tcbatch.client.background import Alarm, spawn
 from airflow_provider_tcbatch.client.limits import rate_of
-from airflow_provider_tcbatch.watching.subscription import Alarm, spawn
 
 __all__ = ["Release", "ReleaseRate"]
 

@@ -77,8 +77,8 @@ def _child(number: int, begin: int, *, processes: int, jobs: int, apart: bool) -
     from airflow_provider_tcbatch.execution.ownership.state_store import VolatileRecords
     from airflow_provider_tcbatch.hooks.batch import TCBatchHook
     from airflow_provider_tcbatch.models.job import Job
-    from airflow_provider_tcbatch.policies.job.submission import ThisTry
     from airflow_provider_tcbatch.policies.ownership.marks import Owner
+    from airflow_provider_tcbatch.policies.ownership.record import ThisTry
 
     if apart:
         from airflow_provider_tcbatch.client import turns

@@ -12,10 +12,10 @@ import httpx
 import pytest
 from airflow.sdk import Connection
 
+from airflow_provider_tcbatch.connection.settings import ConnectionSettings
 from airflow_provider_tcbatch.emulator import Emulator, Settings
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.hooks.cos import CosHook
-from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
 
 SCRIPT = "<script>alert(1)</script>"
 

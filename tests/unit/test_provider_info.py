@@ -14,8 +14,8 @@ import jsonschema
 import pytest
 
 import airflow_provider_tcbatch
+from airflow_provider_tcbatch.connection.settings import FIELDS
 from airflow_provider_tcbatch.get_provider_info import get_provider_info
-from airflow_provider_tcbatch.hooks.tencent_cloud import FIELDS
 
 INFO = get_provider_info()
 SCHEMA = Path(airflow.__file__).parent / "provider_info.schema.json"

@@ -12,7 +12,7 @@ from airflow import sdk
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
-from airflow_provider_tcbatch.operators._base.operator import PermanentInvalidRequest
+from airflow_provider_tcbatch.execution.errors import PermanentInvalidRequest
 from airflow_provider_tcbatch.retry_policies import infrastructure_only
 
 RETRY, FAIL, DEFAULT = "retry", "fail", "default"

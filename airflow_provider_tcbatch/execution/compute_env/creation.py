@@ -26,7 +26,7 @@ from airflow_provider_tcbatch.models.env_actions import CreateComputeEnv
 from airflow_provider_tcbatch.models.named_env import NamedComputeEnv
 from airflow_provider_tcbatch.models.wire import to_wire_form
 from airflow_provider_tcbatch.policies.compute_env.scale_down import KEEPS_NODES
-from airflow_provider_tcbatch.policies.job.submission import TOKEN_WINDOW, Record, ThisTry, token_patience
+from airflow_provider_tcbatch.policies.job.submission import TOKEN_WINDOW, token_patience
 from airflow_provider_tcbatch.policies.ownership.marks import (
     OWNER_TAG,
     Mark,
@@ -36,6 +36,7 @@ from airflow_provider_tcbatch.policies.ownership.marks import (
     generation_of,
     marked_env,
 )
+from airflow_provider_tcbatch.policies.ownership.record import Record, ThisTry
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.execution.ownership.state_store import Records

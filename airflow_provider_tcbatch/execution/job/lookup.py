@@ -12,7 +12,7 @@ from airflow_provider_tcbatch.policies.ownership.marks import GENERATION_VARIABL
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-    from airflow_provider_tcbatch.policies.job.submission import Record
+    from airflow_provider_tcbatch.policies.ownership.record import Record
 
 __all__ = ["find_job"]
 

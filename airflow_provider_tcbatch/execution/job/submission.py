@@ -34,20 +34,10 @@ from airflow_provider_tcbatch.models.job import Job
 from airflow_provider_tcbatch.models.wire import to_wire_form
 from airflow_provider_tcbatch.policies.job.notifications import FINAL_JOB_EVENTS
 from airflow_provider_tcbatch.policies.job.outcome import SuccessPolicy, judge
-from airflow_provider_tcbatch.policies.job.submission import (
-    Decision,
-    Ending,
-    JobNow,
-    OnRetry,
-    Record,
-    Repair,
-    Step,
-    ThisTry,
-    decide,
-    token_patience,
-)
+from airflow_provider_tcbatch.policies.job.submission import Decision, JobNow, OnRetry, Step, decide, token_patience
 from airflow_provider_tcbatch.policies.outage import can_not_be_asked
 from airflow_provider_tcbatch.policies.ownership.marks import OWNER_TAG, Mark, Owner, marked
+from airflow_provider_tcbatch.policies.ownership.record import Ending, Record, Repair, ThisTry
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.execution.ownership.state_store import Records

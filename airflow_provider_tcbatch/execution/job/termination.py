@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from airflow_provider_tcbatch.exceptions import ApiError, NotFound, ResourceBusy
 from airflow_provider_tcbatch.hooks.batch import has_machines
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.hooks.batch import TCBatchHook
     from airflow_provider_tcbatch.models.actions import DescribeJobResult
     from airflow_provider_tcbatch.models.views import JobView
-    from airflow_provider_tcbatch.operators._base.jobs_waiting import Views
+
+    #: Jobs by id as they were read last; ``None`` for one that does not exist.
+    Views: TypeAlias = dict[str, JobView | DescribeJobResult | None]
 
 __all__ = ["ASKING_SECONDS", "UNKNOWN_SECONDS", "ask_to_end", "is_over", "look"]
 

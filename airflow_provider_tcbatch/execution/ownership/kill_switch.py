@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_tcbatch.exceptions import TCBatchError
 from airflow_provider_tcbatch.policies.job.outcome import judge
-from airflow_provider_tcbatch.policies.job.submission import Ending
 from airflow_provider_tcbatch.policies.ownership.marks import Owner
 from airflow_provider_tcbatch.policies.ownership.on_kill import SWEEP, state_of, terminates
+from airflow_provider_tcbatch.policies.ownership.record import Ending
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.execution.ownership.state_store import Records

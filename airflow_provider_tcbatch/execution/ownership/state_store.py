@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_tcbatch.exceptions import TCBatchError
 from airflow_provider_tcbatch.execution.airflow_calls import airflow_call
-from airflow_provider_tcbatch.policies.job.submission import Record
+from airflow_provider_tcbatch.policies.ownership.record import Record
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_tcbatch.exceptions import ConfigurationError
 from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
 from airflow_provider_tcbatch.models.compute_env import Placement
-from airflow_provider_tcbatch.models.request import Filter
 
-__all__ = ["PAGE", "BatchHookBase", "Filters", "filters_of", "portions"]
-
-#: Most entities or ids on one page of a list, for all lists of Batch but instances.
-PAGE = 100
-
-#: Values by filter name: values are alternatives, several filters must all hold.
-Filters = Mapping[str, Sequence[str]]
-
-
-def filters_of(filters: Filters | None) -> list[Filter] | None:
-    """Filters as the API takes them."""
-    return [Filter(name=name, values=list(values)) for name, values in (filters or {}).items()] or None
-
-
-def portions(ids: Sequence[str]) -> list[list[str]]:
-    """Ids in portions that one request may hold."""
-    return [list(ids[start : start + PAGE]) for start in range(0, len(ids), PAGE)]
+__all__ = ["BatchHookBase"]
 
 
 class BatchHookBase(TencentCloudHook):

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch import models
-from airflow_provider_tcbatch.hooks._batch.base import PAGE, BatchHookBase, Filters, filters_of, portions
-from airflow_provider_tcbatch.models.request import Filter
+from airflow_provider_tcbatch.hooks._batch.base import BatchHookBase
+from airflow_provider_tcbatch.models.request import PAGE, Filter, Filters, filters_of, portions
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.models.env_actions import DescribeComputeEnvResult

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch import models
-from airflow_provider_tcbatch.hooks._batch.base import PAGE, BatchHookBase, Filters, filters_of, portions
+from airflow_provider_tcbatch.hooks._batch.base import BatchHookBase
 from airflow_provider_tcbatch.models.job import Tag, Task
+from airflow_provider_tcbatch.models.request import PAGE, Filters, filters_of, portions
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.models.template_actions import TaskTemplateView

@@ -16,8 +16,9 @@ from airflow_provider_tcbatch.exceptions import (
     TCBatchError,
 )
 from airflow_provider_tcbatch.execution.airflow_calls import push
+from airflow_provider_tcbatch.execution.errors import permanent_errors
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
-from airflow_provider_tcbatch.operators._base.operator import AirflowTaskTimeout, flag, permanent_errors
+from airflow_provider_tcbatch.operators._base.operator import AirflowTaskTimeout, flag
 from airflow_provider_tcbatch.operators._base.waiting import WAIT_ERRORS, CanWait
 from airflow_provider_tcbatch.policies.arguments import NOTHING
 from airflow_provider_tcbatch.policies.backoff import pace

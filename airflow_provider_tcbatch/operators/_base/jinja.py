@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest
-from airflow_provider_tcbatch.operators._base.operator import PermanentInvalidRequest
+from airflow_provider_tcbatch.execution.errors import PermanentInvalidRequest
 
 if TYPE_CHECKING:
     import jinja2

@@ -91,7 +91,7 @@ class OwnsJob(TCBatchOperator):
     def end_job(self, context: Context, job_id: str, reason: str) -> tuple[DescribeJobResult | None, str]:
         """End the job and wait for its end; the job as it is then, and words for the error."""
 
-        from airflow_provider_tcbatch.policies.job.submission import Ending
+        from airflow_provider_tcbatch.policies.ownership.record import Ending
 
         if not self.cancel_on_failure:
             return None, "it goes on (cancel_on_failure=False)"
@@ -112,7 +112,7 @@ class OwnsJob(TCBatchOperator):
 
         Reading and ending may be out of order apart.
         """
-        from airflow_provider_tcbatch.policies.job.submission import Ending
+        from airflow_provider_tcbatch.policies.ownership.record import Ending
 
         if not self.cancel_on_failure:
             return "it may still be running (cancel_on_failure=False)"

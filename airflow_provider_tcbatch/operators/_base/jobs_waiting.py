@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_tcbatch.exceptions import ApiUnavailable, ExecutionTimeout, InvalidRequest, JobError, JobTimeout
 from airflow_provider_tcbatch.execution.airflow_calls import push
+from airflow_provider_tcbatch.execution.errors import permanent_errors
 from airflow_provider_tcbatch.links import TCBatchJobLink
 from airflow_provider_tcbatch.operators._base.job_argument import known_later
-from airflow_provider_tcbatch.operators._base.operator import AirflowTaskTimeout, permanent_errors
+from airflow_provider_tcbatch.operators._base.operator import AirflowTaskTimeout
 from airflow_provider_tcbatch.operators._base.waiting import WAIT_ERRORS, CanWait
 from airflow_provider_tcbatch.policies.arguments import listed, several_of
 from airflow_provider_tcbatch.triggers.jobs import TCBatchJobsTrigger
@@ -19,11 +20,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.definitions.xcom_arg import XComArg
 
-    from airflow_provider_tcbatch.models.actions import DescribeJobResult
-    from airflow_provider_tcbatch.models.views import JobView
-
-    #: Jobs by id as they were read last; ``None`` for one that does not exist.
-    Views: TypeAlias = dict[str, JobView | DescribeJobResult | None]
+    from airflow_provider_tcbatch.execution.job.termination import Views
     from airflow_provider_tcbatch.policies.deadlines import Limit
 
 __all__ = ["Waits", "WaitsForJobs", "several"]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,14 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.sdk import BaseOperator
 from airflow.sdk.bases.operator import BaseOperatorMeta
 
-from airflow_provider_tcbatch.exceptions import (
-    ApiError,
-    ApiUnavailable,
-    InvalidRequest,
-    PermissionDenied,
-    TCBatchError,
-    Throttled,
-)
+from airflow_provider_tcbatch.exceptions import ApiError, ApiUnavailable, InvalidRequest, TCBatchError, Throttled
+from airflow_provider_tcbatch.execution.errors import default_deferrable
 from airflow_provider_tcbatch.operators._base.worker import OnWorker
 from airflow_provider_tcbatch.policies.backoff import LONGEST
 
@@ -42,65 +35,19 @@ __all__ = [
     "AirflowSkipException",
     "AirflowTaskTimeout",
     "Patient",
-    "PermanentInvalidRequest",
-    "PermanentPermissionDenied",
     "TCBatchOperator",
     "TCBatchOperatorMeta",
-    "default_deferrable",
     "deferral",
     "duration",
     "flag",
-    "permanent_errors",
 ]
-
 
 T = TypeVar("T")
 
 #: Seconds that a try which has reached its ``execution_timeout`` takes at most to learn what has become of a job.
 _LAST_SECONDS = 120.0
 
-
-class PermanentInvalidRequest(InvalidRequest, AirflowFailException):
-    """An :class:`InvalidRequest` that fails its task without a retry: the same request would be refused again."""
-
-
-class PermanentPermissionDenied(PermissionDenied, AirflowFailException):
-    """A :class:`PermissionDenied` that fails its task without a retry."""
-
-
 _PACKAGE = __name__.split(".")[0]
-
-_PERMANENT = {InvalidRequest: PermanentInvalidRequest, PermissionDenied: PermanentPermissionDenied}
-
-
-@contextlib.contextmanager
-def permanent_errors() -> Iterator[None]:
-    """Turn errors that no retry can mend into ones that Airflow does not retry."""
-    try:
-        yield
-    except (InvalidRequest, PermissionDenied) as error:
-        kind = _PERMANENT.get(type(error))
-        if kind is None:
-            raise
-        permanent = kind(str(error))
-        permanent.__dict__.update(error.__dict__)
-        raise permanent from None
-
-
-def default_deferrable() -> bool:
-    """Airflow's ``[operators] default_deferrable``.
-
-    :raises InvalidRequest: if it is no flag.
-    """
-    from airflow.configuration import conf
-
-    try:
-        return conf.getboolean("operators", "default_deferrable", fallback=False)
-    except Exception as error:
-        given = conf.get("operators", "default_deferrable", fallback="")
-        raise InvalidRequest(
-            f"[operators] default_deferrable of Airflow's configuration is {given!r}; write True or False"
-        ) from error
 
 
 def duration(name: str, value: float | timedelta, task_id: str) -> float:

@@ -18,13 +18,9 @@ from airflow_provider_tcbatch.exceptions import (
     TCBatchError,
 )
 from airflow_provider_tcbatch.execution.airflow_calls import push
+from airflow_provider_tcbatch.execution.errors import permanent_errors
 from airflow_provider_tcbatch.links import TCBatchJobLink
-from airflow_provider_tcbatch.operators._base.operator import (
-    AirflowFailException,
-    AirflowSkipException,
-    Patient,
-    permanent_errors,
-)
+from airflow_provider_tcbatch.operators._base.operator import AirflowFailException, AirflowSkipException, Patient
 from airflow_provider_tcbatch.policies.arguments import text_of
 from airflow_provider_tcbatch.sensors._base.start_from_trigger import SensorTrigger
 from airflow_provider_tcbatch.triggers._base.sensor_trigger import WAIT_KEY, wait_of

@@ -9,7 +9,7 @@ from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
 from airflow_provider_tcbatch.watching.event_reader import EventReader, QueueMemory, QueueSource, memory_of
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
+    from airflow_provider_tcbatch.connection.settings import ConnectionSettings
 
 __all__ = ["event_reader", "queue_key", "queue_memory"]
 

@@ -9,15 +9,15 @@ from airflow.triggers.base import BaseTaskEndEvent, TaskSkippedEvent, TaskSucces
 
 from airflow_provider_tcbatch.triggers._base.deferral import Hold
 from airflow_provider_tcbatch.triggers._base.log_writer import Told
+from airflow_provider_tcbatch.triggers._base.one_event import OneEvent
 from airflow_provider_tcbatch.triggers._base.rendering import push_xcoms, render
-from airflow_provider_tcbatch.triggers.jobs import OneEvent
 
 if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
 
-    from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings
-    from airflow_provider_tcbatch.triggers.jobs import End
+    from airflow_provider_tcbatch.connection.settings import ConnectionSettings
+    from airflow_provider_tcbatch.triggers._base.one_event import End
 
 __all__ = ["WAIT_KEY", "Observes", "wait_of"]
 

@@ -8,8 +8,8 @@ import pytest
 from airflow.sdk import BaseOperator
 
 from airflow_provider_tcbatch.execution.airflow_context import deployment_id, owner_of, this_try, variables_of
-from airflow_provider_tcbatch.policies.job.submission import ThisTry
 from airflow_provider_tcbatch.policies.ownership.marks import Owner
+from airflow_provider_tcbatch.policies.ownership.record import ThisTry
 from tests.support.task_context import Task
 
 

@@ -18,9 +18,10 @@ from airflow_provider_tcbatch.client.auth.sources import (
     StaticKeys,
 )
 from airflow_provider_tcbatch.client.limits import INTL_LIMITS
+from airflow_provider_tcbatch.connection.settings import ConnectionSettings
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.exceptions import ConfigurationError
-from airflow_provider_tcbatch.hooks.tencent_cloud import ConnectionSettings, TencentCloudHook
+from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
 from airflow_provider_tcbatch.policies.ownership.marks import Mark
 
 ROLE = "qcs::cam::uin/100000000001:roleName/batch"

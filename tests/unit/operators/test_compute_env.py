@@ -20,10 +20,11 @@ from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.execution.compute_env import creation as env_creation
+from airflow_provider_tcbatch.execution.errors import PermanentInvalidRequest
 from airflow_provider_tcbatch.execution.ownership import kill_switch as killed
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.models.named_env import NamedComputeEnv
-from airflow_provider_tcbatch.operators._base.operator import AirflowTaskTimeout, PermanentInvalidRequest
+from airflow_provider_tcbatch.operators._base.operator import AirflowTaskTimeout
 from airflow_provider_tcbatch.operators.compute_env import TCBatchCreateComputeEnvOperator
 from airflow_provider_tcbatch.operators.compute_env_actions import (
     TCBatchAttachInstancesOperator,

@@ -10,8 +10,8 @@ import pytest
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.execution.errors import PermanentInvalidRequest
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.operators._base.operator import PermanentInvalidRequest
 from airflow_provider_tcbatch.operators.compute_env_ensure import TCBatchEnsureComputeEnvOperator
 from tests.support.task_context import Task
 from tests.unit.operators.test_compute_env import (

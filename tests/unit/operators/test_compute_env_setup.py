@@ -17,8 +17,8 @@ from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.execution.compute_env import creation as env_creation
 from airflow_provider_tcbatch.execution.compute_env.sharing import SharedCreation
+from airflow_provider_tcbatch.execution.errors import PermanentInvalidRequest
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.operators._base.operator import PermanentInvalidRequest
 from airflow_provider_tcbatch.operators.compute_env_setup import (
     TCBatchSetUpComputeEnvOperator,
     TCBatchTearDownComputeEnvOperator,

@@ -14,11 +14,11 @@ import pytest
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.execution.errors import PermanentInvalidRequest
 from airflow_provider_tcbatch.execution.job import repair
 from airflow_provider_tcbatch.execution.job import termination as ending
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.operators import task_instance as task_instances
-from airflow_provider_tcbatch.operators._base.operator import PermanentInvalidRequest
 from airflow_provider_tcbatch.operators.job_actions import (
     TCBatchDeleteJobOperator,
     TCBatchRetryJobsOperator,

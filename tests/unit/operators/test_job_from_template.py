@@ -12,11 +12,11 @@ import pytest
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.execution.errors import PermanentInvalidRequest
 from airflow_provider_tcbatch.execution.job import submission
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.links import TCBatchLogsLink, TCBatchTaskTemplateLink
 from airflow_provider_tcbatch.models.job import Docker, EnvVar
-from airflow_provider_tcbatch.operators._base.operator import PermanentInvalidRequest
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from tests.support.task_context import Task, TaskDeferred
 from tests.unit.conftest import job

@@ -13,9 +13,9 @@ import pytest
 from airflow.sdk import DAG, task
 
 from airflow_provider_tcbatch.exceptions import InvalidRequest
+from airflow_provider_tcbatch.execution.errors import PermanentInvalidRequest
 from airflow_provider_tcbatch.get_provider_info import get_provider_info
 from airflow_provider_tcbatch.models.job import Job
-from airflow_provider_tcbatch.operators._base.operator import PermanentInvalidRequest
 from airflow_provider_tcbatch.operators.compute_env import TCBatchCreateComputeEnvOperator
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from airflow_provider_tcbatch.operators.task_template import TCBatchCreateTaskTemplateOperator

@@ -12,7 +12,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.time_limit import TimeLimit
 from airflow_provider_tcbatch.connection.deployment import api_patience, explain_timeout
-from airflow_provider_tcbatch.operators._base.operator import default_deferrable, duration, permanent_errors
+from airflow_provider_tcbatch.execution.errors import default_deferrable, permanent_errors
+from airflow_provider_tcbatch.operators._base.operator import duration
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from airflow_provider_tcbatch.operators.job_actions import TCBatchTerminateJobOperator
 from airflow_provider_tcbatch.operators.orphans import TCBatchOrphansOperator

@@ -12,11 +12,11 @@ from airflow.sdk import DAG
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.execution.errors import PermanentInvalidRequest
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.links import TCBatchTaskTemplateLink
 from airflow_provider_tcbatch.models import job as m
 from airflow_provider_tcbatch.operators import task_template as module
-from airflow_provider_tcbatch.operators._base.operator import PermanentInvalidRequest
 from airflow_provider_tcbatch.operators.task_template import (
     TCBatchCreateTaskTemplateOperator,
     TCBatchDeleteTaskTemplateOperator,

@@ -14,11 +14,11 @@ import pytest
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.execution.errors import PermanentInvalidRequest, PermanentPermissionDenied
 from airflow_provider_tcbatch.execution.job import lookup as finding
 from airflow_provider_tcbatch.execution.job import submission as module
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.models.actions import DescribeJobs
-from airflow_provider_tcbatch.operators._base.operator import PermanentInvalidRequest, PermanentPermissionDenied
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from airflow_provider_tcbatch.policies import contention
 from airflow_provider_tcbatch.policies.ownership.marks import OWNER_TAG

@@ -26,8 +26,9 @@ from airflow_provider_tcbatch.models.actions import DescribeJobResult, SubmitJob
 from airflow_provider_tcbatch.models.job import Job
 from airflow_provider_tcbatch.models.views import JobView
 from airflow_provider_tcbatch.policies.job.outcome import SuccessPolicy
-from airflow_provider_tcbatch.policies.job.submission import OnRetry, ThisTry
+from airflow_provider_tcbatch.policies.job.submission import OnRetry
 from airflow_provider_tcbatch.policies.ownership.marks import Mark, Owner
+from airflow_provider_tcbatch.policies.ownership.record import ThisTry
 from tests.support.task_context import Replaced, Store, TaskInstance
 from tests.unit.conftest import job
 

@@ -25,7 +25,7 @@ from airflow_provider_tcbatch.execution.ownership.state_store import Records, re
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from airflow_provider_tcbatch.operators.job_actions import TCBatchRetryJobsOperator
-from airflow_provider_tcbatch.policies.job.submission import Record, ThisTry
+from airflow_provider_tcbatch.policies.ownership.record import Record, ThisTry
 from tests.support.processes import wait_for
 from tests.support.task_context import Task, TaskDeferred
 from tests.unit.conftest import job

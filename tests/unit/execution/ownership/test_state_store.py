@@ -15,7 +15,7 @@ from airflow_provider_tcbatch.execution.ownership.state_store import (
     records_for,
     warn_of_loss,
 )
-from airflow_provider_tcbatch.policies.job.submission import Ending, Record, Repair, ThisTry
+from airflow_provider_tcbatch.policies.ownership.record import Ending, Record, Repair, ThisTry
 from tests.support.task_context import Replaced, Task
 
 OWNER = ThisTry(try_number=2, ti_id="0193", max_tries=3, retries=3)

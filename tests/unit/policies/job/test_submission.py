@@ -11,16 +11,13 @@ from airflow_provider_tcbatch.policies.job.outcome import Verdict
 from airflow_provider_tcbatch.policies.job.submission import (
     TOKEN_WINDOW,
     Decision,
-    Ending,
     JobNow,
     OnRetry,
-    Record,
-    Repair,
     Step,
-    ThisTry,
     decide,
     token_patience,
 )
+from airflow_provider_tcbatch.policies.ownership.record import Ending, Record, Repair, ThisTry
 
 FIRST = ThisTry(try_number=1, ti_id="ti-1", max_tries=2, retries=2)
 RETRY = replace(FIRST, try_number=2, ti_id="ti-2")
