@@ -8,6 +8,7 @@ All clients of a process that use one account share its places. The processes of
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 import weakref
@@ -38,7 +39,7 @@ class _Line:
     """Those who want to send one action."""
 
     def __init__(self, key: Hashable, rate: float, share: float, *, takes_turns: bool) -> None:
-        self.rate = ContendedRate(rate, share)
+        self.rate = ContendedRate(rate, share, random.random)
         self.turns = Turns(key, rate) if takes_turns else None
         #: One after the other waits, in the order in which they came. A lock belongs to its loop.
         self.locks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()

@@ -13,7 +13,6 @@ limit, as in an outage, is no accepted request: whoever took it for one would co
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
@@ -73,15 +72,15 @@ class ContendedRate:
 
     :param rate: requests a second that the service takes of the whole account.
     :param share: part of it that a process uses at once while nothing is known of others, 0 to 1.
-    :param spread: a random number from 0 to 1.
+    :param spread: draws a random number from 0 to 1.
     :param pauses: pauses after a refusal.
     """
 
     def __init__(
         self,
         rate: float,
-        share: float = 0.5,
-        spread: Callable[[], float] = random.random,
+        share: float,
+        spread: Callable[[], float],
         pauses: Pauses | None = None,
     ) -> None:
         self._most = max(1, int(rate))

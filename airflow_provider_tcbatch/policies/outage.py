@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 from airflow_provider_tcbatch.exceptions import ApiUnavailable, InfrastructureError, Throttled
@@ -78,4 +78,4 @@ def utc(at: float) -> str:
 
     :param at: unix seconds.
     """
-    return time.strftime("%H:%M:%S UTC", time.gmtime(at))
+    return f"{datetime.fromtimestamp(at, timezone.utc):%H:%M:%S} UTC"

@@ -37,7 +37,7 @@ def test_nobody_starves() -> None:
 @pytest.mark.parametrize("rate", [0.5, 1, 2, 3])
 def test_a_low_rate_is_kept(rate: float) -> None:
     now, sent = 0.0, []
-    client = ContendedRate(rate, 0.5)
+    client = ContendedRate(rate, 0.5, lambda: 0.5)
     for _ in range(20):
         while pause := client.wait(now):
             now += pause
@@ -98,7 +98,7 @@ def test_after_a_while_nothing_is_known_of_others() -> None:
 
 
 def test_requests_on_their_way_count() -> None:
-    client = ContendedRate(4, 0.5)
+    client = ContendedRate(4, 0.5, lambda: 0.5)
     claims = [client.claim(0.0), client.claim(0.0)]
     assert 0 < client.wait(0.0) <= 0.05
     client.accepted(claims[0], 0.0)
