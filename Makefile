@@ -148,25 +148,18 @@ chaos: $(TEST)
 	CHAOS_SEEDS=$(SEEDS) CHAOS_FIRST=$(FIRST) CHAOS_RESULTS=.chaos/results $(BIN)/python -m pytest -p no:cacheprovider \
 	  --basetemp .chaos/storms -s tests/chaos/test_chaos.py -k seed
 
+# Tests have marks, @pytest.mark.oldest and @pytest.mark.middle. Files without one may need what these environments lack.
+marked = $(shell grep -rl --include='*.py' 'mark\.$(1)' tests/oldest tests/unit)
+
 # The oldest Airflow that is supported, in an environment of its own: real processes, and whole DAGs by dag.test().
 oldest: $(OLDEST) middle
-	$(OLD)/bin/python -m pytest -p no:cacheprovider --numprocesses $(OLD_WORKERS) --dist loadfile tests/oldest \
-	  tests/unit/operators/test_submit_job_runs.py \
-	  'tests/unit/operators/test_orphans.py::test_it_asks_airflow_about_the_owners[True]' \
-	  'tests/unit/test_resources.py::test_nothing_is_left_of_a_run[shared]' \
-	  tests/unit/triggers/test_event.py tests/unit/triggers/test_job.py tests/unit/triggers/test_message.py \
-	  tests/unit/triggers/test_log_writer.py tests/unit/triggers/test_states.py tests/unit/test_provider_info.py \
-	  'tests/unit/test_cli.py::test_a_request_is_printed_by_a_real_process[airflow_provider_tcbatch.cli]' \
-	  tests/unit/execution/job/test_submission.py::test_without_a_store_every_try_has_its_own_job_and_a_warning_says_so
+	$(OLD)/bin/python -m pytest -p no:cacheprovider --numprocesses $(OLD_WORKERS) --dist loadfile -m oldest \
+	  $(call marked,oldest)
 
 # The Airflow in between, in a small form: two DAGs on real processes, triggers, what Airflow finds of the provider.
 middle: $(MADE_MIDDLE)
-	$(MIDDLE)/bin/python -m pytest -p no:cacheprovider --numprocesses $(OLD_WORKERS) --dist loadfile \
-	  tests/oldest/test_oldest.py::test_the_log_says_what_is_lost \
-	  tests/oldest/test_oldest.py::test_a_failing_command_is_explained \
-	  tests/oldest/test_oldest.py::test_retry_policies_say_which_airflow_has_them \
-	  tests/unit/triggers/test_job.py tests/unit/triggers/test_message.py tests/unit/test_provider_info.py \
-	  'tests/unit/test_cli.py::test_a_request_is_printed_by_a_real_process[airflow_provider_tcbatch.cli]'
+	$(MIDDLE)/bin/python -m pytest -p no:cacheprovider --numprocesses $(OLD_WORKERS) --dist loadfile -m middle \
+	  $(call marked,middle)
 
 # The last line of what it prints is one JSON object. BENCH_ARGS="--only bare-loop" measures a part.
 BENCH_ARGS ?=

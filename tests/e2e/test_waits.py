@@ -58,6 +58,7 @@ def test_an_event_ends_the_wait(
     assert run.xcom("job") == job_id
 
 
+@pytest.mark.middle
 def test_a_failing_command_is_explained(trigger: Trigger, emulator: EmulatorProcess) -> None:
     run = trigger("failing")
     assert run.wait() == "failed"

@@ -25,11 +25,12 @@ from tests.support.processes import wait_for
 
 Trigger = Callable[..., Run]
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.oldest]
 
 WARNING = "Nothing is kept about this task's job between tries (the task state store needs Airflow 3.3)"
 
 
+@pytest.mark.middle
 def test_the_log_says_what_is_lost(trigger: Trigger, emulator: EmulatorProcess, tmp_path: Path) -> None:
     books = Books(emulator, "deferred")
     run = trigger("deferred", gate=str(tmp_path / "gate"))
@@ -78,6 +79,7 @@ def test_a_clear_of_a_deferred_task_leaves_its_job(
     run.succeed()
 
 
+@pytest.mark.middle
 def test_retry_policies_say_which_airflow_has_them() -> None:
     with pytest.raises(ConfigurationError, match=r"needs Airflow 3\.3 or later, this is 3\."):
         infrastructure_only()

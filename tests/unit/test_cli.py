@@ -118,7 +118,7 @@ def command_of(wire: Any) -> Any:
     "way_in",
     [
         ["-m", "airflow", "tcbatch"],  # from Airflow 3.3 on
-        ["-m", "airflow_provider_tcbatch.cli"],
+        pytest.param(["-m", "airflow_provider_tcbatch.cli"], marks=[pytest.mark.oldest, pytest.mark.middle]),
     ],
     ids=lambda words: words[1],
 )

@@ -17,6 +17,8 @@ import airflow_provider_tcbatch
 from airflow_provider_tcbatch.connection.settings import FIELDS
 from airflow_provider_tcbatch.get_provider_info import get_provider_info
 
+pytestmark = [pytest.mark.oldest, pytest.mark.middle]
+
 INFO = get_provider_info()
 SCHEMA = Path(airflow.__file__).parent / "provider_info.schema.json"
 

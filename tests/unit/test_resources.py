@@ -258,7 +258,10 @@ def run_dag(
     path.unlink()
 
 
-@pytest.mark.parametrize(("shared", "fails"), [(False, True), (True, False)], ids=["own", "shared"])
+@pytest.mark.parametrize(
+    ("shared", "fails"),
+    [pytest.param(False, True, id="own"), pytest.param(True, False, id="shared", marks=pytest.mark.oldest)],
+)
 def test_nothing_is_left_of_a_run(run_dag: Callable[..., Any], shared: bool, fails: bool) -> None:
     run = run_dag(shared=shared, fails=fails)
     states = {(ti.task_id, ti.map_index): str(ti.state) for ti in run.get_task_instances()}

@@ -82,7 +82,7 @@ def returned(run: Any, task_id: str) -> Any:
         return XComModel.deserialize_value(row)
 
 
-@pytest.mark.parametrize("end", [False, True])
+@pytest.mark.parametrize("end", [False, pytest.param(True, marks=pytest.mark.oldest)])
 def test_it_asks_airflow_about_the_owners(
     dags: Callable[..., Any], emulator: Emulator, tmp_path: Path, end: bool
 ) -> None:

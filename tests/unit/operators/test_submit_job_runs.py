@@ -16,6 +16,8 @@ from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from tests.support.event_first import end_by_event
 
+pytestmark = pytest.mark.oldest
+
 DAG_FILE = """
 import datetime
 from airflow.sdk import DAG

@@ -13,6 +13,8 @@ from airflow_provider_tcbatch.triggers.event import TCBatchEventTrigger
 from tests.unit.conftest import job
 from tests.unit.triggers.asset_streams import Post, event
 
+pytestmark = pytest.mark.oldest
+
 
 @pytest.fixture
 def post(emulator: Emulator, connection: str) -> Post:

@@ -15,6 +15,8 @@ from airflow_provider_tcbatch.triggers import job as trigger_module
 from airflow_provider_tcbatch.triggers.job import TCBatchJobTrigger
 from tests.unit.conftest import job
 
+pytestmark = [pytest.mark.oldest, pytest.mark.middle]
+
 
 async def only_event(trigger: TCBatchJobTrigger) -> dict[str, Any]:
     events = [event.payload async for event in trigger.run()]

@@ -12,6 +12,8 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_tcbatch.triggers._base.log_writer import Batched, Says, Told
 
+pytestmark = pytest.mark.oldest
+
 name = contextvars.ContextVar("name", default="nobody")
 
 

@@ -14,6 +14,8 @@ from airflow_provider_tcbatch.models.check_message import check_message
 from airflow_provider_tcbatch.triggers.message import CmqMessageTrigger
 from tests.unit.triggers.asset_streams import Post, event
 
+pytestmark = [pytest.mark.oldest, pytest.mark.middle]
+
 
 @pytest.fixture
 def post(emulator: Emulator, connection: str) -> Post:

@@ -14,6 +14,8 @@ from airflow_provider_tcbatch.triggers.states import (
 )
 from tests.unit.conftest import job
 
+pytestmark = pytest.mark.oldest
+
 NOWHERE = {"tencentcloud_conn_id": "no_such_connection"}
 
 

@@ -460,6 +460,7 @@ def test_a_try_that_has_been_replaced_can_not_submit(task: Task, emulator: Emula
     deferred(submit(until(gate)), successor)
 
 
+@pytest.mark.oldest
 def test_without_a_store_every_try_has_its_own_job_and_a_warning_says_so(
     connection: str, emulator: Emulator, gate: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
