@@ -179,6 +179,22 @@ def test_a_job_may_fail_by_itself() -> None:
     assert found(replace(doomed, jobs=(replace(SUCCEED, state="FAILED"),), ledger=())) == {}
 
 
+def test_a_job_that_is_bound_to_fail_may_be_tried_again_by_airflow() -> None:
+    told = "JobFailed: Batch job job-1 ended as FAILED"
+    failed = (replace(first := replace(SUCCEED, state="FAILED"), job_id="job-0", created_at=6, ended_at=9), first)
+
+    def tried(*errors: str) -> dict[str, int]:
+        tries = [Try(n, "failed", 5 * n, 5 * n + 4, error=error) for n, error in enumerate(errors, 1)]
+        return found(
+            replace(
+                WELL, expected={KEY: "failed"}, tasks={KEY: retried(*tries, state="failed")}, jobs=failed, ledger=()
+            )
+        )
+
+    assert tried(told, told) == {}
+    assert tried("Throttled: DescribeJobs", told) == {"wrongly_failed": 1}
+
+
 def test_a_user_may_clear_a_task() -> None:
     first = replace(SUCCEED, job_id="job-0", generation="g0", state="FAILED", created_at=6, ended_at=9, terminated=True)
     facts = replace(WELL, tasks={KEY: TWICE}, jobs=(first, SUCCEED), acts=(ActRecord("clear", str(KEY), 7, 8),))
