@@ -15,11 +15,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any
 
 from airflow_provider_tcbatch.models.bounds import EVENT, TooMuch
+from airflow_provider_tcbatch.models.event_json import EventJson, plain
 
-__all__ = ["BatchEvent", "EventJson", "events_of", "parse_message", "plain"]
+__all__ = ["BatchEvent", "events_of", "parse_message"]
 
 _JOB_ID = re.compile(r"\bjob-[0-9a-z]{4,}\b")
 _ENV_ID = re.compile(r"\benv-[0-9a-z]{4,}\b")
@@ -293,32 +294,3 @@ def _variables(found: Any) -> Iterator[tuple[str, str]]:
                 name, value = _find(entry, "name"), _find(entry, "value")
                 if name is not None:
                     yield plain(str(name)), "" if value is None else plain(str(value))
-
-
-class EventJson(TypedDict):
-    """An event in plain JSON: what a sensor returns, and what a DAG that events start is given.
-
-    All members are always there; what the event did not tell is ``None``.
-    """
-
-    #: The same for all deliveries of one event, see :meth:`BatchEvent.event_id`; ``None`` if nothing tells it apart.
-    event_id: str | None
-    #: ``JOB_SUCCEED``.
-    name: str
-    job_id: str | None
-    job_name: str | None
-    task_name: str | None
-    #: Counted from 0.
-    task_instance_index: int | None
-    env_id: str | None
-    env_name: str | None
-    node_id: str | None
-    #: When it happened, as the service spells it: ``2025-01-31T12:00:00Z``.
-    time: str | None
-    #: The user's EventVars.
-    variables: dict[str, str]
-
-
-def plain(text: str) -> str:
-    """The text without what can't be stored: halves of surrogate pairs, and NUL characters."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "")

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow_provider_tcbatch.models.bounds import MESSAGE
-from airflow_provider_tcbatch.models.events import EventJson, plain
+from airflow_provider_tcbatch.models.event_json import EventJson, plain
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.models.events import BatchEvent

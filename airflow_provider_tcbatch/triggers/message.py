@@ -35,7 +35,7 @@ class CmqMessageTrigger(CmqTrigger):
         return {"messages": messages} if messages else None
 
     def _message(self, arrival: Arrival) -> QueueMessagePayload:
-        from airflow_provider_tcbatch.models.events import plain
+        from airflow_provider_tcbatch.models.event_json import plain
         from airflow_provider_tcbatch.models.payloads import QueueMessagePayload, event_payload, json_of
 
         body = plain(arrival.message.body)

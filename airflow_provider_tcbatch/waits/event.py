@@ -24,7 +24,8 @@ from airflow_provider_tcbatch.waits.patience import Patience
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.client.api import ApiClient
     from airflow_provider_tcbatch.connection.settings import ConnectionSettings
-    from airflow_provider_tcbatch.models.events import BatchEvent, EventJson
+    from airflow_provider_tcbatch.models.event_json import EventJson
+    from airflow_provider_tcbatch.models.events import BatchEvent
     from airflow_provider_tcbatch.policies.compute_env.nodes import EnvNow
     from airflow_provider_tcbatch.policies.event.awaited import AwaitedEvents
     from airflow_provider_tcbatch.watching.compute_envs import EnvWatcher

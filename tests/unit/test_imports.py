@@ -26,6 +26,7 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 LIGHT = {
     "execution.airflow_calls",
     "execution.changes",
+    "execution.errors",
     "execution.job",
     "execution.job.failure",
     "execution.job.instance_failure",

@@ -11,7 +11,7 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
-from airflow_provider_tcbatch.triggers import job as trigger_module
+from airflow_provider_tcbatch.triggers._base import ending
 from airflow_provider_tcbatch.triggers.job import TCBatchJobTrigger
 from tests.unit.conftest import job
 
@@ -98,7 +98,7 @@ async def test_a_killed_wait_does_not_take_the_services_word_for_the_end(
 async def test_a_job_that_does_not_end_in_time_is_told_of(
     connection: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(trigger_module, "KILL_SECONDS", 1.0)
+    monkeypatch.setattr(ending, "KILL_SECONDS", 1.0)
     emulator.configure(terminate_seconds=4.0)
     job_id = TCBatchHook(connection).submit_job(job("sleep 60"))
     await killed(monkeypatch, job_id).on_kill()
@@ -125,7 +125,7 @@ async def test_a_job_that_may_run_on_is_told_of(
     if how == "batch refuses":
         emulator.faults.add("error", action="TerminateJob", code="UnauthorizedOperation")
     else:
-        monkeypatch.setattr(trigger_module, "GUARD_SECONDS", 0.5, raising=False)
+        monkeypatch.setattr(ending, "GUARD_SECONDS", 0.5)
         monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", staticmethod(answer))
     try:
         await asyncio.wait_for(trigger.on_kill(), 60)

@@ -16,10 +16,10 @@ import pytest
 from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.client.auth.sources import StaticKeys
 from airflow_provider_tcbatch.client.cos import CosClient, CosSettings
+from airflow_provider_tcbatch.client.logs import instance as log_instance
+from airflow_provider_tcbatch.client.logs import stream as log_stream
 from airflow_provider_tcbatch.client.logs.budget import SHARED, LineBudget, LineLimits, Room
 from airflow_provider_tcbatch.client.logs.cursor import LOST
-from airflow_provider_tcbatch.client.logs.reader import instance as log_instance
-from airflow_provider_tcbatch.client.logs.reader import stream as log_stream
 from airflow_provider_tcbatch.client.logs.stream import LogStream
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.models.actions import RetryJobs, SubmitJob, TerminateJob

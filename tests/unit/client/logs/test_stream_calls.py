@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_tcbatch.client.logs import stream as log_stream
 from airflow_provider_tcbatch.client.logs.cursor import BEGINNING_LOST
-from airflow_provider_tcbatch.client.logs.reader import stream as log_stream
 from airflow_provider_tcbatch.client.logs.stream import LogStream
 from airflow_provider_tcbatch.exceptions import InfrastructureError, InvalidRequest, NotFound
 from airflow_provider_tcbatch.models.actions import DescribeJob, DescribeTask, DescribeTaskLogs

@@ -331,7 +331,7 @@ def test_services_that_can_not_be_reached(make: Make) -> None:
 
 def test_a_region_whose_cmq_address_is_not_documented(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     make().setup()
-    monkeypatch.setattr("airflow_provider_tcbatch.hooks.tencent_cloud.default_endpoint", lambda region: None)
+    monkeypatch.setattr("airflow_provider_tcbatch.connection.settings.default_endpoint", lambda region: None)
     steps = make(fields={"cmq_endpoint": ""}).check()
     assert "cmq_endpoint" in missing(steps)["CMQ address"]
 
