@@ -29,6 +29,7 @@ __all__ = [
     "Renewing",
     "StaticKeys",
     "asend_signed",
+    "not_awaited",
     "send_signed",
     "text_of",
 ]
@@ -79,6 +80,11 @@ def text_of(file: Path) -> str:
     return data.decode("utf-8")
 
 
+def not_awaited(mask: Callable[[str], None] | None) -> Callable[[str], None] | None:
+    """The same masker, for those who must not wait for it."""
+    return mask and (lambda secret: threading.Thread(target=mask, args=(secret,), daemon=True).start())
+
+
 class CredentialSource(ABC):
     """Where keys come from."""
 
@@ -124,7 +130,11 @@ class CredentialSource(ABC):
         return False
 
     def apart(self) -> Self:
-        """The same source, and the keys that it holds, without a lock in common: see :meth:`.ApiClient.apart`."""
+        """The same source without a lock in common: see :meth:`.ApiClient.apart`.
+
+        The keys are common: what one of them renews, the other one has. What is apart does not renew keys that still
+        hold, nor wait for a masker, which may need a lock of Airflow's.
+        """
         return self
 
     async def aget(self) -> Any:
@@ -205,19 +215,29 @@ class _Held(NamedTuple):
     firm_until: float = float("-inf")
 
 
+class _Cell:
+    """What a source and those that are apart from it hold in common; each member is replaced as a whole."""
+
+    def __init__(self) -> None:
+        self.held: _Held | None = None
+        #: The credential that was refused last. Set without a lock, which is held while keys are fetched.
+        self.refused: Any = None
+
+
 class Renewing(CredentialSource):
     """Base of the sources whose keys have to be fetched, and fetched again."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._held: _Held | None = None
-        #: The credential that was refused last. Set without the lock, which is held while keys are fetched.
-        self._refused: Any = None
+        self._cell = _Cell()
+        self._is_apart = False
 
     def apart(self) -> Self:
         twin = copy.copy(self)
         twin._lock = threading.Lock()
+        twin._is_apart = True
+        twin.mask = not_awaited(self.mask)
         return twin
 
     @abstractmethod
@@ -233,31 +253,32 @@ class Renewing(CredentialSource):
         with self._lock:
             # Meanwhile another thread may have fetched them.
             if (credential := self.ready()) is None:
-                self._held = self._renewed(self._held)
-                credential = self._held.credential
+                held = self._cell.held = self._renewed(self._cell.held)
+                credential = held.credential
             return credential
 
     def ready(self) -> Any:
-        held = self._held
-        usable = held is not None and held.credential is not self._refused and self._clock() < held.renew_at
-        return held.credential if held is not None and usable else None
+        held = self._cell.held
+        if held is None or held.credential is self._cell.refused:
+            return None
+        return held.credential if self._clock() < (held.expires_at if self._is_apart else held.renew_at) else None
 
     def discard(self, credential: Any) -> bool:
-        held = self._held
-        if held is None or held.credential is not credential or credential is self._refused:
+        held = self._cell.held
+        if held is None or held.credential is not credential or credential is self._cell.refused:
             return True  # others have replaced them, or are about to be asked for
         if self._clock() < held.firm_until:
             return False
         log.info("Keys of %s were refused: they are asked for anew", self.description)
-        self._refused = credential
+        self._cell.refused = credential
         return True
 
     def renews(self) -> bool:
-        held = self._held
+        held = self._cell.held
         return held is not None and held.temporary
 
     def _renewed(self, held: _Held | None) -> _Held:
-        refused = held is not None and held.credential is self._refused
+        refused = held is not None and held.credential is self._cell.refused
         try:
             keys = self.fetch()
             credential = self._credential(keys)

@@ -36,6 +36,7 @@ from airflow_provider_tcbatch.client.auth.keys import (
     Keys,
     Renewing,
     StaticKeys,
+    not_awaited,
     text_of,
 )
 from airflow_provider_tcbatch.client.auth.roles import METADATA, STS, AssumeRole, CvmRole, TkeOidc
@@ -172,16 +173,24 @@ class DefaultChain(CredentialSource):
         self._metadata = metadata
         self._sts = sts
         self._lock = threading.Lock()
-        self._chosen: CredentialSource | None = None
+        self._found: CredentialSource | None = None
+        #: What this one is apart from.
+        self._origin: DefaultChain | None = None
+
+    @property
+    def _chosen(self) -> CredentialSource | None:
+        if self._found is None and self._origin is not None and self._origin._chosen is not None:
+            self._found = self._origin._chosen.apart()
+        return self._found
 
     def get(self) -> Any:
         with self._lock:
-            if self._chosen is None:
+            if (chosen := self._chosen) is None:
                 chosen = self._choose()
                 credential = chosen.get()
-                self._chosen = chosen
+                self._found = chosen
                 return credential
-        return self._chosen.get()
+        return chosen.get()
 
     def ready(self) -> Any:
         return self._chosen.ready() if self._chosen else None
@@ -195,7 +204,8 @@ class DefaultChain(CredentialSource):
     def apart(self) -> Self:
         twin = copy.copy(self)
         twin._lock = threading.Lock()
-        twin._chosen = self._chosen and self._chosen.apart()
+        twin._found, twin._origin = None, self
+        twin.mask = not_awaited(self.mask)
         return twin
 
     def _choose(self) -> CredentialSource:

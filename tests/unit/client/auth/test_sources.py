@@ -651,10 +651,9 @@ class TestApart:
         held = source.get()
         apart = source.apart()
         assert apart.get() is held
-        clock.now += 7150  # those of the machine are to be renewed, too
+        clock.now += 7250  # those of the machine have expired, too
         with source._lock, base._lock, ThreadPoolExecutor(1) as others:
             assert others.submit(apart.get).result(30) is not held
-        assert source.ready() is None
 
     def test_the_default_chain(self, cloud: FakeCloud, home: Path) -> None:
         source = DefaultChain(metadata=cloud.url, sts=cloud.url)
@@ -665,7 +664,76 @@ class TestApart:
             assert others.submit(apart.get).result(30) is held
             assert apart.discard(held)
             assert others.submit(apart.get).result(30) is not held
-        assert source.ready() is held
+
+    @pytest.mark.parametrize("kind", ["profile", "machine", "role", "chain"])
+    def test_keys_are_common(self, cloud: FakeCloud, home: Path, kind: str) -> None:
+        """The wait renews them after the kill switch was armed: the switch finds them ready."""
+        clock = Clock()
+        TestProfileFile().ini(home, "[work]\nsecret_id=old\nsecret_key=key\n")
+        base = CvmRole(endpoint=cloud.url, clock=clock)
+        source: CredentialSource = {
+            "profile": ProfileFile("work", clock=clock),
+            "machine": base,
+            "role": AssumeRole(base, ROLE, endpoint=cloud.url, clock=clock),
+            "chain": DefaultChain(metadata=cloud.url),
+        }[kind]
+        held = source.get()
+        apart = source.apart()
+        assert source.discard(held)
+        assert apart.ready() is None
+        renewed = source.get()
+        assert renewed is not held
+        assert apart.ready() is apart.get() is renewed
+        assert apart.discard(renewed) is source.discard(renewed)
+
+    @pytest.mark.parametrize("kind", ["profile", "role"])
+    def test_keys_that_hold_are_not_renewed(self, cloud: FakeCloud, home: Path, kind: str) -> None:
+        """There are seconds to end a job: whoever is to give new keys may be slow, or away."""
+        clock = Clock()
+        TestProfileFile().ini(home, "[work]\nsecret_id=old\nsecret_key=key\n")
+        machine = CvmRole(endpoint=cloud.url, clock=clock)
+        source = ProfileFile("work", clock=clock) if kind == "profile" else machine
+        held = source.get()
+        apart = source.apart()
+        clock.now += 7100
+        assert source.ready() is None
+        assert apart.ready() is held
+
+    def test_what_a_chain_finds_later(self, cloud: FakeCloud) -> None:
+        source = DefaultChain(metadata=cloud.url)
+        apart = source.apart()
+        held = source.get()
+        assert apart.ready() is held
+        assert apart._chosen is not source._chosen
+
+    @pytest.mark.parametrize("kind", ["role", "chain"])
+    def test_a_masker_that_hangs_is_not_waited_for(self, cloud: FakeCloud, kind: str) -> None:
+        """Airflow's one talks to the supervisor, and the interrupted thread may hold the lock for that."""
+        clock, free, masked = Clock(), threading.Event(), list[str]()
+        free.set()
+
+        def mask(secret: str) -> None:
+            free.wait(60)
+            masked.append(secret)
+
+        base = CvmRole(endpoint=cloud.url, clock=clock)
+        source = (
+            AssumeRole(base, ROLE, endpoint=cloud.url, clock=clock)
+            if kind == "role"
+            else DefaultChain(metadata=cloud.url)
+        )
+        source.mask = mask
+        held = source.get()
+        apart = source.apart()
+        assert source.discard(held)
+        masked.clear()
+        free.clear()
+        with ThreadPoolExecutor(1) as others:
+            try:
+                assert others.submit(apart.get).result(30) is not held
+                assert masked == []
+            finally:
+                free.set()
 
 
 @pytest.mark.parametrize("kind", ["chain", "role", "keys"])
