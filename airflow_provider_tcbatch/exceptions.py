@@ -86,6 +86,9 @@ class ApiError(TCBatchError):
     #: Whether the request may have been carried out all the same: its answer was lost, or that of an earlier attempt.
     maybe_done: bool = False
 
+    #: Unix seconds when the first request was sent whose answer was lost; ``None`` if that is not known, or none was.
+    lost_at: float | None = None
+
     def __init__(
         self,
         message: str,

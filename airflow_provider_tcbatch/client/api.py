@@ -180,6 +180,7 @@ class ApiClient:
             give_back = self.places.unsure  # whatever ends it, a signal or a cancellation too
             try:
                 before_send()
+                course.sends()
                 result = send_signed(self.credentials, partial(self._send, action))
                 give_back = self.places.accepted
                 return result
@@ -246,6 +247,7 @@ class ApiClient:
             place = await self.places.await_place(action.name(), course.until)
             give_back = self.places.unsure  # whatever ends it, a signal or a cancellation too
             try:
+                course.sends()
                 result = await asend_signed(self.credentials, partial(self._asend, action))
                 give_back = self.places.accepted
                 return result

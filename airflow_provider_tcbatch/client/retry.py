@@ -47,12 +47,18 @@ class Course:
         self._since: float | None = None
         self._told = False
         self._maybe_done = False
+        self._sent_at: float | None = None
+        self._lost_at: float | None = None
 
     def begin(self) -> None:
         """It can be sent now: what it needs has been imported. What that took is no part of the patience."""
         if self._begun is None:
             self._begun = time.monotonic()
             self.until = self._begun + self._patience if self._patience else None
+
+    def sends(self) -> None:
+        """It is sent now."""
+        self._sent_at = time.time()
 
     def refused(self, error: Throttled) -> None:
         """The service has refused it for its rate, and has done nothing.
@@ -77,6 +83,9 @@ class Course:
         """
         if action is not None and error.action != action:
             error.maybe_done = False
+        if error.maybe_done and not self._maybe_done:
+            self._lost_at = self._sent_at
+        error.lost_at = self._lost_at
         self._maybe_done = error.maybe_done = self._maybe_done or error.maybe_done
 
 

@@ -246,7 +246,8 @@ class EnvCreation:
         :param patient: wait for one that may have been made a moment ago and not be listed yet.
         """
         generation = generation_of(record.token)
-        young = patient and time.time() - record.token_sent_at < UNKNOWN_SECONDS
+        # It may have been sent again for as long as its token is trusted.
+        young = patient and time.time() - record.token_sent_at < TOKEN_WINDOW + UNKNOWN_SECONDS
         until = time.monotonic() + (UNKNOWN_SECONDS if young else 0.0)
         while True:
             for view in self._hook.find_compute_envs(record.job_name):
@@ -352,7 +353,8 @@ class EnvCreation:
         request = self._spec.request(self._hook, token)
         record = replace(self._new_record(), token=token, spec_digest=_digest(request))
         self._save(record)
-        # It may have to wait long for its turn: neither the environment nor its token is older than the last request.
+        # It may have to wait long for its turn: neither the environment nor its token is older than the last request,
+        # or, where an answer was lost, than the first one of these.
         sent_at = record.token_sent_at
 
         def before_send() -> None:
@@ -364,14 +366,14 @@ class EnvCreation:
         try:
             patience = token_patience(self._hook.api.settings.patience)
             env_id = self._hook.api.call(request, patience=patience, before_send=before_send).env_id
-        except (QuotaExceeded, Throttled, InfrastructureError):
+        except (QuotaExceeded, Throttled, InfrastructureError) as error:
             # The token stays: if an answer was lost and the request sent again, it may have made an environment all
             # the same, which fills the quota itself.
-            self._save(replace(record, token_sent_at=sent_at))
+            self._save(record.after(error, sent_at))
             raise
         except (InvalidRequest, NotFound, PermissionDenied, ResourceBusy) as error:
             # Likewise it may be the token that was refused.
-            record = replace(record, token_sent_at=sent_at)
+            record = record.after(error, sent_at)
             found = self._find(record, patient=error.maybe_done)
             if found is None:
                 if error.maybe_done:
@@ -384,7 +386,8 @@ class EnvCreation:
                 self._spec = replace(self._spec, mark=Mark.NAME)
                 return self._create()
             env_id = found
-        record = replace(record, token_sent_at=sent_at)
+        else:
+            record = replace(record, token_sent_at=sent_at)
         self._save(replace(record, job_id=env_id, submitted_at=record.token_sent_at))
         self._on_env(env_id)
         log.info("Made compute environment %s (%s)", env_id, self._name)

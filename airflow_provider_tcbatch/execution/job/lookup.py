@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.hooks.batch import UNKNOWN_SECONDS
+from airflow_provider_tcbatch.policies.job.submission import TOKEN_WINDOW
 from airflow_provider_tcbatch.policies.ownership.marks import GENERATION_VARIABLE, OWNER_TAG, generation_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def find_job(hook: TCBatchHook, record: Record, *, patient: bool = True) -> str 
     :param patient: wait for a job that may have been made a moment ago and not be listed yet.
     """
     generation = generation_of(record.token)
-    young = patient and time.time() - record.token_sent_at < UNKNOWN_SECONDS
+    # It may have been sent again for as long as its token is trusted.
+    young = patient and time.time() - record.token_sent_at < TOKEN_WINDOW + UNKNOWN_SECONDS
     until = time.monotonic() + (UNKNOWN_SECONDS if young else 0.0)
     while True:
         for view in hook.describe_jobs(filters={"job-name": [record.job_name]}):

@@ -344,7 +344,8 @@ class Submission:
         return uuid.uuid5(uuid.NAMESPACE_OID, f"{self._this.ti_id}/{self._attempts}/{self._spec.mark.value}").hex
 
     def _send(self, record: Record, request: SubmitJob) -> Settled:
-        # It may have to wait long for its turn: neither the job nor its token is older than the last request.
+        # It may have to wait long for its turn: neither the job nor its token is older than the last request, or, where
+        # an answer was lost, than the first one of these.
         sent_at = record.token_sent_at
 
         def before_send() -> None:
@@ -359,11 +360,11 @@ class Submission:
         except (QuotaExceeded, Throttled, InfrastructureError) as error:
             # If an answer was lost, the request may have made a job all the same, which fills the quota itself: then
             # the token stays. Else there is nothing to look for: that takes requests of a rate that is lower still.
-            self._save(replace(record, token_sent_at=sent_at) if error.maybe_done else replace(record, token=""))
+            self._save(record.after(error, sent_at) if error.maybe_done else replace(record, token=""))
             raise
         except (InvalidRequest, NotFound, PermissionDenied, ResourceBusy) as error:
             # Likewise it may be the token that was refused, or keys that ran out in between.
-            record = replace(record, token_sent_at=sent_at)
+            record = record.after(error, sent_at)
             found = self._find(record, patient=error.maybe_done)
             if found is not None:
                 log.info("The request was refused the second time (%s), the first one had made job %s", error, found)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_tcbatch.exceptions import ApiError
 
 __all__ = ["VERSION", "Ending", "Record", "Repair", "ThisTry"]
 
@@ -59,7 +62,8 @@ class Record:
 
     :param owner: the try that wrote it last.
     :param token: ClientToken that is, or was, sent; empty where nothing was, or where the service refused for certain.
-    :param token_sent_at: unix seconds of the first sending.
+    :param token_sent_at: unix seconds of the sending that may have made the job: the first one whose answer was lost,
+        or else the last one.
     :param context: values that went into the job's body and must be the same when it is sent again.
     :param spec_digest: digest of the body.
     :param job_name: JobName in the body: what the job is looked for by.
@@ -106,6 +110,17 @@ class Record:
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a record: {error}") from None
+
+    def after(self, error: ApiError, sent_at: float) -> Record:
+        """The same record once its request has failed: its token is as old as what may have been made under it.
+
+        :param error: how it failed.
+        :param sent_at: unix seconds when it was sent last.
+        """
+        if error.maybe_done:
+            # What was sent after an answer was lost has been refused, maybe for an hour.
+            return self if error.lost_at is None else replace(self, token_sent_at=error.lost_at)
+        return replace(self, token_sent_at=sent_at)
 
     def claimed_by(self, owner: ThisTry) -> Record:
         """The same record with another owner, who keeps its generation."""

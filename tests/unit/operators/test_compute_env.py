@@ -613,6 +613,29 @@ def test_a_quota_that_the_environment_itself_fills(task: Task, emulator: Emulato
     emulator.faults.clear()
 
 
+def test_a_token_is_as_old_as_the_environment_that_may_have_been_made_under_it(
+    task: Task, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to the first request is lost, and what is sent later, maybe for an hour, is refused."""
+    emulator.configure(compute_env_quota=1, client_token_window_seconds=0)
+    emulator.faults.add("lose_answer", action="CreateComputeEnv", count=1)
+    sent: list[float] = []
+    real = ApiClient.call
+
+    def call(self: ApiClient, action: Any, **options: Any) -> Any:
+        if action.name() == "CreateComputeEnv":
+            first = options["before_send"]
+            options["before_send"] = lambda: (sent.append(time.time()), first())
+        return real(self, action, **options)
+
+    monkeypatch.setattr(ApiClient, "call", call)
+    with pytest.raises(e.QuotaExceeded):
+        create().execute(task.next_try())
+    emulator.faults.clear()
+    assert len(sent) == 2
+    assert sent[0] <= task.record["token_sent_at"] < sent[1]
+
+
 def test_ten_tags_leave_the_description_for_the_owner(task: Task) -> None:
     tags = [{"Key": f"k{number}", "Value": "v"} for number in range(10)]
     env_id = Ran(create(members={"Tags": tags}), task.next_try()).result

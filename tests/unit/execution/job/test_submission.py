@@ -21,6 +21,7 @@ from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.models.actions import DescribeJobs
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from airflow_provider_tcbatch.policies import contention
+from airflow_provider_tcbatch.policies.job.submission import TOKEN_WINDOW
 from airflow_provider_tcbatch.policies.ownership.marks import OWNER_TAG
 from airflow_provider_tcbatch.triggers.api import TCBatchApiTrigger
 from airflow_provider_tcbatch.triggers.job import TCBatchQuotaTrigger
@@ -932,3 +933,49 @@ def test_a_submission_whose_answer_was_lost_is_looked_for_after_its_turn(
     job_id = submit(wait_for_completion=False).execute_complete(context, event)
     assert job_id
     assert count() == 1
+
+
+@pytest.mark.parametrize("refusal", ["rate", "quota", "request"])
+def test_a_token_is_as_old_as_the_job_that_may_have_been_made_under_it(
+    task: Task, own_emulator: Emulator, monkeypatch: Any, gate: Path, refusal: str
+) -> None:
+    """The answer to the first request is lost, and what is sent later, maybe for an hour, is refused."""
+    monkeypatch.setattr("airflow_provider_tcbatch.operators.job._TURN_SECONDS", 0.1)
+    monkeypatch.setattr(finding, "UNKNOWN_SECONDS", 0.0)
+    sent: list[float] = []
+    real = ApiClient.call
+
+    def call(self: ApiClient, action: Any, **options: Any) -> Any:
+        if action.name() == "SubmitJob":
+            first = options["before_send"]
+            options["before_send"] = lambda: (sent.append(time.time()), first())
+        return real(self, action, **options)
+
+    monkeypatch.setattr(ApiClient, "call", call)
+    own_emulator.faults.add("lose_answer", action="SubmitJob", count=1)
+    if refusal == "rate":
+        own_emulator.faults.add("throttle", action="SubmitJob")
+    elif refusal == "quota":
+        own_emulator.configure(client_token_window_seconds=0, job_quota=1)
+    else:
+        own_emulator.faults.add("error", action="SubmitJob", code="InvalidParameterValue", count=1)
+    with pytest.raises((TaskDeferred, e.QuotaExceeded)):
+        submit(until(gate), wait_for_quota=False).execute(task.next_try())
+    assert len(sent) == 2
+    assert sent[0] <= task.record["token_sent_at"] < sent[1]
+
+
+def test_a_job_of_a_second_request_may_be_listed_late(
+    task: Task, emulator: Emulator, gate: Path, crash: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token may have been sent again a moment before it has become old."""
+    before = count()
+    crash("after")
+    with pytest.raises(Crash):
+        submit(until(gate)).execute(task.next_try())
+    [record] = task.store.data.values()
+    record["token_sent_at"] -= TOKEN_WINDOW + 1
+    real, looks = TCBatchHook.describe_jobs, iter([[]])  # it is not in the first list
+    monkeypatch.setattr(TCBatchHook, "describe_jobs", lambda self, **options: next(looks, real(self, **options)))
+    deferred(submit(until(gate)), task.next_try())
+    assert count() == before + 1
