@@ -352,7 +352,9 @@ class EventReader:
             return False
         if not arrival.last_look:
             return True
-        return not arrival.settled and bool(self._open_doubts(arrival))
+        # Who only wants names has had its time; who has doubts may have come since.
+        waits = self._memory.doubters > 0 or time.monotonic() < arrival.last_look
+        return waits and not arrival.settled and bool(self._open_doubts(arrival))
 
     def _open_doubts(self, arrival: Arrival) -> list[Sighting]:
         """Doubts that matter to those who read: to who only wants a name, that it is not known yet."""

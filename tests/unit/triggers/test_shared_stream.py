@@ -428,6 +428,22 @@ async def test_a_name_that_the_api_does_not_know_yet_is_waited_for(post: Post, m
     assert (payload["job_id"], payload["job_name"]) == (job_id, "test")
 
 
+@pytest.mark.parametrize("known", ["first", "second", "none"])
+async def test_a_name_that_stays_unknown_is_not_waited_for_for_ever(
+    post: Post, caplog: pytest.LogCaptureFixture, known: str
+) -> None:
+    """Also where another event of the same message has its name, and is in doubt all the same."""
+    queue, named = post.queue(), Store()
+    ids = ["job-0000first", "job-000second"]
+    names = [{"JobName": "test"} if name == known else {} for name in ("first", "second")]
+    async with streaming((unconfirmed(queue, job_names="test"), named)):
+        post.publish(*(event("JOB_SUCCEED", job_id, **name) for job_id, name in zip(ids, names, strict=True)))
+        await post.empty(queue)
+    assert [payload["job_id"] for payload in named.stored] == ([] if known == "none" else [ids[known == "second"]])
+    told = [record.getMessage() for record in caplog.records if "is not borne out" in record.getMessage()]
+    assert len(told) == (2 if known == "none" else 1)
+
+
 async def test_who_wants_an_event_borne_out_has_it_waited_for_though_others_only_want_its_name(
     post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
