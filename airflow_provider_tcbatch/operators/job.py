@@ -265,6 +265,7 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         """
         with permanent_errors():
             if event["status"] == "quota":
+                self.take_over(context, event.get("record"))
                 self.tell_outage(event.get("outage"))
                 return self._run(
                     context,
@@ -297,9 +298,17 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
             raise
         while True:
             resume = {"status": "quota", "attempts": attempts, "waiting_since": waiting_since, "outage": outage}
+
+            def settle(resume: dict[str, Any] = resume, attempts: int = attempts) -> Settled:
+                try:
+                    return self._settle(context, make, attempts)
+                finally:
+                    if (record := self.handed_over(context)) is not None:
+                        resume["record"] = record
+
             try:
                 settled = self.patiently(
-                    functools.partial(self._settle, context, make, attempts),
+                    settle,
                     resume,
                     limit=self.deadlines(context, None).execution_timeout,
                     subject="A job of an earlier try, if there is one, goes on",
@@ -415,7 +424,8 @@ class TCBatchSubmitJobOperator(TakesJob, WaitsForJob):
         if self.deferrable:
             from airflow_provider_tcbatch.triggers.job import TCBatchQuotaTrigger
 
-            trigger = TCBatchQuotaTrigger(until=until, waiting_since=since, attempts=attempts)
+            record = self.handed_over(context)
+            trigger = TCBatchQuotaTrigger(until=until, waiting_since=since, attempts=attempts, record=record)
             self.defer(trigger=trigger, method_name="execute_complete")
         time.sleep(max(0.0, until - time.time()))
 

@@ -157,24 +157,42 @@ class TCBatchQuotaTrigger(DeferredTrigger):
     :param until: unix seconds.
     :param waiting_since: unix seconds when the quota was first in the way; handed on.
     :param attempts: how often the quota has been in the way so far; handed on.
+    :param record: what the task knows of its job, where Airflow does not keep that; handed on.
     :param deferral: the worker that deferred the task, see :class:`~.triggers._base.deferral.DeferredTrigger`.
     """
 
-    def __init__(self, *, until: float, waiting_since: float, attempts: int, deferral: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        until: float,
+        waiting_since: float,
+        attempts: int,
+        record: Mapping[str, Any] | None = None,
+        deferral: str | None = None,
+    ) -> None:
         super().__init__(deferral=deferral)
         self.until = until
         self.waiting_since = waiting_since
         self.attempts = attempts
+        self.record = record
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again in another process."""
-        arguments = {"until": self.until, "waiting_since": self.waiting_since, "attempts": self.attempts}
+        arguments: dict[str, Any] = {
+            "until": self.until,
+            "waiting_since": self.waiting_since,
+            "attempts": self.attempts,
+        }
+        if self.record is not None:
+            arguments["record"] = dict(self.record)
         return f"{type(self).__module__}.{type(self).__qualname__}", self.with_deferral(arguments)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait; the event is ``{"status": "quota", "waiting_since": ..., "attempts": ...}``."""
+        """Wait; the event is ``{"status": "quota", "waiting_since": ..., "attempts": ..., "record": ...}``."""
         hold = Hold(self)
         await asyncio.sleep(max(0.0, self.until - time.time()))
         await hold.over()
-        event = {"status": "quota", "waiting_since": self.waiting_since, "attempts": self.attempts}
-        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+        event: dict[str, Any] = {"status": "quota", "waiting_since": self.waiting_since, "attempts": self.attempts}
+        if self.record is not None:
+            event["record"] = self.record
+        yield TriggerEvent(Told(event))  # type: ignore[no-untyped-call]

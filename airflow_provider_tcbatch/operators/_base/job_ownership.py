@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.exceptions import TCBatchError
 from airflow_provider_tcbatch.operators._base.operator import TCBatchOperator, flag
@@ -59,6 +60,19 @@ class OwnsJob(TCBatchOperator):
         if self._kept is None:
             self._kept = records_for(context, durable=self.durable)
         return self._kept
+
+    def handed_over(self, context: Context) -> dict[str, Any] | None:
+        """The record for the process that goes on with this try, where it is not kept and says something."""
+        records = self.records(context)
+        record = None if records.durable else records.load()
+        return record.to_json() if record is not None and (record.token or record.job_id) else None
+
+    def take_over(self, context: Context, record: Mapping[str, Any] | None) -> None:
+        """Go on with a record that another process of this try has handed over."""
+        from airflow_provider_tcbatch.policies.ownership.record import Record
+
+        if record is not None and not self.records(context).durable:
+            self.records(context).save(Record.from_json(record))
 
     def to_end(self, context: Context) -> list[str]:
         """What a user who puts an end to the task now ends with it: the job that its record names, if there is one."""

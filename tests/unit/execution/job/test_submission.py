@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -473,6 +475,46 @@ def test_without_a_store_every_try_has_its_own_job_and_a_warning_says_so(
         assert deferred(submit(until(gate), **options), old.next_try()) != first
     assert "the task state store needs Airflow 3.3" in caplog.text
     assert "durable=False" in caplog.text
+
+
+@pytest.mark.parametrize("why", ["rate", "quota"])
+@pytest.mark.parametrize("kept", ["no store", "durable=False"])
+@pytest.mark.parametrize("later", [0.0, 2 * TOKEN_WINDOW])
+def test_without_a_store_a_lost_job_is_looked_for_after_a_deferral(
+    connection: str, own_emulator: Emulator, gate: Path, monkeypatch: Any, why: str, kept: str, later: float
+) -> None:
+    """What the service has forgotten by then: its token. So what is known of the job travels with the task."""
+    monkeypatch.setattr("airflow_provider_tcbatch.operators.job._TURN_SECONDS", 0.1)
+    context = Task(durable=kept != "no store").next_try()
+    options = {"durable": False} if kept == "durable=False" else {}
+    own_emulator.configure(client_token_window_seconds=0, **({"job_quota": 1} if why == "quota" else {}))
+    own_emulator.faults.add("lose_answer", action="SubmitJob", count=1)
+    if why == "rate":
+        own_emulator.faults.add("throttle", action="SubmitJob")
+    with pytest.raises(TaskDeferred) as waiting:
+        submit(until(gate), **options).execute(context)
+    own_emulator.faults.clear()
+    own_emulator.configure(job_quota=1000)
+    _, arguments = json.loads(json.dumps(waiting.value.trigger.serialize()))
+    if why == "rate":
+        event = {**arguments["event"], "outage": {"since": time.time(), "until": time.time()}}
+    else:
+        event = event_of(TCBatchQuotaTrigger(**{**arguments, "until": 0.0}))
+    if "record" in event:
+        event["record"]["token_sent_at"] -= later
+    with pytest.raises(TaskDeferred) as waiting:
+        submit(until(gate), **options).execute_complete(context, event)
+    assert [view.job_id for view in TCBatchHook().describe_jobs()] == [waiting.value.trigger.job_id]
+
+
+def event_of(trigger: TCBatchQuotaTrigger) -> dict[str, Any]:
+    """What it tells."""
+
+    async def told() -> dict[str, Any]:
+        [event] = [event async for event in trigger.run()]
+        return dict(event.payload)
+
+    return asyncio.run(told())
 
 
 def test_the_warning_comes_once_for_each_try(
