@@ -113,10 +113,8 @@ class TCBatchRetryJobsOperator(WaitsForJobs):
                 self.log.info("The failed instances of job %s have run again, and it has failed again", view.job_id)
             else:
                 failed.append(view)
-        for switch in self._kill_switches:
-            switch.failed_before = before.get(switch.job_id)
-        if self._killed and self.cancel_on_kill:
-            raise TCBatchError(f"Task {self.task_id!r} was killed")
+        self._note_failures()
+        self._check_alive()
         if failed:
             self.log.info("Running the failed instances of %s again", ", ".join(view.job_id for view in failed))
             run_again(self.hook, failed, accepted=accepted, on_accepted=accepted.extend)
@@ -157,12 +155,29 @@ class TCBatchRetryJobsOperator(WaitsForJobs):
         from airflow_provider_tcbatch.execution.airflow_context import owner_of
         from airflow_provider_tcbatch.execution.ownership.kill_switch import KillSwitch
         from airflow_provider_tcbatch.execution.ownership.state_store import StoredRecords, VolatileRecords
+        from airflow_provider_tcbatch.models import job_writing  # noqa: F401 - nothing is imported while it dies, either
 
         ti, accessor = context["ti"], context.get("task_state_store")
         # Nothing is kept there about these jobs. It says only whether this Airflow can be asked what became of a task.
         records = VolatileRecords() if accessor is None else StoredRecords(accessor)
         hook = self.hook.apart()
         self._kill_switches = [KillSwitch(hook, job_id, owner_of(context), str(ti.id), records) for job_id in job_ids]
+        self._note_failures()
+        if self._killed:
+            # It was killed meanwhile: some of its five seconds are left.
+            self.on_kill()
+            self._check_alive()
+
+    def _note_failures(self) -> None:
+        """Tell what ends the jobs which of them are about to run again: a job that reads FAILED is not ended then."""
+        before = self.asked.get("before") or {}
+        for switch in self._kill_switches:
+            switch.failed_before = before.get(switch.job_id)
+
+    def _check_alive(self) -> None:
+        """Do not let anything run again once the task has been killed."""
+        if self._killed and self.cancel_on_kill:
+            raise TCBatchError(f"Task {self.task_id!r} was killed")
 
     def on_kill(self) -> None:
         """Terminate the jobs if they are to go with the task, in the few seconds that Airflow gives."""

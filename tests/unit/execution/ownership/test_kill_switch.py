@@ -18,6 +18,7 @@ from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
 
 from airflow_provider_tcbatch.client import places
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.exceptions import TCBatchError
 from airflow_provider_tcbatch.execution.airflow_context import owner_of
 from airflow_provider_tcbatch.execution.ownership import kill_switch as killed
 from airflow_provider_tcbatch.execution.ownership.kill_switch import KillSwitch
@@ -537,6 +538,55 @@ def test_a_job_whose_failed_instances_are_about_to_run_again_does_not_run_on(
 
 
 # -- several jobs ----------------------------------------------------------------------------------------
+
+
+def run_again(*job_ids: str) -> TCBatchRetryJobsOperator:
+    return TCBatchRetryJobsOperator(task_id="submit", job_ids=job_ids, deferrable=True, cancel_on_kill=True)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_kill_that_comes_before_the_jobs_can_be_ended_ends_them_then(
+    hook: TCBatchHook, job_id: str, airflow: Airflow, monkeypatch: pytest.MonkeyPatch, resumed: bool
+) -> None:
+    airflow.state = "failed"
+    operator, apart = run_again(job_id), TCBatchHook.apart
+
+    def killed_meanwhile(self: TCBatchHook) -> TCBatchHook:
+        operator.on_kill()
+        return apart(self)
+
+    monkeypatch.setattr(TCBatchHook, "apart", killed_meanwhile)
+    context: Any = Task().next_try()
+    event = {"status": "ended", "job_ids": [job_id], "since": time.time(), "errors": 0, "states": {}}
+    with pytest.raises(TCBatchError, match="was killed"):
+        operator.execute_complete(context, event) if resumed else operator.execute(context)
+    assert ending(hook, job_id)
+
+
+def test_jobs_that_are_about_to_run_again_since_before_an_outage_do_not_run_on(
+    hook: TCBatchHook, emulator: Emulator, airflow: Airflow, tmp_path: Path
+) -> None:
+    """They read FAILED, and while the API is away nobody looks: what was asked for is known from before."""
+    airflow.state = "failed"
+    emulator.configure(retry_jobs_seconds=1.5)
+    once = tmp_path / "once"
+    job_id = hook.submit_job(job(f"[ -e {once} ] && exec sleep 20; touch {once}; exit 1"))
+    assert emulator.wait_job(job_id) == "FAILED"
+    before = hook.describe_job(job_id).end_time
+    time.sleep(1.1)  # EndTime counts whole seconds
+    hook.retry_jobs([job_id])
+    operator, context = run_again(job_id), Task().next_try()
+    event = {"status": "again", "since": time.time(), "asked": {"before": {job_id: before}, "accepted": [job_id]}}
+
+    def killed(context: Any, job_ids: Any) -> Any:
+        in_time(operator.on_kill)
+        raise TCBatchError("killed in the middle of the first look")
+
+    operator.begin = killed  # type: ignore[method-assign]
+    with pytest.raises(TCBatchError, match="first look"):
+        operator.execute_complete(context, event)  # type: ignore[arg-type]
+    assert emulator.wait_job(job_id) == "FAILED"
+    assert hook.describe_job(job_id).end_time != before, "it was about to run again"
 
 
 @pytest.mark.parametrize("locked", [False, True])
