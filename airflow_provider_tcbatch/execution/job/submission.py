@@ -257,7 +257,9 @@ class Submission:
             log.info("Going on with job %s, which an earlier try submitted", record.job_id)
             return Settled(record.job_id, record)
         if record is not None and decision.step is Step.REPAIR:
-            if self._unchanged(record):
+            own = record.repair_by(self._this)
+            # What was accepted is gone on with, whatever has been edited since.
+            if (own is not None and own.accepted) or self._unchanged(record):
                 return self._repair(record)
             log.info("The job has changed since it was submitted: submitting it anew instead of repairing it")
             return self._submit()
@@ -457,13 +459,15 @@ class Submission:
         """Let the failed instances of the job run again."""
         assert record.job_id is not None
         before = self._hook.describe_job(record.job_id)
+        # What was to end, maybe since the record was read, has ended: what runs from here on is not to be taken for it.
+        record = self._save(replace(record, ending=None))
         if not judge(before.job_state).is_final:
             # An earlier try has asked for it already, and it has begun since this try looked.
-            return Settled(record.job_id, record)
-        repair = record.repairs[-1] if record.repairs else None
-        if repair is None or repair.ti_id != self._this.ti_id:
+            return Settled(before.job_id, record)
+        repair = record.repair_by(self._this)
+        if repair is None:
             repair = Repair(time.time(), before.end_time, self._this.ti_id)
-            record = self._save(replace(record, ending=None, repairs=(*record.repairs, repair)))
+            record = self._save(replace(record, repairs=(*record.repairs, repair)))
         elif before.end_time != repair.end_time_before:
             # This try has asked for it, and then could not ask for a while: once is what a try does.
             log.info("The failed instances of job %s have run again, and it has failed again", record.job_id)

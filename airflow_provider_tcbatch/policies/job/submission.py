@@ -135,8 +135,10 @@ def decide(
     # A repair needs the job itself; one that keeps its machines has to be ended, and RetryJobs takes it from there.
     step = Step.REPAIR if on_retry is OnRetry.REPAIR else Step.SUBMIT
     # What this very try has asked for, before the API was away, it goes on with.
-    own = bool(record.repairs) and record.repairs[-1].ti_id == this.ti_id
-    return Decision(step, terminate=job.must_be_ended, report=not own)
+    own = record.repair_by(this)
+    # Instances of a repair that was accepted may run while the job still reads FAILED.
+    begun = own is not None and own.accepted and step is Step.REPAIR
+    return Decision(step, terminate=job.must_be_ended and not begun, report=own is None)
 
 
 def _active(record: Record, job: JobNow, *, same: bool, end_superseded: bool) -> Decision:

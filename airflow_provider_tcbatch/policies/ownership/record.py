@@ -122,6 +122,10 @@ class Record:
             return self if error.lost_at is None else replace(self, token_sent_at=error.lost_at)
         return replace(self, token_sent_at=sent_at)
 
+    def repair_by(self, this: ThisTry) -> Repair | None:
+        """The last repair, if this very try has asked for it."""
+        return self.repairs[-1] if self.repairs and self.repairs[-1].ti_id == this.ti_id else None
+
     def claimed_by(self, owner: ThisTry) -> Record:
         """The same record with another owner, who keeps its generation."""
         return replace(self, owner=replace(owner, max_tries=self.owner.max_tries))

@@ -575,6 +575,46 @@ def test_a_failed_job_whose_instances_go_on_is_ended(task: Task, emulator: Emula
     assert (metrics.running_count, metrics.failed_count) == (0, 3)
 
 
+@pytest.mark.parametrize("accepted", [False, True])
+def test_a_job_that_runs_again_is_not_taken_for_one_that_is_to_end(
+    task: Task, own_emulator: Emulator, tmp_path: Path, gate: Path, monkeypatch: Any, accepted: bool
+) -> None:
+    """Instances may run, before and after RetryJobs, while the job reads FAILED, and the API may go away in between."""
+    own_emulator.configure(retry_jobs_seconds=2.0)
+    once = tmp_path / "once"
+    command = f"[ -e {once} ] || exec rm /none; {until(gate)}"
+    first = deferred(submit(command, on_retry="repair"), task.next_try())
+    assert own_emulator.wait_job(first) == "FAILED"
+    once.touch()
+    monkeypatch.setattr(module, "has_machines", lambda view: str(view.job_state) == "FAILED")
+    real = module.run_again
+
+    def away(hook: Any, jobs: Any, *, on_accepted: Any, **options: Any) -> None:
+        monkeypatch.setattr(module, "run_again", real)
+        if accepted:
+            hook.retry_jobs([view.job_id for view in jobs])
+            on_accepted([view.job_id for view in jobs])
+        raise e.InfrastructureError("the API is away", code="ServerNetworkError", retryable=True)
+
+    monkeypatch.setattr(module, "run_again", away)
+    context = task.next_try()
+    with pytest.raises(TaskDeferred) as waiting:
+        submit(command, on_retry="repair").execute(context)
+    assert [repair["accepted"] for repair in task.record["repairs"]] == [accepted]
+    ended = actions(own_emulator).count("TerminateJob")
+    event = {**waiting.value.trigger.event, "outage": {"since": time.time(), "until": time.time()}}
+    with pytest.raises(TaskDeferred) as waiting:
+        submit(command, on_retry="repair").execute_complete(context, event)
+    assert waiting.value.trigger.job_id == first
+    assert task.record["ending"] is None
+    if accepted:
+        assert actions(own_emulator).count("TerminateJob") == ended, "what was asked for just now is not to end"
+    assert state(first) != "FAILED"
+    assert deferred(submit(command, on_retry="repair"), task.next_try()) == first, "it is healthy"
+    assert state(first) != "FAILED"
+    assert actions(own_emulator).count("RetryJobs") == 1
+
+
 def test_a_job_that_was_edited_is_not_repaired(task: Task, emulator: Emulator) -> None:
     first = deferred(submit("false", on_retry="repair"), task.next_try())
     emulator.wait_job(first)

@@ -256,6 +256,17 @@ def test_no_request_waits_until_its_token_may_be_forgotten(patience: float, age:
     assert token_patience(60.0) == 60.0
 
 
+@pytest.mark.parametrize(
+    ("accepted", "this", "ends"), [(True, FIRST, False), (False, FIRST, True), (True, RETRY, True)]
+)
+def test_a_repair_that_was_accepted_is_not_ended_by_the_try_that_asked_for_it(
+    accepted: bool, this: ThisTry, ends: bool
+) -> None:
+    repaired = replace(KNOWN, repairs=(Repair(1200.0, "before", FIRST.ti_id, accepted),))
+    assert decide(repaired, this, KEPT, now=2000.0, on_retry=OnRetry.REPAIR).terminate is ends
+    assert decide(repaired, this, KEPT, now=2000.0).terminate, "another job is going to be submitted"
+
+
 @pytest.mark.parametrize(("this", "reported"), [(FIRST, False), (RETRY, True)], ids=["the same try", "the next"])
 def test_a_try_that_has_asked_for_a_repair_does_not_report_the_failure_before_it(this: ThisTry, reported: bool) -> None:
     repaired = replace(KNOWN, repairs=(Repair(1200.0, "before", FIRST.ti_id),))
