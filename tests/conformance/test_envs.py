@@ -13,7 +13,7 @@ import pytest
 from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
 
 from airflow_provider_tcbatch.emulator import Emulator, Settings
-from airflow_provider_tcbatch.emulator.batch import nodes, placement
+from airflow_provider_tcbatch.emulator.batch import nodes
 from airflow_provider_tcbatch.emulator.batch.env_actions import find_node
 from tests.conformance.conftest import Call, states, submission, task
 
@@ -595,7 +595,7 @@ def test_a_lost_machine_of_a_job(batch: Call, emulator: Emulator) -> None:
             emulator,
             lambda core: (
                 (one := core.jobs[job_id].tasks["main"].instances[0]).state == "RUNNING"
-                and placement.lose(one, "spot machine reclaimed")
+                and one.lose_machine("spot machine reclaimed")
             ),
         ):
             pass
@@ -603,7 +603,7 @@ def test_a_lost_machine_of_a_job(batch: Call, emulator: Emulator) -> None:
     assert instance_of(batch, job_id).StateReason == "spot machine reclaimed"
     assert states(emulator, job_id, "instance").count("RUNNING") == 2
     # Nothing is left to lose.
-    assert not on_loop(emulator, lambda core: placement.lose(core.jobs[job_id].tasks["main"].instances[0], "x"))
+    assert not on_loop(emulator, lambda core: core.jobs[job_id].tasks["main"].instances[0].lose_machine("x"))
     assert on_loop(emulator, lambda core: core.capacity.used) == 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_tcbatch.emulator.batch import nodes, placement
+from airflow_provider_tcbatch.emulator.batch import nodes
 from airflow_provider_tcbatch.emulator.batch.entities import Instance
 from airflow_provider_tcbatch.emulator.faults import Fault
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.emulator.core import Core
 
 # What Tencent says of a reclaimed machine is not published.
-_REASONS = {"lose_machine": placement.HEARTBEAT_TIMEOUT, "reclaim_machine": "the spot instance was reclaimed"}
+_REASONS = {"lose_machine": nodes.HEARTBEAT_TIMEOUT, "reclaim_machine": "the spot instance was reclaimed"}
 
 
 def may_happen(core: Core, instance: Instance) -> None:
@@ -45,7 +45,7 @@ async def _strike(core: Core, instance: Instance, attempt: int, fault: Fault) ->
     if instance.compute_node is not None:
         nodes.lose(core, instance.compute_node, reason)
     else:
-        placement.lose(instance, reason)
+        instance.lose_machine(reason)
 
 
 def hit_node(core: Core, fault: Fault) -> None:

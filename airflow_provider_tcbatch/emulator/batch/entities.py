@@ -93,6 +93,18 @@ class Instance:
         """Whether nothing more happens by itself."""
         return self.state in FINAL
 
+    def lose_machine(self, reason: str) -> bool:
+        """Take the machine from under it: its attempt fails, and is made again if it may be.
+
+        :param reason: becomes the StateReason.
+        :return: whether there was an attempt to fail.
+        """
+        if self.runner is None or not self.placed or self.stop_reason or self.lost_reason:
+            return False
+        self.lost_reason = reason
+        self.runner.cancel()
+        return True
+
 
 @dataclass(eq=False)
 class Task:

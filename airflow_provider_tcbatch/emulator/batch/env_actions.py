@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.emulator.batch import cvm, env_views, events, nodes
+from airflow_provider_tcbatch.emulator.batch import cvm, env_events, env_views, nodes
 from airflow_provider_tcbatch.emulator.batch.catalog import MachineType
 from airflow_provider_tcbatch.emulator.batch.env_entities import (
     BATCH_CREATED,
@@ -383,7 +383,7 @@ def _check_cpus(core: Core, env: ComputeEnv, desired: int) -> None:
 
 
 def _tell(core: Core, env: ComputeEnv, name: str) -> None:
-    for _ in publish(core, env.notifications, name, env.env_id, lambda: events.env_members(env)):
+    for _ in publish(core, env.notifications, name, env.env_id, lambda: env_events.env_members(env)):
         pass
 
 

@@ -6,10 +6,9 @@ import asyncio
 import heapq
 import itertools
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from airflow_provider_tcbatch.emulator.batch.catalog import MachineType
-from airflow_provider_tcbatch.emulator.batch.entities import Instance
 
 SUBMITTED = "SUBMITTED"
 PENDING = "PENDING"
@@ -45,6 +44,17 @@ class Activity:
     env_id: str = ""
 
 
+class Occupant(Protocol):
+    """What a node runs: an instance of a task."""
+
+    @property
+    def final(self) -> bool:
+        """Whether it has ended."""
+
+    def lose_machine(self, reason: str) -> bool:
+        """Be told that the node is gone."""
+
+
 @dataclass(eq=False)
 class Node:
     """One machine of an environment."""
@@ -59,7 +69,7 @@ class Node:
     address: str = ""
     created_at: float | None = None
     #: Who has the node; it takes one instance at a time.
-    instance: Instance | None = None
+    instance: Occupant | None = None
     #: Makes, reboots or destroys the node; None when nothing is under way.
     worker: asyncio.Task[None] | None = None
     #: How often it was made again since it last ran.
@@ -95,7 +105,7 @@ class ComputeEnv:
     changed_at: float = 0.0
     #: Free nodes by id, the one that has been free longest first.
     _free: dict[str, Node] = field(default_factory=dict)
-    _waiting: list[tuple[int, int, asyncio.Future[Node], Instance]] = field(default_factory=list)
+    _waiting: list[tuple[int, int, asyncio.Future[Node], Occupant]] = field(default_factory=list)
     _order: itertools.count[int] = field(default_factory=itertools.count)
     #: How many addresses were given away.
     addresses: int = 0
@@ -122,7 +132,7 @@ class ComputeEnv:
         self.addresses += 1
         return f"10.10.{number // 250}.{number % 250 + 2}"
 
-    async def take_node(self, instance: Instance, priority: int) -> Node:
+    async def take_node(self, instance: Occupant, priority: int) -> Node:
         """Wait for a free node, after all who wait with a higher priority or came earlier with the same.
 
         :raises EnvironmentGone: when the environment is deleted meanwhile.

@@ -12,11 +12,9 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.emulator.batch.entities import FINAL, RUNNING, Instance, Job, Task
 from airflow_provider_tcbatch.emulator.ids import iso
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.batch.env_entities import ComputeEnv, Node
     from airflow_provider_tcbatch.emulator.settings import Settings
 
 JOB_EVENTS = frozenset(
@@ -28,89 +26,6 @@ NODE_EVENTS = frozenset(
     f"COMPUTE_NODE_{state}" for state in ("CREATED", "CREATION_FAILED", "RUNNING", "ABNORMAL", "DELETING")
 )
 ENV_EVENTS = frozenset({"COMPUTE_ENV_CREATED", "COMPUTE_ENV_DELETED"})
-#: States that have an event.
-NOTABLE = FINAL | {RUNNING}
-
-
-def job_members(job: Job) -> dict[str, Any]:
-    """``Batch`` object of a JOB_ event."""
-    return {
-        "JobId": job.job_id,
-        "JobName": job.name,
-        "JobState": job.state,
-        "Priority": job.spec.get("Priority", 0),
-        "CreateTime": iso(job.created_at),
-        "EndTime": iso(job.ended_at),
-        "StateReason": job.state_reason,
-    }
-
-
-def task_members(task: Task) -> dict[str, Any]:
-    """``Batch`` object of a TASK_ event."""
-    return {
-        "JobId": task.job.job_id,
-        "JobName": task.job.name,
-        "TaskName": task.name,
-        "TaskState": task.state,
-        "CreateTime": iso(task.created_at),
-        "EndTime": iso(task.ended_at),
-    }
-
-
-def instance_members(instance: Instance) -> dict[str, Any]:
-    """``Batch`` object of a TASK_INSTANCE_ event."""
-    return {
-        "JobId": instance.task.job.job_id,
-        "JobName": instance.task.job.name,
-        "TaskName": instance.task.name,
-        "TaskInstanceIndex": instance.index,
-        "TaskInstanceState": instance.state,
-        "ExitCode": instance.exit_code,
-        "StateReason": instance.state_reason,
-        "ComputeNodeInstanceId": instance.node,
-        "CreateTime": iso(instance.created_at),
-        "LaunchTime": iso(instance.launched_at),
-        "RunningTime": iso(instance.running_at),
-        "EndTime": iso(instance.ended_at),
-    }
-
-
-def env_members(env: ComputeEnv) -> dict[str, Any]:
-    """``Batch`` object of a COMPUTE_ENV_ event."""
-    return {
-        "EnvId": env.env_id,
-        "EnvName": env.name,
-        "CreateTime": iso(env.created_at),
-        "DesiredComputeNodeCount": env.desired,
-    }
-
-
-def node_members(node: Node) -> dict[str, Any]:
-    """``Batch`` object of a COMPUTE_NODE_ event, the one that Tencent shows."""
-    return {
-        "ComputeNodeId": node.node_id,
-        "EnvId": node.env.env_id,
-        "ComputeNodeState": node.state,
-        "Mem": node.machine.mem if node.machine else 0,
-        "ResourceCreatedTime": iso(node.created_at),
-        "EnvName": node.env.name,
-        "ComputeNodeInstanceId": node.instance_id,
-        "Cpu": node.machine.cpu if node.machine else 0,
-    }
-
-
-def machine_members(instance: Instance, state: str) -> dict[str, Any]:
-    """``Batch`` object of a COMPUTE_NODE_ event of a machine without an environment."""
-    return {
-        "ComputeNodeId": instance.machine_id,
-        "EnvId": "",
-        "ComputeNodeState": state,
-        "Mem": instance.machine.mem if instance.machine else 0,
-        "ResourceCreatedTime": iso(instance.launched_at),
-        "EnvName": "",
-        "ComputeNodeInstanceId": instance.node or "",
-        "Cpu": instance.machine.cpu if instance.machine else 0,
-    }
 
 
 def body(

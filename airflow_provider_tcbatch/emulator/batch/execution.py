@@ -136,7 +136,8 @@ async def _run(
 
         def began(group: int, groups: list[int] = groups) -> None:
             groups.append(group)
-            monitor.begin(core, instance, group, folder)
+            series = monitor.begin(core, group, instance.machine, folder)
+            instance.series = (*(instance.series or ()), series)
 
         try:
             ended = await processes.run(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.batch.entities import Instance
+    from airflow_provider_tcbatch.emulator.batch.catalog import MachineType
     from airflow_provider_tcbatch.emulator.core import Core
 
 #: The metrics in the order in which a sample holds them.
@@ -41,7 +41,6 @@ class Series:
 
 @dataclass(eq=False)
 class _Watched:
-    instance: Instance
     group: int
     cores: int
     memory: float
@@ -59,15 +58,18 @@ class Monitor:
         self._loop: asyncio.Task[None] | None = None
         self._network: tuple[float, int, int] | None = None
 
-    def begin(self, core: Core, instance: Instance, group: int, folder: Path) -> None:
-        """Measure an instance's process group from now on."""
-        machine = instance.machine
+    def begin(self, core: Core, group: int, machine: MachineType | None, folder: Path) -> Series:
+        """Measure a process group from now on.
+
+        :param machine: what was rented for it.
+        :return: what the measurements go to.
+        """
         series = Series()
-        instance.series = (*(instance.series or ()), series)
         cores, memory = (machine.cpu, machine.mem * _GIB) if machine is not None else (1, float(_GIB))
-        self._watched[group] = _Watched(instance, group, cores, memory, folder, series, at=core.now())
+        self._watched[group] = _Watched(group, cores, memory, folder, series, at=core.now())
         if self._loop is None or self._loop.done():
             self._loop = core.spawn(self._run(core), "monitor")
+        return series
 
     def end(self, group: int) -> None:
         """The group has ended."""

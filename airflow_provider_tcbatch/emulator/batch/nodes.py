@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_tcbatch.emulator.batch import cvm, events
+from airflow_provider_tcbatch.emulator.batch import cvm, env_events
 from airflow_provider_tcbatch.emulator.batch.catalog import MachineType
 from airflow_provider_tcbatch.emulator.batch.env_entities import (
     ABNORMAL,
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.emulator.core import Core
 
 CREATE = "CREATE_COMPUTE_NODE"
+#: What the service says of a machine that stopped answering; a sample of Tencent's documentation.
+HEARTBEAT_TIMEOUT = "first heartbeat timeout"
 
 
 def create(core: Core, env: ComputeEnv, count: int, cause: str) -> None:
@@ -74,7 +76,7 @@ def reboot(core: Core, node: Node) -> None:
         node.worker = core.spawn(_boot(core, node), f"reboot of {node.node_id}")
 
 
-def lose(core: Core, node: Node, reason: str = "first heartbeat timeout") -> bool:
+def lose(core: Core, node: Node, reason: str = HEARTBEAT_TIMEOUT) -> bool:
     """A node stops answering: it is ABNORMAL, what runs on it fails, and another machine takes its place if it may.
 
     :return: whether it was up at all.
@@ -125,13 +127,11 @@ def removable(core: Core, env: ComputeEnv) -> list[Node]:
 
 def _leave(node: Node, reason: str) -> None:
     """Stop whatever happens on and to a node."""
-    from airflow_provider_tcbatch.emulator.batch import placement
-
     if node.worker is not None:
         node.worker.cancel()
         node.worker = None
     if node.instance is not None:
-        placement.lose(node.instance, reason)
+        node.instance.lose_machine(reason)
 
 
 def _set(core: Core, node: Node, state: str) -> None:
@@ -143,7 +143,7 @@ def _tell(core: Core, node: Node) -> None:
     env = node.env
     core.ledger.touch(node)
     name = f"COMPUTE_NODE_{node.state}"
-    for _ in publish(core, env.notifications, name, env.env_id, lambda: events.node_members(node)):
+    for _ in publish(core, env.notifications, name, env.env_id, lambda: env_events.node_members(node)):
         pass
 
 

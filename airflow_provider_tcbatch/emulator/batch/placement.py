@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.emulator.batch import cvm, events, nodes
+from airflow_provider_tcbatch.emulator.batch import cvm, job_events, nodes
 from airflow_provider_tcbatch.emulator.batch.capacity import waiting_reason
 from airflow_provider_tcbatch.emulator.batch.entities import FAILED_INTERRUPTED, RUNNABLE, STARTING, Failure, Instance
 from airflow_provider_tcbatch.emulator.batch.env_entities import (
@@ -18,6 +18,7 @@ from airflow_provider_tcbatch.emulator.batch.env_entities import (
     ComputeEnv,
     EnvironmentGone,
 )
+from airflow_provider_tcbatch.emulator.batch.nodes import HEARTBEAT_TIMEOUT
 from airflow_provider_tcbatch.emulator.batch.states import set_instance, tell
 from airflow_provider_tcbatch.emulator.ids import new_id
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from airflow_provider_tcbatch.emulator.core import Core
 
 log = logging.getLogger("tcbatch_emulator.jobs")
-
-#: What the service says of a machine that stopped answering; a sample of Tencent's documentation.
-HEARTBEAT_TIMEOUT = "first heartbeat timeout"
 
 
 async def take(core: Core, instance: Instance) -> Failure | None:
@@ -156,21 +154,8 @@ def release_at_end(core: Core, instance: Instance) -> None:
     release(core, instance)
 
 
-def lose(instance: Instance, reason: str) -> bool:
-    """Take the machine from under an instance: its attempt fails, and is retried if it may be.
-
-    :param reason: becomes the StateReason.
-    :return: whether there was an attempt to fail.
-    """
-    if instance.runner is None or not instance.placed or instance.stop_reason or instance.lost_reason:
-        return False
-    instance.lost_reason = reason
-    instance.runner.cancel()
-    return True
-
-
 def recover(instance: Instance, task: asyncio.Task[Any] | None) -> Failure:
-    """Turn the cancellation that :func:`lose` began into a failed attempt."""
+    """Turn the cancellation that its ``lose_machine`` began into a failed attempt."""
     reason, instance.lost_reason = instance.lost_reason or "", None
     if task is not None and hasattr(task, "uncancel"):
         task.uncancel()
@@ -192,4 +177,4 @@ def _tell_machine(core: Core, instance: Instance, state: str) -> None:
     job = instance.task.job
     name = f"COMPUTE_NODE_{state}"
     if name in job.notifications:
-        tell(core, job, name, lambda: events.machine_members(instance, state))
+        tell(core, job, name, lambda: job_events.machine_members(instance, state))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.emulator.batch import events
+from airflow_provider_tcbatch.emulator.batch import accidents, job_events
 from airflow_provider_tcbatch.emulator.batch.entities import (
     FAILED,
     FAILED_INTERRUPTED,
@@ -46,14 +46,12 @@ def set_instance(core: Core, instance: Instance, state: str) -> None:
     if state == RUNNING:
         instance.running_at = now
         if core.faults.any:
-            from airflow_provider_tcbatch.emulator.batch import accidents
-
             accidents.may_happen(core, instance)
     elif state in FINAL:
         instance.ended_at = now
     core.ledger.touch(instance)
     task.job.timeline.state(now, "instance", task.name, instance.index, state)
-    _emit(core, task.job, f"TASK_INSTANCE_{state}", state, lambda: events.instance_members(instance))
+    _emit(core, task.job, f"TASK_INSTANCE_{state}", state, lambda: job_events.instance_members(instance))
     settle(core, task)
 
 
@@ -82,7 +80,7 @@ def settle(core: Core, task: Task) -> None:
         task.ended_at = now if task.final else None
         core.ledger.touch(task)
         job.timeline.state(now, "task", task.name, None, state)
-        _emit(core, job, f"TASK_{state}", state, lambda: events.task_members(task))
+        _emit(core, job, f"TASK_{state}", state, lambda: job_events.task_members(task))
     if not task.ended.is_set() and task.final and task.over:
         task.ended.set()
     parts = job.counts - job.stranded if job.stranded else job.counts
@@ -104,13 +102,13 @@ def _set_job(core: Core, job: Job, state: str) -> None:
             job.state_reason = job.state_reason or f"Task {', '.join(failed[:5])} failed"
     core.ledger.touch(job)
     job.timeline.state(now, "job", None, None, state)
-    _emit(core, job, f"JOB_{state}", state, lambda: events.job_members(job))
+    _emit(core, job, f"JOB_{state}", state, lambda: job_events.job_members(job))
     if job.final:
         job.ended.set()
 
 
 def _emit(core: Core, job: Job, name: str, state: str, members: Callable[[], dict[str, Any]]) -> None:
-    if job.notifications and state in events.NOTABLE and (core.settings.terminate_events or not job.terminated):
+    if job.notifications and state in job_events.NOTABLE and (core.settings.terminate_events or not job.terminated):
         tell(core, job, name, members)
 
 
