@@ -14,8 +14,8 @@ import pytest
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.emulator import Emulator, EmulatorInfo, Settings
-    from airflow_provider_tcbatch.emulator.core import Core
     from airflow_provider_tcbatch.emulator.server import FaultControl
+    from airflow_provider_tcbatch.emulator.services import Services
 
 CONNECTION_VARIABLE = "AIRFLOW_CONN_TENCENTCLOUD_DEFAULT"
 
@@ -51,7 +51,7 @@ class TencentBatch:
 
     def job_ids(self) -> list[str]:
         """Ids of the jobs that were submitted, oldest first."""
-        return self._emulator.on_loop(lambda core: list(core.jobs))
+        return self._emulator.on_loop(lambda services: list(services.batch.jobs))
 
     def job_id(self) -> str:
         """Id of the one job that was submitted.
@@ -67,14 +67,14 @@ class TencentBatch:
 
         :raises KeyError: when there is no such job.
         """
-        return self._emulator.on_loop(lambda core: core.jobs[job_id].request)
+        return self._emulator.on_loop(lambda services: services.batch.jobs[job_id].request)
 
     def state(self, job_id: str) -> str:
         """A job's state as the API spells it.
 
         :raises KeyError: when there is no such job.
         """
-        return self._emulator.on_loop(lambda core: core.jobs[job_id].state)
+        return self._emulator.on_loop(lambda services: services.batch.jobs[job_id].state)
 
     def wait_job(self, job_id: str, timeout: float = 30.0) -> str:
         """Wait for a job to end.
@@ -93,15 +93,17 @@ class TencentBatch:
     def calls(self, action: str) -> int:
         """How often an action was called in this test, whatever the answer."""
 
-        def count(core: Core) -> int:
-            return sum(number for name, number in core.calls.counts.items() if name.partition(".")[2] == action)
+        def count(services: Services) -> int:
+            return sum(
+                number for name, number in services.host.calls.counts.items() if name.partition(".")[2] == action
+            )
 
         return self._emulator.on_loop(count)
 
     def put_object(self, key: str, data: bytes, bucket: str | None = None) -> None:
         """Store an object in COS, by default in the bucket that exists from the start."""
         # The store may be used from any thread, unlike everything else.
-        self._emulator.core.store.put(bucket or self.info.bucket, key, data)
+        self._emulator.services.cos.store.put(bucket or self.info.bucket, key, data)
 
     def get_object(self, key: str, bucket: str | None = None) -> bytes:
         """The contents of an object in COS.
@@ -111,7 +113,7 @@ class TencentBatch:
         from airflow_provider_tcbatch.emulator.errors import CosError
 
         try:
-            return self._emulator.core.store.get(bucket or self.info.bucket, key)
+            return self._emulator.services.cos.store.get(bucket or self.info.bucket, key)
         except CosError as error:
             raise KeyError(str(error)) from None
 

@@ -25,15 +25,15 @@ from pydantic import ConfigDict, Field
 from typing_extensions import Self
 
 from airflow_provider_tcbatch.emulator.batch.processes import Watchdog
-from airflow_provider_tcbatch.emulator.core import Core, Identity
-from airflow_provider_tcbatch.emulator.cos.app import CosApp
 from airflow_provider_tcbatch.emulator.cos.store import import_moto
 from airflow_provider_tcbatch.emulator.faults import Fault
+from airflow_provider_tcbatch.emulator.host import Host, Identity
 from airflow_provider_tcbatch.emulator.http.app import build
 from airflow_provider_tcbatch.emulator.http.console import addresses
 from airflow_provider_tcbatch.emulator.ids import new_secret_id, new_secret_key
 from airflow_provider_tcbatch.emulator.info import EmulatorInfo
 from airflow_provider_tcbatch.emulator.persistence.folder import DataFolder
+from airflow_provider_tcbatch.emulator.services import Services
 from airflow_provider_tcbatch.emulator.settings import Explained, Settings
 from airflow_provider_tcbatch.emulator.signing.access import Access, TemporaryKey
 from airflow_provider_tcbatch.emulator.tls import Certificate, make_certificate
@@ -151,13 +151,13 @@ class Service:
     """
 
     def __init__(self, settings: Settings, launch: Launch) -> None:
-        self._host = loopback(launch.host)
+        self._address = loopback(launch.host)
         self._settings = settings
         self._launch = launch
         self._servers: list[tuple[_Server, asyncio.Task[None]]] = []
         self._temporary: Path | None = None
         self._folder: DataFolder | None = None
-        self.core: Core
+        self.services: Services
         self.info: EmulatorInfo
 
     async def start(self) -> EmulatorInfo:
@@ -166,7 +166,7 @@ class Service:
         :raises OSError: when a port is taken, or the data folder cannot be made or read, or another emulator uses it.
         """
         launch = self._launch
-        api, cos = _listen(self._host, launch.port), _listen(self._host, launch.cos_port)
+        api, cos = _listen(self._address, launch.port), _listen(self._address, launch.cos_port)
         try:
             if launch.data_dir is None:
                 self._temporary = Path(tempfile.mkdtemp(prefix="tcbatch-emulator-"))
@@ -190,17 +190,18 @@ class Service:
             bucket=launch.bucket,
             control_token=launch.control_token,
         )
-        self.core = core = Core(identity, self._settings, data_dir, Watchdog(self._temporary), launch.access)
-        certificate = await asyncio.to_thread(make_certificate, data_dir / "tls", self._host) if launch.tls else None
-        core.endpoint = f"{'https' if certificate else 'http'}://{self._host}:{api.getsockname()[1]}"
-        core.cos_endpoint = f"http://{self._host}:{cos.getsockname()[1]}"
-        urls = addresses(core.endpoint, identity.control_token)
+        host = Host(identity, self._settings, data_dir, launch.access)
+        self.services = services = Services(host, Watchdog(self._temporary))
+        certificate = await asyncio.to_thread(make_certificate, data_dir / "tls", self._address) if launch.tls else None
+        host.endpoint = f"{'https' if certificate else 'http'}://{self._address}:{api.getsockname()[1]}"
+        host.cos_endpoint = f"http://{self._address}:{cos.getsockname()[1]}"
+        urls = addresses(host.endpoint, identity.control_token)
         self.info = EmulatorInfo(
             console=urls.pop("console"),
             console_urls=urls,
-            endpoint=core.endpoint,
-            cmq_endpoint=core.endpoint,
-            cos_endpoint=core.cos_endpoint,
+            endpoint=host.endpoint,
+            cmq_endpoint=host.endpoint,
+            cos_endpoint=host.cos_endpoint,
             region=identity.region,
             zone=identity.zone,
             secret_id=identity.secret_id,
@@ -216,16 +217,14 @@ class Service:
             temporary_secret_key=launch.temporary_secret_key if launch.token else None,
         )
         if self._folder is not None:
-            self._folder.restore(core)
-        core.make_topic()
-        core.ledger.flush()
-        await self._serve(build(core), api, **_tls_options(certificate))
+            services.restore(self._folder)
+        services.make_topic()
+        host.ledger.flush()
+        await self._serve(build(services), api, **_tls_options(certificate))
         # Of uvicorn's two HTTP implementations only this one sends the names of headers as they are given.
-        await self._serve(
-            CosApp(core.store, core.access, core.faults, core.server_time), cos, date_header=False, http="h11"
-        )
+        await self._serve(services.cos.app(), cos, date_header=False, http="h11")
         # moto takes about a second to import; nobody has to wait for it before the first object is needed.
-        threading.Thread(target=_warm, args=(core,), name="cos-warm-up", daemon=True).start()
+        threading.Thread(target=_warm, args=(services,), name="cos-warm-up", daemon=True).start()
         return self.info
 
     async def _serve(self, application: Any, listener: socket.socket, **options: Any) -> None:
@@ -255,16 +254,12 @@ class Service:
 
     async def stop(self) -> None:
         """End all instances, close the ports, remove a temporary folder."""
-        # What ends now is lost as if its machine were; the next emulator on this folder says so.
-        self.core.ledger.close()
-        await self.core.stop_background()
-        self.core.broker.close()
+        await self.services.stop()
         for server, _ in self._servers:
             server.should_exit = True
         for _, task in self._servers:
             await task
-        self.core.store.close()
-        self.core.watchdog.close()
+        self.services.close()
         if self._folder is not None:
             self._folder.close()
         if self._temporary is not None:
@@ -292,9 +287,9 @@ def _tls_options(certificate: Certificate | None) -> dict[str, Any]:
     return {"ssl_certfile": str(certificate.chain), "ssl_keyfile": str(certificate.key)}
 
 
-def _warm(core: Core) -> None:
+def _warm(services: Services) -> None:
     with contextlib.suppress(Exception):
-        core.store.wsgi()
+        services.cos.store.wsgi()
 
 
 class Emulator:
@@ -364,28 +359,28 @@ class Emulator:
         self._thread = self._loop = self._service = None
 
     @property
-    def core(self) -> Core:
+    def services(self) -> Services:
         """The running emulator's state; belongs to its event loop, see :meth:`on_loop`."""
         if self._service is None:
             raise RuntimeError("the emulator is not running")
-        return self._service.core
+        return self._service.services
 
     def configure(self, **changes: Any) -> Settings:
         """Change settings while it runs.
 
         :raises SettingsError: for a setting that there is not, or a value that it can't have.
         """
-        return self.on_loop(lambda core: core.change_settings(changes))
+        return self.on_loop(lambda services: services.change_settings(changes))
 
     def reset(self) -> None:
         """Forget all jobs, messages, objects, calls, faults and changed settings."""
-        self._on_loop(self.core.reset())
+        self._on_loop(self.services.reset())
 
-    def on_loop(self, call: Callable[[Core], T]) -> T:
+    def on_loop(self, call: Callable[[Services], T]) -> T:
         """Call something in the emulator's own thread, which its state belongs to."""
 
         async def run() -> T:
-            return call(self.core)
+            return call(self.services)
 
         return self._on_loop(run())
 
@@ -402,11 +397,11 @@ class Emulator:
         return self._on_loop(self._issue_token(seconds))
 
     async def _issue_token(self, seconds: float) -> TemporaryKey:
-        core = self.core
+        host = self.services.host
         key = TemporaryKey(
-            new_secret_id(), new_secret_key(), f"{new_secret_key()}{new_secret_key()}", core.server_time() + seconds
+            new_secret_id(), new_secret_key(), f"{new_secret_key()}{new_secret_key()}", host.server_time() + seconds
         )
-        core.access.add(key)
+        host.access.add(key)
         return key
 
     def wait_job(self, job_id: str, timeout: float = 30.0) -> str:
@@ -419,7 +414,7 @@ class Emulator:
         return self._on_loop(self._wait_job(job_id, timeout))
 
     async def _wait_job(self, job_id: str, seconds: float) -> str:
-        job = self.core.jobs[job_id]
+        job = self.services.batch.jobs[job_id]
         try:
             with anyio.fail_after(seconds):
                 await job.ended.wait()
@@ -457,17 +452,17 @@ class FaultControl:
 
         :raises FaultError: for an unknown kind or member, or an impossible value.
         """
-        return self._emulator.on_loop(lambda core: core.add_fault(kind, **members).model_copy())
+        return self._emulator.on_loop(lambda services: services.add_fault(kind, **members).model_copy())
 
     def remove(self, fault: Fault | str) -> bool:
         """Take a fault, or the one of this id, away; False when there is none."""
         fault_id = fault if isinstance(fault, str) else fault.id
-        return self._emulator.on_loop(lambda core: core.faults.remove(fault_id))
+        return self._emulator.on_loop(lambda services: services.host.faults.remove(fault_id))
 
     def clear(self) -> None:
         """Take all faults away."""
-        self._emulator.on_loop(lambda core: core.faults.clear())
+        self._emulator.on_loop(lambda services: services.host.faults.clear())
 
     def all(self) -> list[Fault]:
         """All faults with how often they have struck."""
-        return self._emulator.on_loop(lambda core: core.faults.all())
+        return self._emulator.on_loop(lambda services: services.host.faults.all())

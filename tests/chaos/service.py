@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_tcbatch.emulator import Emulator, Settings
-from airflow_provider_tcbatch.emulator.core import Core
+from airflow_provider_tcbatch.emulator.services import Services
 
 #: Seconds that keys of STS hold if nobody revokes them.
 LIFE = 7200.0
@@ -42,7 +42,7 @@ def owner_of(request: dict[str, Any]) -> dict[str, str]:
     return {name: str(variables.get(variable, "")) for name, variable in names.items()}
 
 
-def books(core: Core) -> dict[str, Any]:
+def books(services: Services) -> dict[str, Any]:
     """All jobs and environments there are."""
     jobs = [
         {
@@ -57,9 +57,9 @@ def books(core: Core) -> dict[str, Any]:
             "next_action": job.next_action,
             "history": job.timeline.as_json(job.job_id)["entries"],
         }
-        for job in core.jobs.values()
+        for job in services.batch.jobs.values()
     ]
-    envs = [{"env_id": env.env_id, "name": env.name} for env in core.batch.envs.values()]
+    envs = [{"env_id": env.env_id, "name": env.name} for env in services.batch.envs.values()]
     return {"jobs": jobs, "envs": envs}
 
 
@@ -92,9 +92,9 @@ class Sts(ThreadingHTTPServer):
         with self._lock:
             given, self._given = self._given, []
 
-        def forget(core: Core) -> None:
+        def forget(services: Services) -> None:
             for secret_id in given:
-                core.access.keys.pop(secret_id, None)
+                services.host.access.keys.pop(secret_id, None)
 
         self.emulator.on_loop(forget)
         return {"revoked": len(given)}

@@ -118,7 +118,7 @@ def test_a_message_nobody_deletes_is_lost(tdmq: Call, cmq: Call, emulator: Emula
 
 def test_rewind(tdmq: Call, cmq: Call, emulator: Emulator) -> None:
     queue = make_queue(tdmq, RewindSeconds=3600)
-    start = int(emulator.on_loop(lambda core: core.broker.now()))
+    start = int(emulator.on_loop(lambda services: services.cmq.broker.now()))
     cmq("SendMessage", queueName=queue, msgBody="again")
     handle = cmq("ReceiveMessage", queueName=queue)["receiptHandle"]
     assert cmq("DeleteMessage", queueName=queue, receiptHandle=handle)["code"] == 0
@@ -216,7 +216,7 @@ def test_too_many_tags(tdmq: Call, cmq: Call) -> None:
 
 def test_full_queue(tdmq: Call, cmq: Call, emulator: Emulator) -> None:
     queue = make_queue(tdmq)
-    emulator.on_loop(lambda core: core.broker.queues[queue.lower()].attributes.update(MaxMsgHeapNum=2))
+    emulator.on_loop(lambda services: services.cmq.broker.queues[queue.lower()].attributes.update(MaxMsgHeapNum=2))
     batch = {"msgBody.1": "x", "msgBody.2": "y", "msgBody.3": "z"}
     assert cmq("BatchSendMessage", queueName=queue, **batch)["message"].startswith("(10240)")
     assert cmq("SendMessage", queueName=queue, msgBody="x")["code"] == 0

@@ -88,23 +88,29 @@ def test_a_faster_clock_wakes_what_sleeps_already() -> None:
 
         client = batch_client.BatchClient(credential(own), own.info.region, profile(own))
         job_id = client.SubmitJob(request_of(batch_models, "SubmitJob", submission(task("x")))).JobId
-        wait_for("it runs", lambda: own.on_loop(lambda core: core.jobs[job_id].state) == "RUNNING", timeout=60)
+        wait_for(
+            "it runs", lambda: own.on_loop(lambda services: services.batch.jobs[job_id].state) == "RUNNING", timeout=60
+        )
         own.configure(speed=100_000)
         assert own.wait_job(job_id, 60) == "SUCCEED"
 
-        def send(core: object) -> object:
-            from airflow_provider_tcbatch.emulator.core import Core
+        def send(services: object) -> object:
+            from airflow_provider_tcbatch.emulator.services import Services
 
-            assert isinstance(core, Core)
-            queue = core.broker.queues[f"{core.identity.topic}-base"]
-            core.broker.send(queue, "later")
-            (taken,) = core.broker.take(queue, 1)
+            assert isinstance(services, Services)
+            queue = services.cmq.broker.queues[f"{services.host.identity.topic}-base"]
+            services.cmq.broker.send(queue, "later")
+            (taken,) = services.cmq.broker.take(queue, 1)
             return taken
 
         own.on_loop(send)
 
         def ready() -> bool:
-            return bool(own.on_loop(lambda core: len(core.broker.queues[f"{core.identity.topic}-base"].ready)))
+            return bool(
+                own.on_loop(
+                    lambda services: len(services.cmq.broker.queues[f"{services.host.identity.topic}-base"].ready)
+                )
+            )
 
         assert not ready()
         own.configure(cmq_speed=100_000)
@@ -163,7 +169,7 @@ def test_what_stands_in_an_outputs_place_is_not_read(emulator: Emulator, batch: 
         from airflow_provider_tcbatch.emulator.errors import CosError
 
         with pytest.raises(CosError, match="does not exist"):
-            emulator.core.store.get(emulator.info.bucket, f"tricks/stdout.{job_id}.main.0.log")
+            emulator.services.cos.store.get(emulator.info.bucket, f"tricks/stdout.{job_id}.main.0.log")
     assert time.monotonic() - started < 100
 
 
@@ -193,7 +199,7 @@ def test_reset_leaves_no_files(tmp_path: Path) -> None:
         client = batch_client.BatchClient(credential(own), own.info.region, profile(own))
         for command in ("true", "sleep 60"):
             client.SubmitJob(request_of(batch_models, "SubmitJob", submission(task(command))))
-        own.wait_job(own.on_loop(lambda core: next(iter(core.jobs))))
+        own.wait_job(own.on_loop(lambda services: next(iter(services.batch.jobs))))
         assert list((tmp_path / "jobs").iterdir())
         own.reset()
         assert not (tmp_path / "jobs").exists()

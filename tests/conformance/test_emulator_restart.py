@@ -506,17 +506,23 @@ def test_a_folder_of_another_version(tmp_path: Path, capfd: pytest.CaptureFixtur
 
 def test_a_reset_is_kept_too(tmp_path: Path) -> None:
     with Emulator(data_dir=tmp_path) as first:
-        first.on_loop(lambda core: core.broker.send(core.broker.queues["airflow-batch-base"], "x"))
+        first.on_loop(lambda services: services.cmq.broker.send(services.cmq.broker.queues["airflow-batch-base"], "x"))
         first.reset()
     with Emulator(data_dir=tmp_path) as second:
-        assert second.on_loop(lambda core: core.broker.queues["airflow-batch-base"].size) == 0
+        assert second.on_loop(lambda services: services.cmq.broker.queues["airflow-batch-base"].size) == 0
 
 
 def test_a_clock_that_ran_ahead_does_not_go_back(tmp_path: Path) -> None:
     from airflow_provider_tcbatch.emulator import Settings
 
     with Emulator(Settings(speed=1e6), data_dir=tmp_path) as first:
-        wait_for("days have passed", lambda: first.on_loop(lambda core: core.now()) > time.time() + 100_000, timeout=60)
-        shown = first.on_loop(lambda core: (core.batch, core.ledger.note("emulator", "test", 1), core.now()))[2]
+        wait_for(
+            "days have passed",
+            lambda: first.on_loop(lambda services: services.host.now()) > time.time() + 100_000,
+            timeout=60,
+        )
+        shown = first.on_loop(
+            lambda services: (services.batch, services.host.ledger.note("emulator", "test", 1), services.host.now())
+        )[2]
     with Emulator(data_dir=tmp_path) as second:
-        assert second.on_loop(lambda core: core.now()) >= shown
+        assert second.on_loop(lambda services: services.host.now()) >= shown

@@ -121,7 +121,7 @@ def on_loop(emulator: Emulator, action: Callable[[Any], Any]) -> Any:
 
     async def run() -> Any:
         assert emulator._service is not None
-        return action(emulator._service.core)
+        return action(emulator._service.services)
 
     return emulator._on_loop(run())
 
@@ -466,7 +466,7 @@ def test_higher_priority_goes_first(batch: Call, emulator: Emulator, envs: Envs)
     assert ends[0].ComputeNodeInstanceId == ends[1].ComputeNodeInstanceId
     started = on_loop(
         emulator,
-        lambda core: [core.jobs[job_id].tasks["main"].instances[0].running_at for job_id in (high, low)],
+        lambda services: [services.batch.jobs[job_id].tasks["main"].instances[0].running_at for job_id in (high, low)],
     )
     assert started == sorted(started)
 
@@ -478,7 +478,9 @@ def test_a_lost_node_fails_or_retries_its_instance(
     before = envs.show(env_id).ComputeNodeSet[0]
     once = submit(batch, bound("sleep 60", env_id))
     in_state(batch, once, "RUNNING")
-    assert on_loop(emulator, lambda core: nodes.lose(core, find_node(core, before.ComputeNodeId)))
+    assert on_loop(
+        emulator, lambda services: nodes.lose(services.batch, find_node(services.batch, before.ComputeNodeId))
+    )
     assert emulator.wait_job(once) == "FAILED"
     assert instance_of(batch, once).StateReason == "first heartbeat timeout"
     assert events_until(cmq, topic, "COMPUTE_NODE_ABNORMAL")
@@ -492,7 +494,9 @@ def test_a_lost_node_fails_or_retries_its_instance(
     marker = '[ -e "$HOME/../../2" ] || exec sleep 60'
     again = submit(batch, bound(marker, env_id, MaxRetryCount=1, FailedAction="INTERRUPT"))
     in_state(batch, again, "RUNNING")
-    on_loop(emulator, lambda core: nodes.lose(core, find_node(core, node.ComputeNodeId), "gone"))
+    on_loop(
+        emulator, lambda services: nodes.lose(services.batch, find_node(services.batch, node.ComputeNodeId), "gone")
+    )
     assert emulator.wait_job(again) == "SUCCEED"
     assert states(emulator, again, "instance").count("RUNNING") == 2
 
@@ -593,8 +597,8 @@ def test_a_lost_machine_of_a_job(batch: Call, emulator: Emulator) -> None:
         in_state(batch, job_id, "RUNNING")
         while not on_loop(
             emulator,
-            lambda core: (
-                (one := core.jobs[job_id].tasks["main"].instances[0]).state == "RUNNING"
+            lambda services: (
+                (one := services.batch.jobs[job_id].tasks["main"].instances[0]).state == "RUNNING"
                 and one.lose_machine("spot machine reclaimed")
             ),
         ):
@@ -603,8 +607,10 @@ def test_a_lost_machine_of_a_job(batch: Call, emulator: Emulator) -> None:
     assert instance_of(batch, job_id).StateReason == "spot machine reclaimed"
     assert states(emulator, job_id, "instance").count("RUNNING") == 2
     # Nothing is left to lose.
-    assert not on_loop(emulator, lambda core: core.jobs[job_id].tasks["main"].instances[0].lose_machine("x"))
-    assert on_loop(emulator, lambda core: core.capacity.used) == 0
+    assert not on_loop(
+        emulator, lambda services: services.batch.jobs[job_id].tasks["main"].instances[0].lose_machine("x")
+    )
+    assert on_loop(emulator, lambda services: services.batch.capacity.used) == 0
 
 
 async def test_many_environments_at_once(emulator: Emulator, batch: Call, envs: Envs) -> None:

@@ -190,11 +190,14 @@ def test_interrupting_fast(
     assert states(emulator, job_id, "instance", 0).count("RUNNING") == attempts
     until(lambda: instances(batch, job_id)[1] == other)
     if other == "RUNNING":
-        assert emulator.on_loop(lambda core: core.jobs[job_id].tasks["main"].instances[1].stop_reason) is None
+        assert (
+            emulator.on_loop(lambda services: services.batch.jobs[job_id].tasks["main"].instances[1].stop_reason)
+            is None
+        )
     batch("TerminateJob", JobId=job_id)
     assert emulator.wait_job(job_id) in ("FAILED", "FAILED_INTERRUPTED")
     until(lambda: instances(batch, job_id) == ["FAILED", "FAILED"])
-    assert emulator.on_loop(lambda core: core.capacity.used) == 0
+    assert emulator.on_loop(lambda services: services.batch.capacity.used) == 0
 
 
 def test_names_of_tasks(emulator: Emulator, batch: Call) -> None:

@@ -54,9 +54,9 @@ def test_requests_that_are_not_carried_out(
 ) -> None:
     fault = emulator.faults.add(kind, service="batch", action="SubmitJob", count=1, **members)
     before = len(calls(emulator, "SubmitJob"))
-    jobs = emulator.on_loop(lambda core: len(core.jobs))
+    jobs = emulator.on_loop(lambda services: len(services.batch.jobs))
     assert code_of(batch, "SubmitJob", **submission(task("true"))) == code
-    assert emulator.on_loop(lambda core: len(core.jobs)) == jobs
+    assert emulator.on_loop(lambda services: len(services.batch.jobs)) == jobs
     assert batch("DescribeJobs").RequestId
     assert batch("SubmitJob", **submission(task("true"))).JobId
     assert len(calls(emulator, "SubmitJob")) == before + 2
@@ -68,9 +68,9 @@ def test_requests_that_are_not_carried_out(
 def test_job_exists_though_the_client_does_not_know(emulator: Emulator, batch: Call, kind: str, code: str) -> None:
     emulator.faults.add(kind, service="batch", action="SubmitJob", count=1)
     request = submission(task("true"), token=f"token-{time.time()}")
-    before = set(emulator.on_loop(lambda core: list(core.jobs)))
+    before = set(emulator.on_loop(lambda services: list(services.batch.jobs)))
     assert code_of(batch, "SubmitJob", **request) == code
-    made = set(emulator.on_loop(lambda core: list(core.jobs))) - before
+    made = set(emulator.on_loop(lambda services: list(services.batch.jobs))) - before
     assert made == {batch("SubmitJob", **request).JobId}
 
 

@@ -90,8 +90,12 @@ class Place:
     def end_others(self) -> None:
         """End what was sent before: it holds capacity, and would run its commands."""
 
-        def going(core: Any) -> list[str]:
-            return [job.job_id for job in core.jobs.values() if job.job_id != self.job_id and job.state not in FINISHED]
+        def going(services: Any) -> list[str]:
+            return [
+                job.job_id
+                for job in services.batch.jobs.values()
+                if job.job_id != self.job_id and job.state not in FINISHED
+            ]
 
         for job_id in self.emulator.on_loop(going):
             self.api("batch", "TerminateJob", {"JobId": job_id})

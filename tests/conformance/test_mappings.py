@@ -258,7 +258,7 @@ def test_logs_of_what_was_accepted_in_mode_simulate_stay_inside(
 @pytest.mark.parametrize("key", ["../out", "a/../../out", "/etc/x", "a//b", "a/./b", "a\x01b", "x" * 300])
 def test_hostile_objects_write_nothing_outside(batch: Call, emulator: Emulator, bucket: Bucket, key: str) -> None:
     # No honest client can make such a key, so it is put past the web interface.
-    store = emulator._service.core.store  # type: ignore[union-attr]
+    store = emulator._service.services.cos.store  # type: ignore[union-attr]
     store.put(bucket.name, f"{bucket.prefix}in/{key}", b"evil")
     job_id, state = run(batch, emulator, task("true", InputMappings=mapped(bucket.path("in/"), "deep/in")))
     assert state == "FAILED"

@@ -153,12 +153,12 @@ def test_states_that_are_not_shown(
 def test_a_job_that_seems_submitted_until_it_runs(emulator: Emulator, batch: Call) -> None:
     emulator.configure(skipped_states=["PENDING", "RUNNABLE", "STARTING"], starting_seconds=600)
     job_id = batch("SubmitJob", **submission(task("true"))).JobId
-    while not emulator.on_loop(lambda core: core.jobs[job_id].tasks["main"].instances[0].placed):
+    while not emulator.on_loop(lambda services: services.batch.jobs[job_id].tasks["main"].instances[0].placed):
         pass
     assert code(lambda: batch("TerminateJob", JobId=job_id)) == "UnsupportedOperation"
     batch("TerminateTaskInstance", JobId=job_id, TaskName="main", TaskInstanceIndex=0)
     assert emulator.wait_job(job_id) == "FAILED"
-    while emulator.on_loop(lambda core: core.capacity.used):
+    while emulator.on_loop(lambda services: services.batch.capacity.used):
         pass
 
 

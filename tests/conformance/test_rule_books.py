@@ -312,10 +312,10 @@ def parsed(action: str, request: Any) -> bool:
 def refusal(emulator: Emulator, action: str, request: Any) -> str | None:
     """The error code with which the emulator refuses a request, if it does."""
 
-    def make(core: Any) -> str | None:
+    def make(services: Any) -> str | None:
         try:
             known = schema("batch").check(f"{action}Request", copy.deepcopy(request), lenient=True)
-            HANDLERS[action](core, known)
+            HANDLERS[action](services.batch, known)
         except ApiError as error:
             return error.code
         return None
@@ -335,7 +335,7 @@ def roomy() -> Iterator[Emulator]:
 def env_id(roomy: Emulator) -> str:
     """An environment for the tasks that run in one."""
     request = {"Placement": PL, "ComputeEnv": {**ENV, "EnvName": "n", "DesiredComputeNodeCount": 0}}
-    env_id: str = roomy.on_loop(lambda core: HANDLERS["CreateComputeEnv"](core, request))["EnvId"]
+    env_id: str = roomy.on_loop(lambda services: HANDLERS["CreateComputeEnv"](services.batch, request))["EnvId"]
     return env_id
 
 

@@ -104,12 +104,12 @@ def test_a_hundred_thousand_jobs(emulator: Emulator, batch: Call) -> None:
     request = submission(script("1800"))
     checked = schema("batch").check("SubmitJobRequest", json.loads(json.dumps(request)))
 
-    def submit(core: Any) -> None:
+    def submit(services: Any) -> None:
         for _ in range(at_once):
-            HANDLERS["SubmitJob"](core, checked)
+            HANDLERS["SubmitJob"](services.batch, checked)
 
-    def unfinished(core: Any) -> list[str]:
-        return [job.job_id for job in core.jobs.values() if not job.final]
+    def unfinished(services: Any) -> list[str]:
+        return [job.job_id for job in services.batch.jobs.values() if not job.final]
 
     # Nothing of all this is garbage.
     gc.disable()

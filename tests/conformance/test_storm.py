@@ -61,7 +61,7 @@ def test_a_storm_of_submissions_loses_none(own_rates: Emulator, tmp_path: Path, 
     assert ended.returncode == 0, ended.stderr[-3000:]
     result = json.loads(ended.stdout.splitlines()[-1].partition(": ")[2])
     assert (result["submitted"], result["failed"]) == (processes * jobs, 0), result["errors"]
-    calls = [call for call in own_rates.core.calls.as_json()["calls"] if call["action"] == "SubmitJob"]
+    calls = [call for call in own_rates.services.host.calls.as_json()["calls"] if call["action"] == "SubmitJob"]
     codes = Counter(call["code"] for call in calls)
     assert codes["OK"] == processes * jobs
     # Each process of a machine of its own has to be refused to learn that there are others.
@@ -80,6 +80,6 @@ async def test_a_triggerer_that_ends_many_jobs_at_once_keeps_to_the_rate(
     emulator.configure(rate_limits="cn")
     states = await asyncio.gather(*(terminate(hook.settings, job_id, patience=60) for job_id in job_ids))
     assert set(states) == {"FAILED"}
-    calls = [call for call in emulator.core.calls.as_json()["calls"] if call["action"] == "TerminateJob"]
+    calls = [call for call in emulator.services.host.calls.as_json()["calls"] if call["action"] == "TerminateJob"]
     assert sum(call["code"] == "OK" for call in calls) == len(job_ids)
     assert len(calls) <= 1.3 * len(job_ids), Counter(call["code"] for call in calls)

@@ -19,7 +19,7 @@ from tencentcloud.batch.v20170312 import models as batch_models
 from tencentcloud.tdmq.v20200217 import models as tdmq_models
 
 from airflow_provider_tcbatch.emulator import Emulator
-from airflow_provider_tcbatch.emulator.http.api3 import SERVICES
+from airflow_provider_tcbatch.emulator.http.api3 import SERVICES, service_of
 from airflow_provider_tcbatch.emulator.schema import schema
 from tests.conformance.conftest import QUICK, submission, task
 from tests.support.sdk_warnings import warnings_are_errors
@@ -96,8 +96,9 @@ class Things:
     def do(self, service: str, action: str, **params: Any) -> dict[str, Any]:
         """An action without the tool, which takes its time."""
         wire = json.loads(json.dumps(params))
+        checked = schema(service).check(f"{action}Request", wire)
         return self.emulator.on_loop(
-            lambda core: SERVICES[service][1][action](core, schema(service).check(f"{action}Request", wire))
+            lambda services: SERVICES[service][1][action](service_of(services, service), checked)
         )
 
     def name(self, prefix: str) -> str:
@@ -112,7 +113,7 @@ class Things:
 
     def running_job(self) -> str:
         job_id = self.job("sleep 60", ended=False)
-        while self.emulator.on_loop(lambda core: core.jobs[job_id].state) != "RUNNING":
+        while self.emulator.on_loop(lambda services: services.batch.jobs[job_id].state) != "RUNNING":
             time.sleep(0.01)
         return job_id
 
@@ -225,7 +226,7 @@ REQUESTS: dict[str, Params] = {
     "ClearCmqQueue": lambda make: {"QueueName": make.queue()},
     "RewindCmqQueue": lambda make: {
         "QueueName": make.queue(RewindSeconds=3600),
-        "StartConsumeTime": int(make.emulator.on_loop(lambda core: core.broker.now())) - 60,
+        "StartConsumeTime": int(make.emulator.on_loop(lambda services: services.cmq.broker.now())) - 60,
     },
     "UnbindCmqDeadLetter": lambda make: {
         "SourceQueueName": make.queue(DeadLetterQueueName=make.queue(), Policy=0, MaxReceiveCount=3)

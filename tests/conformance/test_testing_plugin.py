@@ -65,7 +65,7 @@ SEEN = []
 
 def submit(tencent_batch):
     emulator = tencent_batch._emulator
-    return emulator.on_loop(lambda core: HANDLERS["SubmitJob"](core, JOB)["JobId"])
+    return emulator.on_loop(lambda services: HANDLERS["SubmitJob"](services.batch, JOB)["JobId"])
 
 
 @pytest.mark.tencent_batch(mode="simulate", simulated_seconds=0, events="off")

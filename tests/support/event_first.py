@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from airflow_provider_tcbatch.emulator import Emulator
-from airflow_provider_tcbatch.emulator.core import Core
+from airflow_provider_tcbatch.emulator.services import Services
 from tests.support.emulator import EmulatorProcess
 from tests.support.processes import wait_for
 
@@ -22,10 +22,10 @@ def end_by_event(emulator: Emulator, queue: str, job_id: str, end: Callable[[], 
     :param end: makes it end, which publishes an event.
     """
 
-    def is_taken(core: Core) -> bool:
+    def is_taken(services: Services) -> bool:
         # A reader deletes a message once everybody has been told of it.
-        events = core.jobs[job_id].timeline.as_json(job_id)["events"]
-        messages = [*core.broker.queues[queue].ready, *core.broker.queues[queue].inflight.values()]
+        events = services.batch.jobs[job_id].timeline.as_json(job_id)["events"]
+        messages = [*services.cmq.broker.queues[queue].ready, *services.cmq.broker.queues[queue].inflight.values()]
         return bool(events) and not any(job_id in message.body for message in messages)
 
     refusal = emulator.faults.add(**_REFUSED)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_provider_tcbatch.emulator import Emulator, Settings
-from airflow_provider_tcbatch.emulator.core import Core
+from airflow_provider_tcbatch.emulator.services import Services
 from tests.support.processes import wait_for
 
 #: Nothing takes longer than it must.
@@ -51,7 +51,7 @@ def own_emulator(empty_emulator: Emulator) -> Iterator[Emulator]:
 @pytest.fixture
 def emulator(running_emulator: Emulator) -> Iterator[Emulator]:
     """The session's emulator. Afterwards its settings are put back, and no fault and no job is left that goes on."""
-    earlier = running_emulator.on_loop(lambda core: set(core.jobs))
+    earlier = running_emulator.on_loop(lambda services: set(services.batch.jobs))
     yield running_emulator
     running_emulator.faults.clear()
     running_emulator.configure(**QUICK.model_dump())
@@ -64,22 +64,22 @@ def _end_jobs(emulator: Emulator, earlier: set[str]) -> None:
     Otherwise they keep the few places that there are from the next tests, and publish events in the middle of them.
     """
 
-    def end(core: Core) -> set[asyncio.Task[None]]:
-        jobs = [job for job_id, job in core.jobs.items() if job_id not in earlier]
+    def end(services: Services) -> set[asyncio.Task[None]]:
+        jobs = [job for job_id, job in services.batch.jobs.items() if job_id not in earlier]
         instances = {job: [one for task in job.tasks.values() for one in task.instances] for job in jobs}
         left = [job for job in jobs if not job.finished or job.retrying or any(one.runner for one in instances[job])]
         names = [f" {job.job_id}" for job in left]
-        steps = {work for work in core._background if any(name in work.get_name() for name in names)}
+        steps = {work for work in services.host._background if any(name in work.get_name() for name in names)}
         # What is being stopped is left to come to its end: a second cancellation would let its processes live.
         stopping = {one.runner for job in left for one in instances[job] if one.stop_reason or one.lost_reason}
         for work in steps - stopping:
             work.cancel()
         for job in left:
-            del core.jobs[job.job_id]
+            del services.batch.jobs[job.job_id]
             for one in instances[job]:
                 if one.holds_slot and one.runner is None:
                     one.holds_slot = False
-                    core.capacity.release()
+                    services.batch.capacity.release()
         return steps
 
     steps = emulator.on_loop(end)

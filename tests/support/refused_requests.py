@@ -102,7 +102,7 @@ class World:
         """The only node of an environment, in a state."""
         deadline = time.monotonic() + 20
         while True:
-            found = self.emulator.on_loop(lambda core: dict(core.batch.envs[env_id].nodes))
+            found = self.emulator.on_loop(lambda services: dict(services.batch.envs[env_id].nodes))
             if [node.state for node in found.values()] == [state]:
                 return next(iter(found))
             assert time.monotonic() < deadline

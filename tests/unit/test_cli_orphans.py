@@ -107,7 +107,7 @@ def deployment(
     spec.loader.exec_module(module)
     yield Deployment(name, module.dag.test(), gate)
     path.unlink()
-    empty_emulator.on_loop(lambda core: core.batch.envs.clear())
+    empty_emulator.on_loop(lambda services: services.batch.envs.clear())
 
 
 @pytest.fixture

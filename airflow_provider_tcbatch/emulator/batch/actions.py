@@ -24,51 +24,54 @@ from airflow_provider_tcbatch.emulator.batch.rules import (
     digest_of,
     known_by_token,
 )
+from airflow_provider_tcbatch.emulator.batch.service import BatchService
 from airflow_provider_tcbatch.emulator.batch.submit_rules import check_submission, check_task_name
-from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import ApiError
+from airflow_provider_tcbatch.emulator.host import Host
 from airflow_provider_tcbatch.emulator.ids import new_id
 from airflow_provider_tcbatch.emulator.schema import printable
 
 Params = dict[str, Any]
-Handler = Callable[[Core, Params], Params]
+Handler = Callable[[BatchService, Params], Params]
 
 _JOB_ID = re.compile(r"^job-[0-9a-z]+$")
 
 
-def submit_job(core: Core, params: Params) -> Params:
+def submit_job(batch: BatchService, params: Params) -> Params:
     """SubmitJob."""
+    host = batch.host
     token = params.get("ClientToken")
     digest = digest_of(params) if token else ""
     if token:
-        known = known_by_token(core, core.client_tokens, token, digest)
+        known = known_by_token(host, batch.job_tokens, token, digest)
         if known is not None:
             return {"JobId": known}
-    check_submission(core, params)
-    held = len(core.jobs)
-    if held >= core.settings.job_quota and not core.settings.job_quota_counts_ended:
-        held = sum(job.state not in FINISHED for job in core.jobs.values())
-    if held >= core.settings.job_quota:
+    check_submission(batch, params)
+    held = len(batch.jobs)
+    if held >= host.settings.job_quota and not host.settings.job_quota_counts_ended:
+        held = sum(job.state not in FINISHED for job in batch.jobs.values())
+    if held >= host.settings.job_quota:
         raise ApiError(
             "LimitExceeded.JobQuota",
-            f"There are {held} job records and the quota is {core.settings.job_quota}; delete some.",
+            f"There are {held} job records and the quota is {host.settings.job_quota}; delete some.",
         )
-    job = _make_job(core, params)
-    core.jobs[job.job_id] = job
+    job = _make_job(batch, params)
+    batch.jobs[job.job_id] = job
     if token:
-        core.client_tokens[token] = (job.job_id, digest, core.now())
-        core.ledger.note("job_token", json.dumps(token), core.client_tokens[token])
-    scheduler.start_job(core, job)
+        batch.job_tokens[token] = (job.job_id, digest, host.now())
+        host.ledger.note("job_token", json.dumps(token), batch.job_tokens[token])
+    scheduler.start_job(batch, job)
     return {"JobId": job.job_id}
 
 
-def _make_job(core: Core, params: Params) -> Job:
-    return job_of(core, new_id("job", core.jobs), params, core.identity.region, core.now())
+def _make_job(batch: BatchService, params: Params) -> Job:
+    host = batch.host
+    return job_of(host, new_id("job", batch.jobs), params, host.identity.region, host.now())
 
 
-def job_of(core: Core, job_id: str, params: Params, region: str, created_at: float) -> Job:
+def job_of(host: Host, job_id: str, params: Params, region: str, created_at: float) -> Job:
     """A job as it is when its request was just accepted."""
-    job = Job(job_id, params, region, created_at, core.data_dir / "jobs" / job_id)
+    job = Job(job_id, params, region, created_at, host.data_dir / "jobs" / job_id)
     for spec in params["Job"]["Tasks"]:
         task = Task(job, spec["TaskName"], spec)
         task.instances = [Instance(task, index) for index in range(spec.get("TaskInstanceNum") or 1)]
@@ -77,17 +80,17 @@ def job_of(core: Core, job_id: str, params: Params, region: str, created_at: flo
         predecessors = job.tasks[edge["EndTask"]].predecessors
         if edge["StartTask"] not in predecessors:
             predecessors.append(edge["StartTask"])
-    job.notifications = subscribers(core, job.spec)
+    job.notifications = subscribers(host, job.spec)
     return job
 
 
-def find_job(core: Core, job_id: str) -> Job:
+def find_job(batch: BatchService, job_id: str) -> Job:
     """The job of an id.
 
     :raises ApiError: InvalidParameter.JobIdMalformed or ResourceNotFound.Job.
     """
     check_job_id(job_id)
-    job = core.jobs.get(job_id)
+    job = batch.jobs.get(job_id)
     if job is None:
         raise ApiError("ResourceNotFound.Job", f"The job {job_id} does not exist.")
     return job
@@ -106,28 +109,29 @@ def _find_task(job: Job, name: str) -> Task:
     return task
 
 
-def describe_job(core: Core, params: Params) -> Params:
+def describe_job(batch: BatchService, params: Params) -> Params:
     """DescribeJob."""
-    return views.job_detail(find_job(core, params["JobId"]), core.settings)
+    return views.job_detail(find_job(batch, params["JobId"]), batch.host.settings)
 
 
-def describe_jobs(core: Core, params: Params) -> Params:
+def describe_jobs(batch: BatchService, params: Params) -> Params:
     """DescribeJobs: newest first, unless ``listing_order`` says otherwise."""
+    host = batch.host
     ids, filters = params.get("JobIds"), params.get("Filters")
-    check_not_both(params, "JobIds", core.settings.max_job_ids)
+    check_not_both(params, "JobIds", host.settings.max_job_ids)
     jobs: Sequence[Job]
     if ids:
         for job_id in ids:
             check_job_id(job_id)
-            if job_id not in core.jobs and core.settings.describe_jobs_unknown == "error":
+            if job_id not in batch.jobs and host.settings.describe_jobs_unknown == "error":
                 raise ApiError("ResourceNotFound.Job", f"The job {job_id} does not exist.")
         wanted = dict.fromkeys(ids)
-        jobs = [core.jobs[job_id] for job_id in wanted if job_id in core.jobs]
-        jobs.sort(key=lambda job: job.created_at, reverse=core.settings.listing_order == "newest")
+        jobs = [batch.jobs[job_id] for job_id in wanted if job_id in batch.jobs]
+        jobs.sort(key=lambda job: job.created_at, reverse=host.settings.listing_order == "newest")
     else:
-        jobs = in_order(core.settings, core.jobs.values())
+        jobs = in_order(host.settings, batch.jobs.values())
         if filters:
-            check_zone_filter(core, filters)
+            check_zone_filter(host, filters)
             jobs = Filters(
                 filters,
                 {
@@ -137,17 +141,17 @@ def describe_jobs(core: Core, params: Params) -> Params:
                     "zone": lambda job: job.request["Placement"]["Zone"],
                 },
                 tags=lambda job: job.spec.get("Tags", ()),
-                unknown=core.settings.unknown_filter_error,
-                parts_of_names=core.settings.name_filter == "contains",
+                unknown=host.settings.unknown_filter_error,
+                parts_of_names=host.settings.name_filter == "contains",
             ).select(jobs)
     shown = page(jobs, params, default=20, largest=100)
     return {"TotalCount": len(jobs), "JobSet": [views.job_row(job) for job in shown]}
 
 
-def describe_task(core: Core, params: Params) -> Params:
+def describe_task(batch: BatchService, params: Params) -> Params:
     """DescribeTask. An unknown job is ResourceNotFound.Task, the only such code that this action documents."""
     check_job_id(params["JobId"])
-    job = core.jobs.get(params["JobId"])
+    job = batch.jobs.get(params["JobId"])
     if job is None:
         raise ApiError("ResourceNotFound.Task", f"The job {params['JobId']} does not exist.")
     task = _find_task(job, params["TaskName"])
@@ -159,13 +163,14 @@ def describe_task(core: Core, params: Params) -> Params:
             params["Filters"], {"task-instance-state": by_state, "task-instance-type": by_state}
         ).select(instances)
     shown = page(instances, params, default=100, largest=1000)
-    return views.task_detail(task, list(shown), len(instances), core.settings)
+    return views.task_detail(task, list(shown), len(instances), batch.host.settings)
 
 
-def describe_task_logs(core: Core, params: Params) -> Params:
+def describe_task_logs(batch: BatchService, params: Params) -> Params:
     """DescribeTaskLogs."""
-    check_task_name(core, params["TaskName"], "TaskName")
-    task = _find_task(find_job(core, params["JobId"]), params["TaskName"])
+    host = batch.host
+    check_task_name(host, params["TaskName"], "TaskName")
+    task = _find_task(find_job(batch, params["JobId"]), params["TaskName"])
     indexes = params.get("TaskInstanceIndexes")
     if indexes:
         if "Offset" in params or "Limit" in params:
@@ -182,22 +187,22 @@ def describe_task_logs(core: Core, params: Params) -> Params:
         shown: Sequence[Instance] = [task.instances[index] for index in indexes]
     else:
         shown = page(task.instances, params, default=5, largest=10)
-    if core.settings.missing_logs != "empty":
-        known = [instance for instance in shown if views.has_logs(instance, core.settings)]
-        if core.settings.missing_logs == "error" and len(known) < len(shown):
+    if host.settings.missing_logs != "empty":
+        known = [instance for instance in shown if views.has_logs(instance, host.settings)]
+        if host.settings.missing_logs == "error" and len(known) < len(shown):
             raise ApiError(
                 "ResourceNotFound.TaskInstance", f"The task {printable(task.name, 60)} has instances without logs."
             )
         shown = known
     return {
         "TotalCount": len(task.instances),
-        "TaskInstanceLogSet": [views.instance_log(instance, core.settings) for instance in shown],
+        "TaskInstanceLogSet": [views.instance_log(instance, host.settings) for instance in shown],
     }
 
 
-def describe_job_submit_info(core: Core, params: Params) -> Params:
+def describe_job_submit_info(batch: BatchService, params: Params) -> Params:
     """DescribeJobSubmitInfo."""
-    job = find_job(core, params["JobId"])
+    job = find_job(batch, params["JobId"])
     return {
         "JobId": job.job_id,
         "JobName": job.name,
@@ -209,47 +214,47 @@ def describe_job_submit_info(core: Core, params: Params) -> Params:
     }
 
 
-def describe_job_monitor_data(core: Core, params: Params) -> Params:
+def describe_job_monitor_data(batch: BatchService, params: Params) -> Params:
     """DescribeJobMonitorData."""
-    return monitor_actions.describe_job_monitor_data(core, find_job(core, params["JobId"]), params)
+    return monitor_actions.describe_job_monitor_data(batch.host, find_job(batch, params["JobId"]), params)
 
 
-def _check_no_env(core: Core, job: Job) -> None:
+def _check_no_env(host: Host, job: Job) -> None:
     """In 2018 instances of an environment could not be terminated."""
-    if core.settings.terminate_with_env_id == "refuse" and any("EnvId" in task.spec for task in job.tasks.values()):
+    if host.settings.terminate_with_env_id == "refuse" and any("EnvId" in task.spec for task in job.tasks.values()):
         raise ApiError(
             "UnsupportedOperation.TerminateOperationWithEnvId",
             f"The job {job.job_id} has tasks of a compute environment and cannot be terminated.",
         )
 
 
-def terminate_job(core: Core, params: Params) -> Params:
+def terminate_job(batch: BatchService, params: Params) -> Params:
     """TerminateJob: refused while SUBMITTED, without effect on a finished job, else asynchronous."""
-    job = find_job(core, params["JobId"])
-    _check_no_env(core, job)
+    job = find_job(batch, params["JobId"])
+    _check_no_env(batch.host, job)
     if job.state == SUBMITTED:
         raise ApiError(
-            core.settings.terminate_submitted_error,
+            batch.host.settings.terminate_submitted_error,
             f"The job {job.job_id} is SUBMITTED and cannot be terminated yet, try again shortly.",
         )
-    scheduler.terminate_job(core, job)
+    scheduler.terminate_job(batch, job)
     return {}
 
 
-def terminate_task_instance(core: Core, params: Params) -> Params:
+def terminate_task_instance(batch: BatchService, params: Params) -> Params:
     """TerminateTaskInstance. Whatever does not exist is ResourceNotFound.TaskInstance, as documented."""
     check_job_id(params["JobId"])
-    job = core.jobs.get(params["JobId"])
+    job = batch.jobs.get(params["JobId"])
     task = job.tasks.get(params["TaskName"]) if job else None
     index = params["TaskInstanceIndex"]
     if task is None or not 0 <= index < len(task.instances):
         raise ApiError("ResourceNotFound.TaskInstance", "The task instance does not exist.")
-    _check_no_env(core, task.job)
-    scheduler.terminate_instance(core, task.instances[index], "TerminateTaskInstance: terminated by the user")
+    _check_no_env(batch.host, task.job)
+    scheduler.terminate_instance(batch, task.instances[index], "TerminateTaskInstance: terminated by the user")
     return {}
 
 
-def retry_jobs(core: Core, params: Params) -> Params:
+def retry_jobs(batch: BatchService, params: Params) -> Params:
     """RetryJobs: all of the jobs or, when one is not FAILED, none unless ``retry_jobs_atomic`` says otherwise."""
     ids = list(dict.fromkeys(params["JobIds"]))
     if not 1 <= len(ids) <= 100:
@@ -258,20 +263,20 @@ def retry_jobs(core: Core, params: Params) -> Params:
     refusal: ApiError | None = None
     for job_id in ids:
         try:
-            jobs.append(_find_failed_job(core, job_id))
+            jobs.append(_find_failed_job(batch, job_id))
         except ApiError as error:
-            if core.settings.retry_jobs_atomic:
+            if batch.host.settings.retry_jobs_atomic:
                 raise
             refusal = refusal or error
     for job in jobs:
-        scheduler.accept_retry(core, job)
+        scheduler.accept_retry(batch, job)
     if refusal is not None:
         raise refusal
     return {}
 
 
-def _find_failed_job(core: Core, job_id: str) -> Job:
-    job = find_job(core, job_id)
+def _find_failed_job(batch: BatchService, job_id: str) -> Job:
+    job = find_job(batch, job_id)
     if job.state != FAILED:
         raise ApiError("UnsupportedOperation", f"The job {job.job_id} is {job.state}, only FAILED jobs are retried.")
     if job.retrying or any(not task.over and not task.stranded for task in job.tasks.values()):
@@ -279,14 +284,14 @@ def _find_failed_job(core: Core, job_id: str) -> Job:
     return job
 
 
-def delete_job(core: Core, params: Params) -> Params:
+def delete_job(batch: BatchService, params: Params) -> Params:
     """DeleteJob: the job and all its instances must be finished."""
-    job = find_job(core, params["JobId"])
+    job = find_job(batch, params["JobId"])
     if not job.finished:
         raise ApiError(
             "ResourceInUse.Job", f"The job {job.job_id} or a part of it has not ended; terminate it before deleting it."
         )
-    scheduler.forget_job(core, job)
+    scheduler.forget_job(batch, job)
     return {}
 
 

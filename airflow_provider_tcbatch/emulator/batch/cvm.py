@@ -10,7 +10,8 @@ from airflow_provider_tcbatch.emulator.batch import catalog
 from airflow_provider_tcbatch.emulator.batch.catalog import MachineType
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.core import Core
+    from airflow_provider_tcbatch.emulator.batch.service import BatchService
+    from airflow_provider_tcbatch.emulator.host import Host
 
 #: What is rented when the request leaves the choice to the service.
 DEFAULT_TYPE = "S5.MEDIUM4"
@@ -32,13 +33,13 @@ class CreationFailed(Exception):
         super().__init__(f"InternalError.CallCvm:{code}")
 
 
-def retry_wait(core: Core, number: int) -> float:
+def retry_wait(host: Host, number: int) -> float:
     """Seconds before the retry of this number (from 1), as documented and scaled by ``resource_retry_scale``."""
     wait = next(seconds for first, seconds in _WAITS if number >= first)
-    return wait * core.settings.resource_retry_scale
+    return wait * host.settings.resource_retry_scale
 
 
-def candidates(core: Core, data: dict[str, Any]) -> list[MachineType | str]:
+def candidates(host: Host, data: dict[str, Any]) -> list[MachineType | str]:
     """The machines an EnvData asks for, in the order in which they are tried; a name that is no type stays a name.
 
     An empty list means that InstanceTypeOptions fit nothing.
@@ -47,20 +48,20 @@ def candidates(core: Core, data: dict[str, Any]) -> list[MachineType | str]:
         options = data["InstanceTypeOptions"]
         return list(catalog.matching(options["CPU"], options["Memory"], options.get("InstanceCategories", [])))
     names: Iterable[str] = data.get("InstanceTypes") or [data.get("InstanceType") or DEFAULT_TYPE]
-    if core.settings.unknown_instance_types == "accept":
+    if host.settings.unknown_instance_types == "accept":
         return [catalog.find(name) or catalog.invent(name) for name in names]
     return [catalog.find(name) or name for name in names]
 
 
-def rent(core: Core, data: dict[str, Any], zone: str) -> MachineType:
+def rent(batch: BatchService, data: dict[str, Any], zone: str) -> MachineType:
     """Rent one machine: the first type that can be had.
 
     :param data: an EnvData object.
     :raises CreationFailed: with the reason of the first type, when none can be had.
     """
     reasons: list[str] = []
-    for candidate in candidates(core, data):
-        reason = _refusal(core, candidate, data, zone)
+    for candidate in candidates(batch.host, data):
+        reason = _refusal(batch, candidate, data, zone)
         if reason is None:
             assert isinstance(candidate, MachineType)
             return candidate
@@ -68,21 +69,22 @@ def rent(core: Core, data: dict[str, Any], zone: str) -> MachineType:
     raise CreationFailed(reasons[0] if reasons else "InvalidParameterValue.InsufficientOffering")
 
 
-def _refusal(core: Core, candidate: MachineType | str, data: dict[str, Any], zone: str) -> str | None:
+def _refusal(batch: BatchService, candidate: MachineType | str, data: dict[str, Any], zone: str) -> str | None:
+    host = batch.host
     name = candidate if isinstance(candidate, str) else candidate.name
-    fault = core.faults.machine("fail_creation", (name, zone))
+    fault = host.faults.machine("fail_creation", (name, zone))
     if fault is not None:
         return fault.code or REASONS["no_stock"]
     for key in (name, data.get("ImageId", ""), zone, "*"):
-        if key in core.settings.cvm_failures:
-            scripted = _scripted(core, key, core.settings.cvm_failures[key])
+        if key in host.settings.cvm_failures:
+            scripted = _scripted(batch, key, host.settings.cvm_failures[key])
             if scripted == "ok":
                 break
             if scripted is not None:
                 return scripted
     if isinstance(candidate, str):
         return "InvalidInstanceType.Malformed"
-    if name in core.settings.sold_out_types and core.settings.cvm_failures.get(name) != "ok":
+    if name in host.settings.sold_out_types and host.settings.cvm_failures.get(name) != "ok":
         return REASONS["no_stock"]
     if data.get("InstanceChargeType") == "SPOTPAID" and "InstanceMarketOptions" in data:
         offered = float(data["InstanceMarketOptions"]["SpotOptions"]["MaxPrice"])
@@ -91,14 +93,14 @@ def _refusal(core: Core, candidate: MachineType | str, data: dict[str, Any], zon
     return None
 
 
-def _scripted(core: Core, key: str, script: str) -> str | None:
+def _scripted(batch: BatchService, key: str, script: str) -> str | None:
     """The reason that a setting gives this time, if it gives one."""
     match = _SCRIPTED.match(script)
     if match is None:
         return script
     if match["times"] is not None:
         # Counted by key and text, so that setting another text begins anew.
-        used = core.batch.failures_used
+        used = batch.failures_used
         if used[key, script] >= int(match["times"]):
             return None
         used[key, script] += 1

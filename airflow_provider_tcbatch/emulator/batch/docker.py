@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.core import Core
+    from airflow_provider_tcbatch.emulator.host import Host
 
 #: What the docker command itself is told by its environment; a job's variables of these names reach the container only.
 _OWN = ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "XDG_RUNTIME_DIR")
@@ -83,7 +83,7 @@ class Container:
         # A folder of its own, so that passwords do not stay in the user's.
         return [self.command, "--config", str(self.folder / "docker")]
 
-    async def prepare(self, core: Core) -> None:
+    async def prepare(self, host: Host) -> None:
         """Make sure that there is an engine and that it has the image.
 
         :raises DockerError: saying what is missing.
@@ -106,7 +106,7 @@ class Container:
         tries = 1 + self.spec.get("MaxRetryCount", 0)
         for number in range(tries):
             if number:
-                await core.sleep(self.spec.get("DelayOnRetry", 0))
+                await host.sleep(self.spec.get("DelayOnRetry", 0))
             status, text = await self._run("pull", "--quiet", image)
             if status == 0:
                 return

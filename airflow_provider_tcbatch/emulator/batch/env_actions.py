@@ -39,7 +39,8 @@ from airflow_provider_tcbatch.emulator.ids import new_id
 from airflow_provider_tcbatch.emulator.schema import printable
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.core import Core
+    from airflow_provider_tcbatch.emulator.batch.service import BatchService
+    from airflow_provider_tcbatch.emulator.host import Host
 
 Params = dict[str, Any]
 
@@ -48,95 +49,98 @@ _INSTANCE_ID = re.compile(r"ins-[0-9a-z]+")
 _BUSY = "UnsupportedOperation.ComputeEnvAcceptOtherRequest"
 
 
-def create_compute_env(core: Core, params: Params) -> Params:
+def create_compute_env(batch: BatchService, params: Params) -> Params:
     """CreateComputeEnv."""
+    host = batch.host
     token = params.get("ClientToken")
     digest = digest_of(params) if token else ""
     if token:
-        known = known_by_token(core, core.batch.env_tokens, token, digest)
+        known = known_by_token(host, batch.env_tokens, token, digest)
         if known is not None:
             return {"EnvId": known}
-    check_creation(core, params)
-    envs, spec = core.batch.envs, params["ComputeEnv"]
-    if len(envs) >= core.settings.compute_env_quota:
+    check_creation(batch, params)
+    envs, spec = batch.envs, params["ComputeEnv"]
+    if len(envs) >= host.settings.compute_env_quota:
         raise ApiError("LimitExceeded.ComputeEnvQuota", f"There are {len(envs)} compute environments already.")
     env = ComputeEnv(
         new_id("env", envs),
         params,
-        core.now(),
+        host.now(),
         spec["EnvName"],
         spec.get("EnvDescription", ""),
         spec["DesiredComputeNodeCount"],
         copy.deepcopy(spec.get("EnvData", {})),
-        notifications=subscribers(core, spec),
+        notifications=subscribers(host, spec),
     )
-    _check_cpus(core, env, env.desired)
-    env.changed_at = core.now()
+    _check_cpus(batch, env, env.desired)
+    env.changed_at = host.now()
     envs[env.env_id] = env
-    core.ledger.touch(env)
+    host.ledger.touch(env)
     if token:
-        core.batch.env_tokens[token] = (env.env_id, digest, core.now())
-        core.ledger.note("env_token", json.dumps(token), core.batch.env_tokens[token])
-    _tell(core, env, "COMPUTE_ENV_CREATED")
-    nodes.create(core, env, env.desired, f"CreateComputeEnv: the capacity is {env.desired}")
+        batch.env_tokens[token] = (env.env_id, digest, host.now())
+        host.ledger.note("env_token", json.dumps(token), batch.env_tokens[token])
+    _tell(batch, env, "COMPUTE_ENV_CREATED")
+    nodes.create(batch, env, env.desired, f"CreateComputeEnv: the capacity is {env.desired}")
     return {"EnvId": env.env_id}
 
 
-def modify_compute_env(core: Core, params: Params) -> Params:
+def modify_compute_env(batch: BatchService, params: Params) -> Params:
     """ModifyComputeEnv."""
-    env = find_env(core, params["EnvId"])
-    check_names(core, params, "")
+    host = batch.host
+    env = find_env(batch, params["EnvId"])
+    check_names(host, params, "")
     check_not_negative(params, "DesiredComputeNodeCount", "DesiredComputeNodeCount")
     desired = params.get("DesiredComputeNodeCount", env.desired)
-    if desired > core.settings.max_nodes:
+    if desired > host.settings.max_nodes:
         raise ApiError(
             "InvalidParameterValue.LimitExceeded",
-            f"The parameter `DesiredComputeNodeCount` must be at most {core.settings.max_nodes}.",
+            f"The parameter `DesiredComputeNodeCount` must be at most {host.settings.max_nodes}.",
         )
     types = params.get("EnvData", {}).get("InstanceTypes")
     if types is not None:
         if not types:
             raise ApiError("InvalidParameterValue.InstanceTypesEmpty", "`EnvData.InstanceTypes` is empty.")
-        check_types(core, types, "EnvData.InstanceTypes")
-        check_known_types(core, types, "EnvData.InstanceTypes")
-    _check_open(core, env, _BUSY)
+        check_types(host, types, "EnvData.InstanceTypes")
+        check_known_types(host, types, "EnvData.InstanceTypes")
+    _check_open(host, env, _BUSY)
     if types is not None:
         for name in ("InstanceType", "InstanceTypeOptions"):
             env.data.pop(name, None)
         env.data["InstanceTypes"] = list(types)
     if desired > env.desired:
-        _check_cpus(core, env, desired)
+        _check_cpus(batch, env, desired)
         cause = f"ModifyComputeEnv: increase the capacity from {env.desired} to {desired}"
-        nodes.create(core, env, desired - env.desired, cause)
+        nodes.create(batch, env, desired - env.desired, cause)
     elif desired < env.desired:
-        _shrink(core, env, desired)
+        _shrink(batch, env, desired)
     env.desired = desired
     env.name = params.get("EnvName", env.name)
     env.description = params.get("EnvDescription", env.description)
-    _changed(core, env)
+    _changed(host, env)
     return {}
 
 
-def _shrink(core: Core, env: ComputeEnv, desired: int) -> None:
+def _shrink(batch: BatchService, env: ComputeEnv, desired: int) -> None:
     # Nodes that go already count no more; some may have gone without the number being lowered.
     present = [node for node in env.nodes.values() if node.origin == BATCH_CREATED and node.state != DELETING]
     surplus = len(present) - desired
-    found = nodes.removable(core, env)
+    found = nodes.removable(batch.host, env)
     if surplus > len(found):
         raise ApiError(
             "UnsupportedOperation.NotEnoughComputeNodesToTerminate",
             f"{surplus} compute nodes would have to go, and {len(found)} can be destroyed now.",
         )
     for node in found[: max(0, surplus)]:
-        nodes.destroy(core, node, f"ModifyComputeEnv: decrease the capacity from {env.desired} to {desired}")
+        nodes.destroy(batch, node, f"ModifyComputeEnv: decrease the capacity from {env.desired} to {desired}")
 
 
-def delete_compute_env(core: Core, params: Params) -> Params:
+def delete_compute_env(batch: BatchService, params: Params) -> Params:
     """DeleteComputeEnv: without nodes only, unless the settings say otherwise."""
-    env = find_env(core, params["EnvId"])
-    _check_open(core, env, "UnsupportedOperation.ComputeEnvOperation")
+    host = batch.host
+    env = find_env(batch, params["EnvId"])
+    _check_open(host, env, "UnsupportedOperation.ComputeEnvOperation")
     if env.nodes:
-        if core.settings.delete_env_with_nodes == "refuse":
+        if host.settings.delete_env_with_nodes == "refuse":
             raise ApiError(
                 "UnsupportedOperation.ComputeEnvOperation",
                 f"The compute environment {env.env_id} has {len(env.nodes)} nodes; destroy them first.",
@@ -144,65 +148,67 @@ def delete_compute_env(core: Core, params: Params) -> Params:
         if any(node.state not in REMOVABLE and node.state != DELETING for node in env.nodes.values()):
             raise ApiError("UnsupportedOperation.ComputeNodeForbidTerminate", "Compute nodes are being created.")
     env.next_action = "DELETING"
-    core.ledger.touch(env)
-    resume_deletion(core, env)
+    host.ledger.touch(env)
+    resume_deletion(batch, env)
     return {}
 
 
-def resume_deletion(core: Core, env: ComputeEnv) -> None:
+def resume_deletion(batch: BatchService, env: ComputeEnv) -> None:
     """Delete an environment whose deletion was accepted."""
-    core.spawn(_delete(core, env), f"deletion of {env.env_id}")
+    batch.host.spawn(_delete(batch, env), f"deletion of {env.env_id}")
 
 
-async def _delete(core: Core, env: ComputeEnv) -> None:
+async def _delete(batch: BatchService, env: ComputeEnv) -> None:
+    host = batch.host
     for node in list(env.nodes.values()):
         if node.origin == USER_ATTACHED:
-            nodes.detach(core, node)
+            nodes.detach(host, node)
         elif node.state != DELETING:
-            nodes.destroy(core, node, "DeleteComputeEnv")
-    await core.sleep(max(core.settings.env_deleting_seconds, core.settings.node_deleting_seconds if env.nodes else 0))
-    core.batch.envs.pop(env.env_id, None)
-    core.ledger.touch(env)
+            nodes.destroy(batch, node, "DeleteComputeEnv")
+    await host.sleep(max(host.settings.env_deleting_seconds, host.settings.node_deleting_seconds if env.nodes else 0))
+    batch.envs.pop(env.env_id, None)
+    host.ledger.touch(env)
     env.dismiss()
-    _tell(core, env, "COMPUTE_ENV_DELETED")
+    _tell(batch, env, "COMPUTE_ENV_DELETED")
 
 
-def describe_compute_env(core: Core, params: Params) -> Params:
+def describe_compute_env(batch: BatchService, params: Params) -> Params:
     """DescribeComputeEnv."""
-    return env_views.env_detail(find_env(core, params["EnvId"]))
+    return env_views.env_detail(find_env(batch, params["EnvId"]))
 
 
-def describe_compute_envs(core: Core, params: Params) -> Params:
+def describe_compute_envs(batch: BatchService, params: Params) -> Params:
     """DescribeComputeEnvs: newest first; unknown ids are left out."""
     for item in params.get("Filters", ()):
         if item["Name"] == "resource-type" and not set(item["Values"]) <= {"CVM", "CPM"}:
             raise ApiError("InvalidParameterValue.ResourceType", "The filter resource-type takes CVM and CPM.")
-    found = _select(core, params, {"resource-type": lambda env: "CVM"}, core.settings.unknown_filter_error)
+    found = _select(batch, params, {"resource-type": lambda env: "CVM"}, batch.host.settings.unknown_filter_error)
     shown = page(found, params, default=20, largest=100)
     return {"TotalCount": len(found), "ComputeEnvSet": [env_views.env_row(env) for env in shown]}
 
 
-def describe_compute_env_create_info(core: Core, params: Params) -> Params:
+def describe_compute_env_create_info(batch: BatchService, params: Params) -> Params:
     """DescribeComputeEnvCreateInfo."""
-    return env_views.create_info(find_env(core, params["EnvId"]))
+    return env_views.create_info(find_env(batch, params["EnvId"]))
 
 
-def describe_compute_env_create_infos(core: Core, params: Params) -> Params:
+def describe_compute_env_create_infos(batch: BatchService, params: Params) -> Params:
     """DescribeComputeEnvCreateInfos: newest first; unknown ids are left out."""
-    found = _select(core, params, {}, "InvalidParameterValue")
+    found = _select(batch, params, {}, "InvalidParameterValue")
     shown = page(found, params, default=20, largest=100)
     return {"TotalCount": len(found), "ComputeEnvCreateInfoSet": [env_views.create_info(env) for env in shown]}
 
 
-def _select(core: Core, params: Params, more: dict[str, Any], unknown: str) -> Sequence[ComputeEnv]:
+def _select(batch: BatchService, params: Params, more: dict[str, Any], unknown: str) -> Sequence[ComputeEnv]:
+    host = batch.host
     check_not_both(params, "EnvIds")
     ids = params.get("EnvIds")
     for env_id in ids or ():
         check_env_id(env_id, "EnvIds")
-    envs = in_order(core.settings, core.batch.envs.values())
+    envs = in_order(host.settings, batch.envs.values())
     if ids:
         return [env for env in envs if env.env_id in ids]
-    check_zone_filter(core, params.get("Filters", ()))
+    check_zone_filter(host, params.get("Filters", ()))
     known: dict[str, Any] = {
         "zone": lambda env: env.zone,
         "env-id": lambda env: env.env_id,
@@ -214,15 +220,15 @@ def _select(core: Core, params: Params, more: dict[str, Any], unknown: str) -> S
         known,
         tags=lambda env: env.spec.get("Tags", ()),
         unknown=unknown,
-        parts_of_names=core.settings.name_filter == "contains",
+        parts_of_names=host.settings.name_filter == "contains",
     )
     return filters.select(envs)
 
 
-def describe_compute_env_activities(core: Core, params: Params) -> Params:
+def describe_compute_env_activities(batch: BatchService, params: Params) -> Params:
     """DescribeComputeEnvActivities: newest first."""
-    env = find_env(core, params["EnvId"])
-    found = in_order(core.settings, env.activities.values())
+    env = find_env(batch, params["EnvId"])
+    found = in_order(batch.host.settings, env.activities.values())
     wanted = params.get("Filters")
     if wanted is not None:
         if wanted["Name"] != "compute-node-id":
@@ -235,10 +241,10 @@ def describe_compute_env_activities(core: Core, params: Params) -> Params:
     return {"TotalCount": len(found), "ActivitySet": [env_views.activity_row(env, activity) for activity in shown]}
 
 
-def terminate_compute_node(core: Core, params: Params) -> Params:
+def terminate_compute_node(batch: BatchService, params: Params) -> Params:
     """TerminateComputeNode."""
     _terminate_nodes(
-        core,
+        batch,
         params["EnvId"],
         [params["ComputeNodeId"]],
         "TerminateComputeNode",
@@ -247,20 +253,21 @@ def terminate_compute_node(core: Core, params: Params) -> Params:
     return {}
 
 
-def terminate_compute_nodes(core: Core, params: Params) -> Params:
+def terminate_compute_nodes(batch: BatchService, params: Params) -> Params:
     """TerminateComputeNodes: all of them or, when one cannot be destroyed, none."""
     ids = params["ComputeNodeIds"]
     if not 1 <= len(ids) <= 100 or len(set(ids)) != len(ids):
         raise ApiError("InvalidParameterValue", "`ComputeNodeIds` has 1 to 100 entries, each once.")
-    _terminate_nodes(core, params["EnvId"], ids, "TerminateComputeNodes", "UnsupportedOperation")
+    _terminate_nodes(batch, params["EnvId"], ids, "TerminateComputeNodes", "UnsupportedOperation")
     return {}
 
 
-def _terminate_nodes(core: Core, env_id: str, ids: Sequence[str], action: str, deleting: str) -> None:
-    env = find_env(core, env_id)
+def _terminate_nodes(batch: BatchService, env_id: str, ids: Sequence[str], action: str, deleting: str) -> None:
+    host = batch.host
+    env = find_env(batch, env_id)
     for node_id in ids:
         _check_node_id(node_id)
-    _check_open(core, env, deleting)
+    _check_open(host, env, deleting)
     found = []
     for node_id in ids:
         node = env.nodes.get(node_id)
@@ -275,41 +282,43 @@ def _terminate_nodes(core: Core, env_id: str, ids: Sequence[str], action: str, d
             )
         found.append(node)
     for node in found:
-        nodes.destroy(core, node, f"{action} {node.node_id}")
-    if core.settings.terminate_node == "shrink":
+        nodes.destroy(batch, node, f"{action} {node.node_id}")
+    if host.settings.terminate_node == "shrink":
         env.desired = max(0, env.desired - len(found))
     else:
-        nodes.create(core, env, len(found), f"{action}: keep the capacity of {env.desired}")
-    _changed(core, env)
+        nodes.create(batch, env, len(found), f"{action}: keep the capacity of {env.desired}")
+    _changed(host, env)
 
 
-def attach_instances(core: Core, params: Params) -> Params:
+def attach_instances(batch: BatchService, params: Params) -> Params:
     """AttachInstances. The account's other machines are not played: every id is one that runs, unless settings say."""
-    env = find_env(core, params["EnvId"])
+    host = batch.host
+    env = find_env(batch, params["EnvId"])
     ids = [item["InstanceId"] for item in params["Instances"]]
-    _check_instances(core, env, ids, "Instances")
-    taken = {node.instance_id for other in core.batch.envs.values() for node in other.nodes.values()}
+    _check_instances(host, env, ids, "Instances")
+    taken = {node.instance_id for other in batch.envs.values() for node in other.nodes.values()}
     for instance_id in ids:
         if (
             not _INSTANCE_ID.fullmatch(instance_id)
             or instance_id in taken
-            or instance_id in core.settings.unattachable_instances
+            or instance_id in host.settings.unattachable_instances
         ):
             raise ApiError(
                 "UnsupportedOperation.InstancesNotAllowToAttach",
                 f"The instance {printable(instance_id, 60)} is not a running instance outside of Batch.",
             )
     for instance_id in ids:
-        nodes.attach(core, env, instance_id)
-    _changed(core, env)
+        nodes.attach(batch, env, instance_id)
+    _changed(host, env)
     return {}
 
 
-def detach_instances(core: Core, params: Params) -> Params:
+def detach_instances(batch: BatchService, params: Params) -> Params:
     """DetachInstances: those that were attached only."""
-    env = find_env(core, params["EnvId"])
+    host = batch.host
+    env = find_env(batch, params["EnvId"])
     ids = params["InstanceIds"]
-    _check_instances(core, env, ids, "InstanceIds")
+    _check_instances(host, env, ids, "InstanceIds")
     attached = {node.instance_id: node for node in env.nodes.values() if node.origin == USER_ATTACHED}
     for instance_id in ids:
         if instance_id not in attached:
@@ -317,39 +326,39 @@ def detach_instances(core: Core, params: Params) -> Params:
                 "UnsupportedOperation", f"The instance {printable(instance_id, 60)} was not attached to {env.env_id}."
             )
     for instance_id in ids:
-        nodes.detach(core, attached[instance_id])
-    _changed(core, env)
+        nodes.detach(host, attached[instance_id])
+    _changed(host, env)
     return {}
 
 
-def _check_instances(core: Core, env: ComputeEnv, ids: Sequence[str], where: str) -> None:
+def _check_instances(host: Host, env: ComputeEnv, ids: Sequence[str], where: str) -> None:
     if not 1 <= len(ids) <= 100:
         raise ApiError("InvalidParameterValue", f"`{where}` has 1 to 100 entries.")
     if len(set(ids)) != len(ids):
         raise ApiError("InvalidParameterValue.InstanceIdDuplicated", f"`{where}` names an instance twice.")
-    _check_open(core, env, "UnsupportedOperation")
+    _check_open(host, env, "UnsupportedOperation")
 
 
-def find_env(core: Core, env_id: str) -> ComputeEnv:
+def find_env(batch: BatchService, env_id: str) -> ComputeEnv:
     """The environment of an id.
 
     :raises ApiError: InvalidParameter.EnvIdMalformed or ResourceNotFound.ComputeEnv.
     """
     check_env_id(env_id, "EnvId")
-    env = core.batch.envs.get(env_id)
+    env = batch.envs.get(env_id)
     if env is None:
         raise ApiError("ResourceNotFound.ComputeEnv", f"The compute environment {env_id} does not exist.")
     return env
 
 
-def _changed(core: Core, env: ComputeEnv) -> None:
-    env.changed_at = core.now()
-    core.ledger.touch(env)
+def _changed(host: Host, env: ComputeEnv) -> None:
+    env.changed_at = host.now()
+    host.ledger.touch(env)
 
 
-def find_node(core: Core, node_id: str) -> Node | None:
+def find_node(batch: BatchService, node_id: str) -> Node | None:
     """A node of any environment."""
-    return next((env.nodes[node_id] for env in core.batch.envs.values() if node_id in env.nodes), None)
+    return next((env.nodes[node_id] for env in batch.envs.values() if node_id in env.nodes), None)
 
 
 def _check_node_id(node_id: str) -> None:
@@ -359,31 +368,32 @@ def _check_node_id(node_id: str) -> None:
         )
 
 
-def _check_open(core: Core, env: ComputeEnv, deleting: str) -> None:
+def _check_open(host: Host, env: ComputeEnv, deleting: str) -> None:
     """An environment takes no changes while it is deleted, nor, if so set, just after another one.
 
     :param deleting: the code that the action has for the first case.
     """
     if env.next_action:
         raise ApiError(deleting, f"The compute environment {env.env_id} is being deleted.")
-    if core.now() - env.changed_at < core.settings.env_busy_seconds:
+    if host.now() - env.changed_at < host.settings.env_busy_seconds:
         raise ApiError(
-            core.settings.env_busy_error, f"The compute environment {env.env_id} is busy with another request."
+            host.settings.env_busy_error, f"The compute environment {env.env_id} is busy with another request."
         )
 
 
-def _check_cpus(core: Core, env: ComputeEnv, desired: int) -> None:
+def _check_cpus(batch: BatchService, env: ComputeEnv, desired: int) -> None:
     """All environments together may have so many CPUs."""
+    host = batch.host
     total = 0
-    for other in {**core.batch.envs, env.env_id: env}.values():
-        machines = [item for item in cvm.candidates(core, other.data) if isinstance(item, MachineType)]
+    for other in {**batch.envs, env.env_id: env}.values():
+        machines = [item for item in cvm.candidates(host, other.data) if isinstance(item, MachineType)]
         total += (desired if other is env else other.desired) * (machines[0].cpu if machines else 1)
-    if total > core.settings.cpu_quota:
-        raise ApiError("LimitExceeded.CpuQuota", f"That would be {total} CPUs; the quota is {core.settings.cpu_quota}.")
+    if total > host.settings.cpu_quota:
+        raise ApiError("LimitExceeded.CpuQuota", f"That would be {total} CPUs; the quota is {host.settings.cpu_quota}.")
 
 
-def _tell(core: Core, env: ComputeEnv, name: str) -> None:
-    for _ in publish(core, env.notifications, name, env.env_id, lambda: env_events.env_members(env)):
+def _tell(batch: BatchService, env: ComputeEnv, name: str) -> None:
+    for _ in publish(batch, env.notifications, name, env.env_id, lambda: env_events.env_members(env)):
         pass
 
 

@@ -27,7 +27,8 @@ from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.schema import printable
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.core import Core
+    from airflow_provider_tcbatch.emulator.batch.service import BatchService
+    from airflow_provider_tcbatch.emulator.host import Host
 
 
 _IMAGE_ID = re.compile(r"img-[0-9A-Za-z]+")
@@ -38,57 +39,58 @@ _ENV_TYPES = ("MANAGED", "THPC_QUEUE")
 _CATEGORIES = ("ALL", "GENERAL", "GENERAL_2", "GENERAL_3", "COMPUTE", "COMPUTE_2", "COMPUTE_3")
 
 
-def check_creation(core: Core, request: dict[str, Any]) -> None:
+def check_creation(batch: BatchService, request: dict[str, Any]) -> None:
     """Refuse a CreateComputeEnv that the service would refuse.
 
     :raises ApiError: with the documented code of the first rule that is broken.
     """
-    check_activated(core)
-    check_zone(core, request["Placement"]["Zone"], "Placement.Zone")
+    host = batch.host
+    check_activated(host)
+    check_zone(host, request["Placement"]["Zone"], "Placement.Zone")
     check_client_token(request)
     env = request["ComputeEnv"]
-    check_names(core, env, "ComputeEnv.")
+    check_names(host, env, "ComputeEnv.")
     desired = env["DesiredComputeNodeCount"]
     check_not_negative(env, "DesiredComputeNodeCount", "ComputeEnv.DesiredComputeNodeCount")
-    if desired > core.settings.max_nodes:
+    if desired > host.settings.max_nodes:
         raise ApiError(
             "InvalidParameterValue.ComputeEnv",
-            f"The parameter `ComputeEnv.DesiredComputeNodeCount` must be at most {core.settings.max_nodes}.",
+            f"The parameter `ComputeEnv.DesiredComputeNodeCount` must be at most {host.settings.max_nodes}.",
         )
     check_choice(env, "EnvType", _ENV_TYPES, "ComputeEnv.EnvType", "InvalidParameterValue.ComputeEnv")
-    check_anonymous(core, env, "ComputeEnv")
+    check_anonymous(host, env, "ComputeEnv")
     data = env.get("EnvData", {})
-    found = candidates(core, data)
+    found = candidates(host, data)
     if not found or any(not isinstance(machine, MachineType) for machine in found):
         raise ApiError(
             "InvalidParameterValue.InstanceType", "`ComputeEnv.EnvData` asks for an instance type that does not exist."
         )
-    check_open(core, env, "ActionIfComputeNodeInactive", ("RECREATE",), "ComputeEnv.ActionIfComputeNodeInactive")
+    check_open(host, env, "ActionIfComputeNodeInactive", ("RECREATE",), "ComputeEnv.ActionIfComputeNodeInactive")
     check_choice(env, "NotificationTarget", ("CMQ", "TDMQ_CMQ"), "ComputeEnv.NotificationTarget")
     check_not_negative(env, "ResourceMaxRetryCount", "ComputeEnv.ResourceMaxRetryCount")
     if env.get("ResourceMaxRetryCount", 0) > 100:
         raise ApiError(
             "InvalidParameterValue.ComputeEnv", "The parameter `ComputeEnv.ResourceMaxRetryCount` must be at most 100."
         )
-    check_mappings(core, env, "ComputeEnv", contained=False)
+    check_mappings(host, env, "ComputeEnv", contained=False)
     check_tags(env, "ComputeEnv.Tags")
-    check_notifications(core, env.get("Notifications", ()), ENV_EVENTS | NODE_EVENTS, "ComputeEnv.Notifications")
+    check_notifications(batch, env.get("Notifications", ()), ENV_EVENTS | NODE_EVENTS, "ComputeEnv.Notifications")
 
 
-def check_names(core: Core, source: Mapping[str, Any], where: str) -> None:
+def check_names(host: Host, source: Mapping[str, Any], where: str) -> None:
     """Name and description of an environment."""
-    check_length(source, "EnvName", core.settings.env_name_length, "InvalidParameter.EnvNameTooLong", where)
-    longest = core.settings.env_description_length
+    check_length(source, "EnvName", host.settings.env_name_length, "InvalidParameter.EnvNameTooLong", where)
+    longest = host.settings.env_description_length
     check_length(source, "EnvDescription", longest, "InvalidParameter.EnvDescriptionTooLong", where)
 
 
-def check_anonymous(core: Core, env: dict[str, Any], where: str) -> None:
+def check_anonymous(host: Host, env: dict[str, Any], where: str) -> None:
     """What an AnonymousComputeEnv and a NamedComputeEnv have in common."""
-    check_open(core, env, "EnvType", _ENV_TYPES, f"{where}.EnvType", "InvalidParameterValue.ComputeEnv")
-    _check_data(core, env.get("EnvData", {}), f"{where}.EnvData")
+    check_open(host, env, "EnvType", _ENV_TYPES, f"{where}.EnvType", "InvalidParameterValue.ComputeEnv")
+    _check_data(host, env.get("EnvData", {}), f"{where}.EnvData")
     for index, disk in enumerate(env.get("MountDataDisks", ())):
         path = disk["LocalPath"]
-        relative = not _DISK_PATH.fullmatch(path) and core.settings.undocumented_values == "refuse"
+        relative = not _DISK_PATH.fullmatch(path) and host.settings.undocumented_values == "refuse"
         if not path or "\0" in path or relative:
             raise ApiError(
                 "InvalidParameterValue.LocalPath",
@@ -97,7 +99,7 @@ def check_anonymous(core: Core, env: dict[str, Any], where: str) -> None:
         check_choice(disk, "FileSystemType", ("EXT3", "EXT4", "NTFS"), f"{where}.MountDataDisks.{index}.FileSystemType")
 
 
-def check_types(core: Core, types: list[str], where: str) -> None:
+def check_types(host: Host, types: list[str], where: str) -> None:
     """A list of instance types, tried in order: at most ten, each once."""
     if len(types) > 10:
         raise ApiError("InvalidParameterValue.LimitExceeded", f"`{where}` has at most 10 entries.")
@@ -105,16 +107,16 @@ def check_types(core: Core, types: list[str], where: str) -> None:
         raise ApiError("InvalidParameterValue.InstanceTypeDuplicate", f"`{where}` names a type twice.")
 
 
-def check_known_types(core: Core, types: list[str], where: str) -> None:
+def check_known_types(host: Host, types: list[str], where: str) -> None:
     """All types must exist."""
     for name in types:
-        if catalog.find(name) is None and core.settings.unknown_instance_types == "fail":
+        if catalog.find(name) is None and host.settings.unknown_instance_types == "fail":
             raise ApiError(
                 "InvalidParameterValue.InstanceType", f"`{where}` names {printable(name, 60)!r}, which does not exist."
             )
 
 
-def _check_data(core: Core, data: dict[str, Any], where: str) -> None:
+def _check_data(host: Host, data: dict[str, Any], where: str) -> None:
     for group in (
         ("InstanceType", "InstanceTypes", "InstanceTypeOptions"),
         ("VirtualPrivateCloud", "Zones", "VirtualPrivateClouds"),
@@ -125,7 +127,7 @@ def _check_data(core: Core, data: dict[str, Any], where: str) -> None:
                 "InvalidParameter.InvalidParameterCombination",
                 f"`{where}` holds {' and '.join(given)}, which exclude each other.",
             )
-    check_types(core, data.get("InstanceTypes", []), f"{where}.InstanceTypes")
+    check_types(host, data.get("InstanceTypes", []), f"{where}.InstanceTypes")
     for category in data.get("InstanceTypeOptions", {}).get("InstanceCategories", ()):
         if category not in _CATEGORIES:
             raise ApiError(
@@ -141,7 +143,7 @@ def _check_data(core: Core, data: dict[str, Any], where: str) -> None:
     if "InstanceMarketOptions" in data:
         _check_market(data["InstanceMarketOptions"], f"{where}.InstanceMarketOptions")
     for index, zone in enumerate(data.get("Zones", ())):
-        check_zone(core, zone, f"{where}.Zones.{index}")
+        check_zone(host, zone, f"{where}.Zones.{index}")
     _check_cvm(data, where)
 
 

@@ -23,21 +23,23 @@ from airflow_provider_tcbatch.emulator.batch.paths import (
     parse_cos,
     relative_local,
 )
-from airflow_provider_tcbatch.emulator.core import Core
+from airflow_provider_tcbatch.emulator.batch.service import BatchService
 from airflow_provider_tcbatch.emulator.errors import ApiError, CosError
+from airflow_provider_tcbatch.emulator.host import Host
 from airflow_provider_tcbatch.emulator.settings import Settings
 
 log = logging.getLogger("tcbatch_emulator.jobs")
 
 
-async def execute(core: Core, instance: Instance, on_running: Callable[[], None]) -> Failure | None:
+async def execute(batch: BatchService, instance: Instance, on_running: Callable[[], None]) -> Failure | None:
     """Run an instance's command once.
 
     :param on_running: called when the command is about to start.
     :return: None on success.
     """
-    if core.settings.mode == "simulate":
-        return await simulation.play(core, instance, on_running)
+    host = batch.host
+    if host.settings.mode == "simulate":
+        return await simulation.play(host, instance, on_running)
     task = instance.task
     instance.folders += 1
     folder = task.job.folder / folder_name(task.name) / str(instance.index) / str(instance.folders)
@@ -47,7 +49,7 @@ async def execute(core: Core, instance: Instance, on_running: Callable[[], None]
         (folder / name).touch()
     instance.folder = folder
     try:
-        space = await asyncio.to_thread(_prepare, core, task, folder)
+        space = await asyncio.to_thread(_prepare, batch, task, folder)
     except PackageError as error:
         return Failure(f"PackagePath: {error}", was_running=False)
     except MappingError as error:
@@ -55,13 +57,13 @@ async def execute(core: Core, instance: Instance, on_running: Callable[[], None]
     except CosError as error:
         return Failure(f"InputMappings: {error}", was_running=False)
     if "Docker" not in task.spec["Application"]:
-        env = environment(core, instance, folder)
-        failure = await _run(core, instance, on_running, env, space.launcher, space)
+        env = environment(host, instance, folder)
+        failure = await _run(batch, instance, on_running, env, space.launcher, space)
     else:
-        failure = await _run_container(core, instance, on_running, space)
-    if failure is None or core.settings.upload_outputs == "always":
+        failure = await _run_container(batch, instance, on_running, space)
+    if failure is None or host.settings.upload_outputs == "always":
         try:
-            await asyncio.to_thread(store, core, task, space)
+            await asyncio.to_thread(store, batch, task, space)
         except MappingError as error:
             failure = failure or Failure(str(error))
         except CosError as error:
@@ -69,15 +71,15 @@ async def execute(core: Core, instance: Instance, on_running: Callable[[], None]
     return failure
 
 
-def _prepare(core: Core, task: Task, folder: Path) -> Workspace:
+def _prepare(batch: BatchService, task: Task, folder: Path) -> Workspace:
     """Deliver package and inputs."""
     application = task.spec["Application"]
     if application["DeliveryForm"] == "PACKAGE":
-        path, limit = application["PackagePath"], core.settings.max_package_bytes
+        path, limit = application["PackagePath"], batch.host.settings.max_package_bytes
         if path.startswith("cos://"):
             source = parse_cos(path, "PackagePath", folder=False)
             try:
-                data = core.store.get(source.bucket, source.key)
+                data = batch.objects.get(source.bucket, source.key)
             except CosError as error:
                 raise PackageError(str(error)) from error
         else:
@@ -85,31 +87,32 @@ def _prepare(core: Core, task: Task, folder: Path) -> Workspace:
         if len(data) > limit:
             raise PackageError(f"the package is larger than {limit} bytes")
         unpack(data, folder / "work", limit)
-    return prepare(core, task, folder)
+    return prepare(batch, task, folder)
 
 
-def commands_of(core: Core, instance: Instance) -> list[str]:
+def commands_of(host: Host, instance: Instance) -> list[str]:
     """What an instance runs, in order."""
     application = instance.task.spec["Application"]
     if "Commands" not in application:
         return [application["Command"]]
     commands = [item["Command"] for item in application["Commands"]]
-    if core.settings.commands == "per_instance":
+    if host.settings.commands == "per_instance":
         return [commands[instance.index % len(commands)]]
     return commands
 
 
 async def _run_container(
-    core: Core, instance: Instance, on_running: Callable[[], None], space: Workspace
+    batch: BatchService, instance: Instance, on_running: Callable[[], None], space: Workspace
 ) -> Failure | None:
+    host = batch.host
     folder = space.folder
-    variables = variables_of(core, instance)
+    variables = variables_of(host, instance)
     spec = instance.task.spec["Application"]["Docker"]
-    container = Container(core.settings.docker_command, spec, folder, variables, space.absolute)
+    container = Container(host.settings.docker_command, spec, folder, variables, space.absolute)
     try:
-        await container.prepare(core)
+        await container.prepare(host)
         launcher = container.launcher()
-        return await _run(core, instance, on_running, container.env, lambda: launcher, space)
+        return await _run(batch, instance, on_running, container.env, lambda: launcher, space)
     except DockerError as error:
         return Failure(f"Docker: {error}", was_running=False)
     finally:
@@ -118,7 +121,7 @@ async def _run_container(
 
 
 async def _run(
-    core: Core,
+    batch: BatchService,
     instance: Instance,
     on_running: Callable[[], None],
     env: dict[str, str],
@@ -126,17 +129,17 @@ async def _run(
     space: Workspace,
 ) -> Failure | None:
     """Run the commands of one attempt one after the other, until one fails."""
-    monitor, folder = core.batch.monitor, space.folder
+    monitor, folder = batch.monitor, space.folder
     timeout = instance.task.spec.get("Timeout", DEFAULT_TIMEOUT)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     on_running()
-    for command in commands_of(core, instance):
+    for command in commands_of(batch.host, instance):
         groups: list[int] = []
 
         def began(group: int, groups: list[int] = groups) -> None:
             groups.append(group)
-            series = monitor.begin(core, group, instance.machine, folder)
+            series = monitor.begin(group, instance.machine, folder)
             instance.series = (*(instance.series or ()), series)
 
         try:
@@ -147,8 +150,8 @@ async def _run(
                 stdout=folder / "stdout",
                 stderr=folder / "stderr",
                 timeout=max(0.0, deadline - loop.time()),
-                grace=core.settings.kill_grace_seconds,
-                watchdog=core.watchdog,
+                grace=batch.host.settings.kill_grace_seconds,
+                watchdog=batch.watchdog,
                 launcher=launcher(),
                 on_start=began,
             )
@@ -169,7 +172,7 @@ async def _run(
     return None
 
 
-def environment(core: Core, instance: Instance, folder: Path) -> dict[str, str]:
+def environment(host: Host, instance: Instance, folder: Path) -> dict[str, str]:
     """What a command finds in its environment; nothing is inherited from the emulator's own."""
     return {
         # The emulator's own Python first, so that python3 finds the COS SDK.
@@ -177,18 +180,18 @@ def environment(core: Core, instance: Instance, folder: Path) -> dict[str, str]:
         "HOME": str(folder / "work"),
         "TMPDIR": str(folder / "tmp"),
         "LANG": "C.UTF-8",
-        **variables_of(core, instance),
+        **variables_of(host, instance),
     }
 
 
-def variables_of(core: Core, instance: Instance) -> dict[str, str]:
+def variables_of(host: Host, instance: Instance) -> dict[str, str]:
     """The part of the environment that a container has too."""
     task = instance.task
     env = {
-        "TENCENTCLOUD_SECRET_ID": core.identity.secret_id,
-        "TENCENTCLOUD_SECRET_KEY": core.identity.secret_key,
-        "TENCENTCLOUD_REGION": core.identity.region,
-        "COS_ENDPOINT": core.cos_endpoint,
+        "TENCENTCLOUD_SECRET_ID": host.identity.secret_id,
+        "TENCENTCLOUD_SECRET_KEY": host.identity.secret_key,
+        "TENCENTCLOUD_REGION": host.identity.region,
+        "COS_ENDPOINT": host.cos_endpoint,
     }
     env.update((item["Name"], item["Value"]) for item in task.spec.get("EnvVars", ()))
     env.update(
@@ -217,18 +220,18 @@ def redirect_info(instance: Instance, settings: Settings) -> dict[str, Any]:
     return info
 
 
-async def upload_logs(core: Core, instance: Instance) -> None:
+async def upload_logs(batch: BatchService, instance: Instance) -> None:
     """Put stdout and stderr of the newest attempt where RedirectInfo and RedirectLocalInfo say."""
     if instance.folder is not None:
-        await asyncio.to_thread(_upload, core, instance, instance.folder)
+        await asyncio.to_thread(_upload, batch, instance, instance.folder)
 
 
-def _upload(core: Core, instance: Instance, folder: Path) -> None:
-    info = redirect_info(instance, core.settings)
+def _upload(batch: BatchService, instance: Instance, folder: Path) -> None:
+    info = redirect_info(instance, batch.host.settings)
     local = instance.task.spec.get("RedirectLocalInfo") or {}
     for stream, title in (("stdout", "Stdout"), ("stderr", "Stderr")):
         try:
-            data = files.read(folder / stream, core.settings.max_open_log_bytes)
+            data = files.read(folder / stream, batch.host.settings.max_open_log_bytes)
         except FileNotFoundError:
             # The job was deleted in between.
             continue
@@ -238,7 +241,7 @@ def _upload(core: Core, instance: Instance, folder: Path) -> None:
         if info[f"{title}RedirectPath"]:
             try:
                 target = parse_cos(info[f"{title}RedirectPath"], "RedirectInfo", folder=True)
-                core.store.put(target.bucket, target.key + info[f"{title}RedirectFileName"], data)
+                batch.objects.put(target.bucket, target.key + info[f"{title}RedirectFileName"], data)
             except (ApiError, CosError) as error:
                 log.warning("%s of %s is not uploaded: %s", stream, instance.task.job.job_id, error)
         if local.get(f"{title}LocalPath"):

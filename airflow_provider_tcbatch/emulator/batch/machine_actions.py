@@ -12,7 +12,8 @@ from airflow_provider_tcbatch.emulator.batch.rules import check_zone
 from airflow_provider_tcbatch.emulator.errors import ApiError
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.core import Core
+    from airflow_provider_tcbatch.emulator.batch.service import BatchService
+    from airflow_provider_tcbatch.emulator.host import Host
 
 Params = dict[str, Any]
 
@@ -28,15 +29,16 @@ class _Offer:
     charge: str
 
 
-def describe_available_cvm_instance_types(core: Core, params: Params) -> Params:
+def describe_available_cvm_instance_types(batch: BatchService, params: Params) -> Params:
     """DescribeAvailableCvmInstanceTypes: what can be had, sold out types not among it."""
+    host = batch.host
     filters = params.get("Filters", ())
     known: dict[str, Any] = {"zone": lambda offer: offer.zone, "instance-family": _family}
-    offers = Filters[_Offer](filters, known, unknown=core.settings.unknown_filter_error).select(
+    offers = Filters[_Offer](filters, known, unknown=host.settings.unknown_filter_error).select(
         _Offer(machine, zone, "")
-        for zone in _zones(core, filters)
+        for zone in _zones(host, filters)
         for machine in catalog.listed()
-        if machine.name not in core.settings.sold_out_types
+        if machine.name not in host.settings.sold_out_types
     )
     return {
         "InstanceTypeConfigSet": [
@@ -52,8 +54,9 @@ def describe_available_cvm_instance_types(core: Core, params: Params) -> Params:
     }
 
 
-def describe_cvm_zone_instance_config_infos(core: Core, params: Params) -> Params:
+def describe_cvm_zone_instance_config_infos(batch: BatchService, params: Params) -> Params:
     """DescribeCvmZoneInstanceConfigInfos: every type with its stock and prices, by the hour and on the spot market."""
+    host = batch.host
     filters = params.get("Filters", ())
     for item in filters:
         if item["Name"] == "instance-charge-type" and not set(item["Values"]) <= set(CHARGE_TYPES):
@@ -67,16 +70,16 @@ def describe_cvm_zone_instance_config_infos(core: Core, params: Params) -> Param
         "instance-type": lambda offer: offer.machine.name,
         "instance-charge-type": lambda offer: offer.charge,
     }
-    offers = Filters[_Offer](filters, known, unknown=core.settings.unknown_filter_error).select(
+    offers = Filters[_Offer](filters, known, unknown=host.settings.unknown_filter_error).select(
         _Offer(machine, zone, charge)
-        for zone in _zones(core, filters)
+        for zone in _zones(host, filters)
         for machine in catalog.listed()
         for charge in CHARGE_TYPES
     )
-    return {"InstanceTypeQuotaSet": [_quota_item(core, offer) for offer in offers]}
+    return {"InstanceTypeQuotaSet": [_quota_item(host, offer) for offer in offers]}
 
 
-def describe_instance_categories(core: Core, params: Params) -> Params:
+def describe_instance_categories(batch: BatchService, params: Params) -> Params:
     """DescribeInstanceCategories."""
     return {
         "InstanceCategorySet": [
@@ -90,20 +93,20 @@ def _family(offer: _Offer) -> str:
     return offer.machine.family.name
 
 
-def _zones(core: Core, filters: list[Params]) -> list[str]:
+def _zones(host: Host, filters: list[Params]) -> list[str]:
     """Zones to list: those that are asked for, or some."""
     wanted = [zone for item in filters if item["Name"] == "zone" for zone in item["Values"]]
     for zone in wanted[:100]:
-        check_zone(core, zone, "Filters")
+        check_zone(host, zone, "Filters")
     if wanted:
         return list(dict.fromkeys(wanted))
-    zones = [f"{core.identity.region}-{number}" for number in _ZONES]
-    return [zone for zone in zones if zone not in core.settings.unavailable_zones]
+    zones = [f"{host.identity.region}-{number}" for number in _ZONES]
+    return [zone for zone in zones if zone not in host.settings.unavailable_zones]
 
 
-def _quota_item(core: Core, offer: _Offer) -> Params:
+def _quota_item(host: Host, offer: _Offer) -> Params:
     machine, family = offer.machine, offer.machine.family
-    sold_out = machine.name in core.settings.sold_out_types
+    sold_out = machine.name in host.settings.sold_out_types
     stock = "UnderStock" if family.scarce else "EnoughStock"
     return {
         "Zone": offer.zone,

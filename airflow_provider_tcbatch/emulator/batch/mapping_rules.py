@@ -12,7 +12,7 @@ from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.schema import printable
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.core import Core
+    from airflow_provider_tcbatch.emulator.host import Host
 
 #: Without these no program starts, so nothing may lie over them; nothing can be put into the first three.
 _KERNEL = ("/proc", "/sys", "/dev")
@@ -32,20 +32,20 @@ _SYSTEM = (
 )
 
 
-def check_mappings(core: Core, spec: dict[str, Any], where: str, *, contained: bool) -> None:
+def check_mappings(host: Host, spec: dict[str, Any], where: str, *, contained: bool) -> None:
     """The mappings of a Task or a NamedComputeEnv.
 
     :param contained: whether commands run in a container, which has a file system of its own.
     """
     for index, mapping in enumerate(spec.get("InputMappings", ())):
         path = f"{where}.InputMappings.{index}"
-        check_remote(core, mapping["SourcePath"], f"{path}.SourcePath")
-        check_local(core, mapping["DestinationPath"], f"{path}.DestinationPath", contained=contained)
+        check_remote(host, mapping["SourcePath"], f"{path}.SourcePath")
+        check_local(host, mapping["DestinationPath"], f"{path}.DestinationPath", contained=contained)
         check_choice(mapping, "MountType", ("COSFS", "GooseFS-Lite"), f"{path}.MountType")
     for index, mapping in enumerate(spec.get("OutputMappings", ())):
         path = f"{where}.OutputMappings.{index}"
-        check_local(core, mapping["SourcePath"], f"{path}.SourcePath", contained=contained)
-        check_remote(core, mapping["DestinationPath"], f"{path}.DestinationPath")
+        check_local(host, mapping["SourcePath"], f"{path}.SourcePath", contained=contained)
+        check_remote(host, mapping["DestinationPath"], f"{path}.DestinationPath")
         check_choice(
             mapping.get("OutputMappingOption", {}),
             "Workspace",
@@ -59,13 +59,13 @@ def check_mappings(core: Core, spec: dict[str, Any], where: str, *, contained: b
             check_not_negative(config, name, f"{path}.{name}")
 
 
-def check_remote(core: Core, path: str, where: str) -> None:
+def check_remote(host: Host, path: str, where: str) -> None:
     """A folder in COS, or on a file server: the emulator has none, so only what is simulated may name one.
 
     :raises ApiError: RemoteStorageSchemeType or RemoteStoragePath.
     """
     if path.startswith(("cfs://", "nfs://")):
-        if core.settings.mode != "simulate":
+        if host.settings.mode != "simulate":
             raise ApiError(
                 "InvalidParameterValue.RemoteStorageSchemeType",
                 f"The parameter `{where}` names a file server; the emulator has COS only, unless its mode is simulate.",
@@ -76,14 +76,14 @@ def check_remote(core: Core, path: str, where: str) -> None:
     parse_cos(path, where, folder=True)
 
 
-def check_local(core: Core, path: str, where: str, *, contained: bool) -> None:
+def check_local(host: Host, path: str, where: str, *, contained: bool) -> None:
     """A path on the machine, relative to the instance's folder or absolute.
 
     What is refused besides an empty one and a NUL keeps this machine from harm; nothing is mounted in mode simulate.
     """
     if not path or "\0" in path:
         raise ApiError("InvalidParameterValue.LocalPath", f"The parameter `{where}` is empty or holds a NUL.")
-    if core.settings.mode == "simulate" and core.settings.undocumented_values == "accept":
+    if host.settings.mode == "simulate" and host.settings.undocumented_values == "accept":
         return
     parts = path.split("/")
     if not path.isprintable() or len(path.encode()) > 1024 or any(len(part) > 255 for part in parts):
@@ -97,11 +97,11 @@ def check_local(core: Core, path: str, where: str, *, contained: bool) -> None:
         raise ApiError("InvalidParameterValue.LocalPath", f"The parameter `{where}` would hide {printable(clean, 60)}.")
     if contained:
         return
-    if f"{core.data_dir}/".startswith(f"{clean}/"):
+    if f"{host.data_dir}/".startswith(f"{clean}/"):
         raise ApiError(
             "InvalidParameterValue.LocalPath", f"The parameter `{where}` would hide the emulator's own folder."
         )
-    if core.settings.private_mounts == "off" or not available():
+    if host.settings.private_mounts == "off" or not available():
         raise ApiError(
             "InvalidParameterValue.LocalPath",
             f"The parameter `{where}` is absolute, and this system lets the emulator make no private mounts "

@@ -25,7 +25,7 @@ from airflow_provider_tcbatch.emulator.errors import ApiError, CosError
 from airflow_provider_tcbatch.emulator.schema import printable
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.core import Core
+    from airflow_provider_tcbatch.emulator.batch.service import BatchService
 
 
 class MappingError(Exception):
@@ -93,13 +93,13 @@ class Workspace:
                 place.rmdir()
 
 
-def mappings_of(core: Core, task: Task, kind: str) -> list[dict[str, Any]]:
+def mappings_of(batch: BatchService, task: Task, kind: str) -> list[dict[str, Any]]:
     """InputMappings or OutputMappings of a task, those of its environment first."""
-    env = core.batch.envs.get(task.spec.get("EnvId", ""))
+    env = batch.envs.get(task.spec.get("EnvId", ""))
     return [*(env.spec.get(kind, ()) if env is not None else ()), *task.spec.get(kind, ())]
 
 
-def prepare(core: Core, task: Task, folder: Path) -> Workspace:
+def prepare(batch: BatchService, task: Task, folder: Path) -> Workspace:
     """Make the folders of all mappings and fill those of the inputs.
 
     :raises MappingError: for objects whose names are no paths, too many bytes, or paths that were accepted when jobs
@@ -107,11 +107,11 @@ def prepare(core: Core, task: Task, folder: Path) -> Workspace:
     :raises CosError: when a bucket does not exist.
     """
     space = Workspace(folder)
-    inputs = mappings_of(core, task, "InputMappings")
-    outputs = mappings_of(core, task, "OutputMappings")
+    inputs = mappings_of(batch, task, "InputMappings")
+    outputs = mappings_of(batch, task, "OutputMappings")
     try:
         contained = "Docker" in task.spec["Application"]
-        check_mappings(core, {"InputMappings": inputs, "OutputMappings": outputs}, "Task", contained=contained)
+        check_mappings(batch.host, {"InputMappings": inputs, "OutputMappings": outputs}, "Task", contained=contained)
     except ApiError as error:
         raise MappingError(error.message) from None
     # Shorter paths first, so that one within another finds it.
@@ -119,11 +119,11 @@ def prepare(core: Core, task: Task, folder: Path) -> Workspace:
         [*(item["DestinationPath"] for item in inputs), *(item["SourcePath"] for item in outputs)], key=len
     ):
         space.place(path)
-    left = core.settings.max_mapping_bytes
+    left = batch.host.settings.max_mapping_bytes
     for item in inputs:
         place = space.place(item["DestinationPath"])
         _make_folder(folder, place, "InputMappings")
-        left = _fetch(core, item["SourcePath"], place, left)
+        left = _fetch(batch, item["SourcePath"], place, left)
     for real in space.absolute.values():
         real.mkdir(parents=True, exist_ok=True)
     for item in outputs:
@@ -143,13 +143,13 @@ def _make_folder(folder: Path, place: Path, kind: str) -> None:
         raise MappingError(f"{kind}: {error}") from error
 
 
-def _fetch(core: Core, source: str, place: Path, left: int) -> int:
+def _fetch(batch: BatchService, source: str, place: Path, left: int) -> int:
     """Copy all objects of a prefix into a folder.
 
     :return: how many more bytes may be brought.
     """
     prefix = parse_cos(source, "SourcePath", folder=True)
-    for key in _keys(core, prefix.bucket, prefix.key):
+    for key in _keys(batch, prefix.bucket, prefix.key):
         relative = key[len(prefix.key) :]
         if relative == "":
             continue
@@ -163,31 +163,31 @@ def _fetch(core: Core, source: str, place: Path, left: int) -> int:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not relative.endswith("/"):
-                data = core.store.get(prefix.bucket, key)
+                data = batch.objects.get(prefix.bucket, key)
                 left -= len(data)
                 if left < 0:
-                    raise MappingError(f"InputMappings: more than {core.settings.max_mapping_bytes} bytes")
+                    raise MappingError(f"InputMappings: more than {batch.host.settings.max_mapping_bytes} bytes")
                 files.write(target, data)
         except OSError as error:
             raise MappingError(f"InputMappings: the object {printable(key)!r} cannot be a file: {error}") from error
     return left
 
 
-def _keys(core: Core, bucket: str, prefix: str) -> list[str]:
-    backend = core.store.load()
+def _keys(batch: BatchService, bucket: str, prefix: str) -> list[str]:
+    backend = batch.objects.load()
     if bucket not in backend.buckets:
         raise CosError(404, "NoSuchBucket", f"The bucket {bucket} does not exist.")
     return sorted(key for key in list(backend.buckets[bucket].keys) if key.startswith(prefix))
 
 
-def store(core: Core, task: Task, space: Workspace) -> None:
+def store(batch: BatchService, task: Task, space: Workspace) -> None:
     """Copy the files of all outputs into their buckets.
 
     :raises MappingError: when a source does not exist or there are too many bytes.
     :raises CosError: when a bucket does not exist.
     """
-    left = core.settings.max_mapping_bytes
-    for item in mappings_of(core, task, "OutputMappings"):
+    left = batch.host.settings.max_mapping_bytes
+    for item in mappings_of(batch, task, "OutputMappings"):
         target = parse_cos(item["DestinationPath"], "DestinationPath", folder=True)
         place = space.place(item["SourcePath"])
         # What links lead to is the command's business, not that of the account's buckets.
@@ -200,8 +200,8 @@ def store(core: Core, task: Task, space: Workspace) -> None:
                 raise MappingError(f"OutputMappings: {printable(name)}: {error.strerror}") from error
             left -= len(data)
             if left < 0:
-                raise MappingError(f"OutputMappings: more than {core.settings.max_mapping_bytes} bytes")
-            core.store.put(target.bucket, target.key + name, data)
+                raise MappingError(f"OutputMappings: more than {batch.host.settings.max_mapping_bytes} bytes")
+            batch.objects.put(target.bucket, target.key + name, data)
 
 
 def _files(place: Path) -> Iterator[tuple[Path, str]]:

@@ -14,7 +14,7 @@ import psutil
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.emulator.batch.catalog import MachineType
-    from airflow_provider_tcbatch.emulator.core import Core
+    from airflow_provider_tcbatch.emulator.host import Host
 
 #: The metrics in the order in which a sample holds them.
 METRICS = ("CpuUsage", "MemUsage", "LanOuttraffic", "LanIntraffic", "MaxDiskUsage", "TargetDiskUsage")
@@ -51,14 +51,18 @@ class _Watched:
 
 
 class Monitor:
-    """Measures all running instances together, as long as there are any."""
+    """Measures all running instances together, as long as there are any.
 
-    def __init__(self) -> None:
+    :param host: its clock and settings.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
         self._watched: dict[int, _Watched] = {}
         self._loop: asyncio.Task[None] | None = None
         self._network: tuple[float, int, int] | None = None
 
-    def begin(self, core: Core, group: int, machine: MachineType | None, folder: Path) -> Series:
+    def begin(self, group: int, machine: MachineType | None, folder: Path) -> Series:
         """Measure a process group from now on.
 
         :param machine: what was rented for it.
@@ -66,24 +70,24 @@ class Monitor:
         """
         series = Series()
         cores, memory = (machine.cpu, machine.mem * _GIB) if machine is not None else (1, float(_GIB))
-        self._watched[group] = _Watched(group, cores, memory, folder, series, at=core.now())
+        self._watched[group] = _Watched(group, cores, memory, folder, series, at=self._host.now())
         if self._loop is None or self._loop.done():
-            self._loop = core.spawn(self._run(core), "monitor")
+            self._loop = self._host.spawn(self._run(), "monitor")
         return series
 
     def end(self, group: int) -> None:
         """The group has ended."""
         self._watched.pop(group, None)
 
-    async def _run(self, core: Core) -> None:
+    async def _run(self) -> None:
         while self._watched:
             watched = list(self._watched.values())
-            now = core.now()
+            now = self._host.now()
             measured = await asyncio.to_thread(self._measure, watched, now)
             for item, values in measured:
                 item.series.samples.append(Sample(now, values))
             # By the wall's clock: processes do not run faster when the emulator's does.
-            await asyncio.sleep(core.settings.monitor_period_seconds)
+            await asyncio.sleep(self._host.settings.monitor_period_seconds)
 
     def _measure(self, watched: list[_Watched], now: float) -> list[tuple[_Watched, tuple[float, ...]]]:
         members: dict[int, list[int]] = {item.group: [] for item in watched}

@@ -14,7 +14,7 @@ from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.schema import printable
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.core import Core
+    from airflow_provider_tcbatch.emulator.host import Host
 
 Params = dict[str, Any]
 
@@ -24,7 +24,7 @@ _MOST_POINTS = 1440
 _MOST_EMPTY = 10
 
 
-def describe_job_monitor_data(core: Core, job: Job, params: Params) -> Params:
+def describe_job_monitor_data(host: Host, job: Job, params: Params) -> Params:
     """The answer for a job that exists. It documents no code for an unknown task or instance but that of the job."""
     task = job.tasks.get(params["TaskName"])
     index = params["TaskInstanceIndex"]
@@ -39,18 +39,18 @@ def describe_job_monitor_data(core: Core, job: Job, params: Params) -> Params:
                 "InvalidParameterValue", "`Dimensions` takes diskname only, and that for TargetDiskUsage only."
             )
     instance = task.instances[index]
-    start, end = _range(core, instance, params)
-    period = max(1, math.ceil(core.settings.monitor_period_seconds), math.ceil((end - start) / _MOST_POINTS))
+    start, end = _range(host, instance, params)
+    period = max(1, math.ceil(host.settings.monitor_period_seconds), math.ceil((end - start) / _MOST_POINTS))
     return {
         "Period": period,
         "DataPoints": _points(instance.series or (), METRICS.index(params["MetricName"]), start, end, period),
     }
 
 
-def _range(core: Core, instance: Instance, params: Params) -> tuple[float, float]:
+def _range(host: Host, instance: Instance, params: Params) -> tuple[float, float]:
     """The time that is shown: what is asked for, as far as the instance lived."""
-    first = instance.created_at if instance.created_at is not None else core.now()
-    last = instance.ended_at if instance.ended_at is not None else core.now()
+    first = instance.created_at if instance.created_at is not None else host.now()
+    last = instance.ended_at if instance.ended_at is not None else host.now()
     wanted = [_time(params[name], name) if name in params else None for name in ("StartTime", "EndTime")]
     start = first if wanted[0] is None else max(first, wanted[0])
     # Times are given in whole seconds; the second in which the instance ended belongs to it.

@@ -12,41 +12,42 @@ from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.schema import printable
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.core import Core
+    from airflow_provider_tcbatch.emulator.batch.service import BatchService
+    from airflow_provider_tcbatch.emulator.host import Host
 
 _ZONE = re.compile(r"^(?P<region>[a-z]{2,}(?:-[a-z0-9]+)+?)-(?P<number>\d{1,2})$")
 _TOPIC_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]*$")
 
 
-def check_activated(core: Core) -> None:
+def check_activated(host: Host) -> None:
     """An account must be allowed to use Batch before it makes anything."""
-    if not core.settings.batch_activated:
+    if not host.settings.batch_activated:
         raise ApiError("UnauthorizedOperation.UserNotAllowedToUseBatch", "The account is not allowed to use Batch.")
 
 
-def check_zone(core: Core, zone: str, where: str) -> None:
+def check_zone(host: Host, zone: str, where: str) -> None:
     """A zone must exist, belong to the region of the request and be open."""
     match = _ZONE.fullmatch(zone)
     if match is None:
         raise ApiError("InvalidZone.MismatchRegion", f"The zone {printable(zone)} of `{where}` does not exist.")
-    if match["region"] != core.identity.region:
+    if match["region"] != host.identity.region:
         raise ApiError(
             "InvalidParameterValue.InvalidZoneMismatchRegion",
-            f"The zone {zone} of `{where}` is not in the region {core.identity.region}.",
+            f"The zone {zone} of `{where}` is not in the region {host.identity.region}.",
         )
     if not 1 <= int(match["number"]) <= 20:
         raise ApiError("InvalidZone.MismatchRegion", f"The zone {zone} of `{where}` does not exist.")
-    if zone in core.settings.unavailable_zones:
+    if zone in host.settings.unavailable_zones:
         raise ApiError("InvalidParameterValue.UnavailableZone", f"The zone {zone} of `{where}` is not available.")
 
 
-def check_zone_filter(core: Core, filters: Iterable[Mapping[str, Any]]) -> None:
+def check_zone_filter(host: Host, filters: Iterable[Mapping[str, Any]]) -> None:
     """The values of a filter called zone must be zones of this region."""
     for item in filters:
         if item["Name"] == "zone":
             for zone in item["Values"]:
                 match = _ZONE.fullmatch(zone)
-                if match is None or match["region"] != core.identity.region or not 1 <= int(match["number"]) <= 20:
+                if match is None or match["region"] != host.identity.region or not 1 <= int(match["number"]) <= 20:
                     raise ApiError("InvalidZone.MismatchRegion", f"The zone {printable(zone)} does not exist here.")
 
 
@@ -67,7 +68,7 @@ def check_choice(
 
 
 def check_open(
-    core: Core,
+    host: Host,
     source: Mapping[str, Any],
     name: str,
     known: Sequence[str],
@@ -75,7 +76,7 @@ def check_open(
     code: str = "InvalidParameterValue",
 ) -> None:
     """A text of which only some values are documented, and not that others are refused."""
-    if core.settings.undocumented_values == "refuse":
+    if host.settings.undocumented_values == "refuse":
         check_choice(source, name, known, where, code)
 
 
@@ -110,21 +111,21 @@ def digest_of(request: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-def known_by_token(core: Core, tokens: Mapping[str, tuple[str, str, float]], token: str, digest: str) -> str | None:
+def known_by_token(host: Host, tokens: Mapping[str, tuple[str, str, float]], token: str, digest: str) -> str | None:
     """What a ClientToken made before, or None when the request is to be carried out.
 
     :param tokens: id, digest of the request and time by token.
     :raises ApiError: when the token was used with other parameters and the settings refuse that.
     """
     known = tokens.get(token)
-    if known is None or core.now() - known[2] > core.settings.client_token_window_seconds:
+    if known is None or host.now() - known[2] > host.settings.client_token_window_seconds:
         return None
     if known[1] == digest:
-        if core.settings.client_token_repeat == "error":
+        if host.settings.client_token_repeat == "error":
             raise ApiError("InvalidParameterValue", "The ClientToken was used before.")
-    elif core.settings.client_token_mismatch == "error":
+    elif host.settings.client_token_mismatch == "error":
         raise ApiError("InvalidParameterValue", "The ClientToken was used before, with other parameters.")
-    elif core.settings.client_token_mismatch == "new_job":
+    elif host.settings.client_token_mismatch == "new_job":
         return None
     return known[0]
 
@@ -138,13 +139,13 @@ def check_not_both(params: Mapping[str, Any], ids: str, largest: int = 100) -> N
 
 
 def check_notifications(
-    core: Core, notifications: Sequence[Mapping[str, Any]], events: frozenset[str], where: str
+    batch: BatchService, notifications: Sequence[Mapping[str, Any]], events: frozenset[str], where: str
 ) -> None:
     """Topics must exist and have a subscription; events must be known and named once each.
 
     :param events: events that the entity has.
     """
-    if len(notifications) > (most := core.settings.max_notifications):
+    if len(notifications) > (most := batch.host.settings.max_notifications):
         raise ApiError("InvalidParameterValue.LimitExceeded", f"`{where}` has at most {most} entries.")
     for index, notification in enumerate(notifications):
         path = f"{where}.{index}"
@@ -153,7 +154,7 @@ def check_notifications(
             raise ApiError(
                 "InvalidParameter.NotificationTopicNameTooLong", f"The parameter `{path}.TopicName` is longer than 64."
             )
-        topic = core.broker.topic(topic_name) if _TOPIC_NAME.fullmatch(topic_name) else None
+        topic = batch.topics.broker.topic(topic_name) if _TOPIC_NAME.fullmatch(topic_name) else None
         if topic is None or not topic.subscriptions:
             reason = "does not exist" if topic is None else "has no subscription"
             raise ApiError(
@@ -176,7 +177,7 @@ def check_notifications(
                     f"`{path}.EventConfigs` names the event {name} twice.",
                 )
             seen.add(name)
-            if len(event["EventVars"]) > (most := core.settings.max_event_vars):
+            if len(event["EventVars"]) > (most := batch.host.settings.max_event_vars):
                 raise ApiError(
                     "InvalidParameterValue.LimitExceeded",
                     f"`{path}.EventConfigs.{position}.EventVars` has at most {most} entries.",

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from airflow_provider_tcbatch.emulator.batch.entities import DEFAULT_TIMEOUT, Failure, Instance
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.core import Core
+    from airflow_provider_tcbatch.emulator.host import Host
 
 SECONDS, EXIT_CODE = "EMULATOR_SECONDS", "EMULATOR_EXIT_CODE"
 
 
-async def play(core: Core, instance: Instance, on_running: Callable[[], None]) -> Failure | None:
+async def play(host: Host, instance: Instance, on_running: Callable[[], None]) -> Failure | None:
     """One attempt of one instance.
 
     :param on_running: called when the command would have been started.
@@ -30,15 +30,15 @@ async def play(core: Core, instance: Instance, on_running: Callable[[], None]) -
     instance.folders += 1
     script = {item["Name"]: item["Value"] for item in spec.get("EnvVars", ()) if item["Name"].startswith("EMULATOR_")}
     try:
-        seconds = float(_turn(script, SECONDS, instance.folders) or core.settings.simulated_seconds)
-        exit_code = int(_turn(script, EXIT_CODE, instance.folders) or core.settings.simulated_exit_code)
+        seconds = float(_turn(script, SECONDS, instance.folders) or host.settings.simulated_seconds)
+        exit_code = int(_turn(script, EXIT_CODE, instance.folders) or host.settings.simulated_exit_code)
         if not (math.isfinite(seconds) and seconds >= 0 and 0 <= exit_code <= 255):
             raise ValueError("out of range")
     except ValueError as error:
         return Failure(f"{SECONDS} or {EXIT_CODE} cannot be followed: {error}", was_running=False)
     on_running()
     timeout = spec.get("Timeout", DEFAULT_TIMEOUT)
-    await core.sleep(min(seconds, timeout))
+    await host.sleep(min(seconds, timeout))
     if seconds > timeout:
         # What a shell reports of a process that was stopped by SIGTERM.
         instance.exit_code = 143

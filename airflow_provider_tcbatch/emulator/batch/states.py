@@ -25,18 +25,19 @@ from airflow_provider_tcbatch.emulator.batch.entities import (
 from airflow_provider_tcbatch.emulator.batch.publish import publish
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.core import Core
+    from airflow_provider_tcbatch.emulator.batch.service import BatchService
 
 #: What an instance seems to be instead of being in a state that is never shown.
 _BEFORE = {STARTING: RUNNABLE, RUNNABLE: PENDING, PENDING: SUBMITTED}
 
 
-def set_instance(core: Core, instance: Instance, state: str) -> None:
+def set_instance(batch: BatchService, instance: Instance, state: str) -> None:
     """Move an instance, and with it its task and job, to a new state, or to what is shown in its place."""
-    now = core.now()
+    host = batch.host
+    now = host.now()
     if state == STARTING and instance.state != STARTING:
         instance.launched_at = now
-    while state in core.settings.skipped_states:
+    while state in host.settings.skipped_states:
         state = _BEFORE[state]
     if instance.state == state:
         return
@@ -45,14 +46,14 @@ def set_instance(core: Core, instance: Instance, state: str) -> None:
     instance.state = state
     if state == RUNNING:
         instance.running_at = now
-        if core.faults.any:
-            accidents.may_happen(core, instance)
+        if host.faults.any:
+            accidents.may_happen(batch, instance)
     elif state in FINAL:
         instance.ended_at = now
-    core.ledger.touch(instance)
+    host.ledger.touch(instance)
     task.job.timeline.state(now, "instance", task.name, instance.index, state)
-    _emit(core, task.job, f"TASK_INSTANCE_{state}", state, lambda: job_events.instance_members(instance))
-    settle(core, task)
+    _emit(batch, task.job, f"TASK_INSTANCE_{state}", state, lambda: job_events.instance_members(instance))
+    settle(batch, task)
 
 
 def _move(counts: Counter[str], old: str, new: str) -> None:
@@ -64,11 +65,12 @@ def _move(counts: Counter[str], old: str, new: str) -> None:
     counts[new] += 1
 
 
-def settle(core: Core, task: Task) -> None:
+def settle(batch: BatchService, task: Task) -> None:
     """Bring task and job up to date with their parts."""
-    now = core.now()
+    host = batch.host
+    now = host.now()
     job = task.job
-    settings = core.settings
+    settings = host.settings
     worst = settings.failed_and_interrupted
     state = aggregate(task.counts, task.state, at_end=settings.task_failure != "at_once", worst=worst)
     if state != task.state:
@@ -78,19 +80,19 @@ def settle(core: Core, task: Task) -> None:
         _move(job.counts, task.state, state)
         task.state = state
         task.ended_at = now if task.final else None
-        core.ledger.touch(task)
+        host.ledger.touch(task)
         job.timeline.state(now, "task", task.name, None, state)
-        _emit(core, job, f"TASK_{state}", state, lambda: job_events.task_members(task))
+        _emit(batch, job, f"TASK_{state}", state, lambda: job_events.task_members(task))
     if not task.ended.is_set() and task.final and task.over:
         task.ended.set()
     parts = job.counts - job.stranded if job.stranded else job.counts
     state = aggregate(parts, job.state, at_end=settings.job_failure != "at_once", worst=worst)
     if state != job.state:
-        _set_job(core, job, state)
+        _set_job(batch, job, state)
 
 
-def _set_job(core: Core, job: Job, state: str) -> None:
-    now = core.now()
+def _set_job(batch: BatchService, job: Job, state: str) -> None:
+    now = batch.host.now()
     job.state = state
     if job.final:
         job.ended_at = now
@@ -100,19 +102,23 @@ def _set_job(core: Core, job: Job, state: str) -> None:
         else:
             failed = [task.name for task in job.tasks.values() if task.state in (FAILED, FAILED_INTERRUPTED)]
             job.state_reason = job.state_reason or f"Task {', '.join(failed[:5])} failed"
-    core.ledger.touch(job)
+    batch.host.ledger.touch(job)
     job.timeline.state(now, "job", None, None, state)
-    _emit(core, job, f"JOB_{state}", state, lambda: job_events.job_members(job))
+    _emit(batch, job, f"JOB_{state}", state, lambda: job_events.job_members(job))
     if job.final:
         job.ended.set()
 
 
-def _emit(core: Core, job: Job, name: str, state: str, members: Callable[[], dict[str, Any]]) -> None:
-    if job.notifications and state in job_events.NOTABLE and (core.settings.terminate_events or not job.terminated):
-        tell(core, job, name, members)
+def _emit(batch: BatchService, job: Job, name: str, state: str, members: Callable[[], dict[str, Any]]) -> None:
+    if (
+        job.notifications
+        and state in job_events.NOTABLE
+        and (batch.host.settings.terminate_events or not job.terminated)
+    ):
+        tell(batch, job, name, members)
 
 
-def tell(core: Core, job: Job, name: str, members: Callable[[], dict[str, Any]]) -> None:
+def tell(batch: BatchService, job: Job, name: str, members: Callable[[], dict[str, Any]]) -> None:
     """Publish an event to the topics of a job."""
-    for event in publish(core, job.notifications, name, job.job_id, members):
+    for event in publish(batch, job.notifications, name, job.job_id, members):
         job.timeline.event(event.time, name, event.topic, event.msg_id, event.body)

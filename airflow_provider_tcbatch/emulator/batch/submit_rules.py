@@ -21,8 +21,9 @@ from airflow_provider_tcbatch.emulator.batch.rules import (
     check_tags,
     check_zone,
 )
-from airflow_provider_tcbatch.emulator.core import Core
+from airflow_provider_tcbatch.emulator.batch.service import BatchService
 from airflow_provider_tcbatch.emulator.errors import ApiError
+from airflow_provider_tcbatch.emulator.host import Host
 from airflow_provider_tcbatch.emulator.schema import printable
 
 #: What every system takes; which other names an instance takes is not documented.
@@ -39,15 +40,16 @@ _ENUMS = {
 _UNSIGNED = ("TaskInstanceNum", "MaxRetryCount", "Timeout", "MaxConcurrentNum", "ResourceMaxRetryCount")
 
 
-def check_submission(core: Core, request: dict[str, Any]) -> None:
+def check_submission(batch: BatchService, request: dict[str, Any]) -> None:
     """Refuse a job that the service would refuse.
 
     Tasks without a name are given one, in the request itself.
 
     :raises ApiError: with the documented code of the first rule that is broken.
     """
-    check_activated(core)
-    check_zone(core, request["Placement"]["Zone"], "Placement.Zone")
+    host = batch.host
+    check_activated(host)
+    check_zone(host, request["Placement"]["Zone"], "Placement.Zone")
     check_client_token(request)
     job = request["Job"]
     check_length(job, "JobName", 60, "InvalidParameter.JobNameTooLong", "Job.")
@@ -63,10 +65,10 @@ def check_submission(core: Core, request: dict[str, Any]) -> None:
     tasks = job["Tasks"]
     if not tasks:
         raise ApiError("MissingParameter", "The request is missing a required parameter `Job.Tasks.0`.")
-    if len(tasks) > core.settings.max_tasks:
-        raise ApiError("InvalidParameterValue.LimitExceeded", f"A job has at most {core.settings.max_tasks} tasks.")
+    if len(tasks) > host.settings.max_tasks:
+        raise ApiError("InvalidParameterValue.LimitExceeded", f"A job has at most {host.settings.max_tasks} tasks.")
     for index, task in enumerate(tasks):
-        check_task(core, task, f"Job.Tasks.{index}", index)
+        check_task(batch, task, f"Job.Tasks.{index}", index)
     names = [task["TaskName"] for task in tasks]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -75,30 +77,33 @@ def check_submission(core: Core, request: dict[str, Any]) -> None:
             f"The TaskName {printable(twice, 60)!r} is used by more than one of `Job.Tasks`.",
         )
     check_dependences(names, job.get("Dependences", ()))
-    check_notifications(core, job.get("Notifications", ()), JOB_EVENTS | NODE_EVENTS, "Job.Notifications")
+    check_notifications(batch, job.get("Notifications", ()), JOB_EVENTS | NODE_EVENTS, "Job.Notifications")
 
 
-def check_task(core: Core, task: dict[str, Any], where: str, index: int = 0, *, env_must_exist: bool = True) -> None:
+def check_task(
+    batch: BatchService, task: dict[str, Any], where: str, index: int = 0, *, env_must_exist: bool = True
+) -> None:
     """One Task of a job or a template."""
+    host = batch.host
     name = task.setdefault("TaskName", f"task-{index}")
-    check_task_name(core, name, f"{where}.TaskName")
+    check_task_name(host, name, f"{where}.TaskName")
     for number in _UNSIGNED:
         if task.get(number, 0) < 0:
             raise ApiError("InvalidParameterValue.Negative", f"The parameter `{where}.{number}` must not be negative.")
     # Whether 0 is refused, or stands for the default, is not documented.
-    least = 1 if core.settings.undocumented_values == "refuse" else 0
-    if not least <= task.get("TaskInstanceNum", 1) <= core.settings.max_task_instances:
+    least = 1 if host.settings.undocumented_values == "refuse" else 0
+    if not least <= task.get("TaskInstanceNum", 1) <= host.settings.max_task_instances:
         raise ApiError(
             "InvalidParameterValue.TaskInstanceNum",
-            f"The parameter `{where}.TaskInstanceNum` must be {least} to {core.settings.max_task_instances}.",
+            f"The parameter `{where}.TaskInstanceNum` must be {least} to {host.settings.max_task_instances}.",
         )
-    for number, limit in (("MaxRetryCount", core.settings.max_retry_count), ("ResourceMaxRetryCount", 100)):
+    for number, limit in (("MaxRetryCount", host.settings.max_retry_count), ("ResourceMaxRetryCount", 100)):
         if task.get(number, 0) > limit:
             raise ApiError(
                 "InvalidParameterValue.MaxRetryCount", f"The parameter `{where}.{number}` must be at most {limit}."
             )
     check_choice(task, "FailedAction", _ENUMS["FailedAction"], f"{where}.FailedAction")
-    _check_application(core, task["Application"], f"{where}.Application")
+    _check_application(host, task["Application"], f"{where}.Application")
     if ("EnvId" in task) == ("ComputeEnv" in task):
         raise ApiError(
             "AllowedOneAttributeInEnvIdAndComputeEnv",
@@ -106,29 +111,29 @@ def check_task(core: Core, task: dict[str, Any], where: str, index: int = 0, *, 
         )
     if "EnvId" in task:
         check_env_id(task["EnvId"], f"{where}.EnvId")
-        env = core.batch.envs.get(task["EnvId"])
+        env = batch.envs.get(task["EnvId"])
         if env_must_exist and (env is None or env.next_action):
             raise ApiError(
                 "ResourceNotFound.ComputeEnv", f"The compute environment {task['EnvId']} of `{where}` does not exist."
             )
     else:
-        check_anonymous(core, task["ComputeEnv"], f"{where}.ComputeEnv")
-    _check_redirects(core, task, where)
+        check_anonymous(host, task["ComputeEnv"], f"{where}.ComputeEnv")
+    _check_redirects(host, task, where)
     for position, variable in enumerate(task.get("EnvVars", ())):
-        strict = core.settings.undocumented_values == "refuse"
+        strict = host.settings.undocumented_values == "refuse"
         names = _PORTABLE_NAME if strict else _VARIABLE_NAME
         if not names.fullmatch(variable["Name"]) or "\0" in variable["Value"]:
             raise ApiError(
                 "InvalidParameterValue", f"The parameter `{where}.EnvVars.{position}` is no environment variable."
             )
-    check_mappings(core, task, where, contained="Docker" in task["Application"])
+    check_mappings(host, task, where, contained="Docker" in task["Application"])
 
 
-def check_task_name(core: Core, name: str, where: str) -> None:
+def check_task_name(host: Host, name: str, where: str) -> None:
     """Refuse what cannot be the name of a task."""
-    if len(name) > (longest := core.settings.task_name_length):
+    if len(name) > (longest := host.settings.task_name_length):
         raise ApiError("InvalidParameter.TaskNameTooLong", f"The parameter `{where}` is longer than {longest}.")
-    pattern = core.settings.task_name_pattern
+    pattern = host.settings.task_name_pattern
     # No environment variable can hold a NUL, and BATCH_TASK_NAME is to hold it.
     if not re.fullmatch(pattern, name) or "\0" in name:
         raise ApiError(
@@ -143,7 +148,7 @@ def check_env_id(env_id: str, where: str) -> None:
         raise ApiError("InvalidParameter.EnvIdMalformed", f"The parameter `{where}` is malformed.")
 
 
-def _check_application(core: Core, application: dict[str, Any], where: str) -> None:
+def _check_application(host: Host, application: dict[str, Any], where: str) -> None:
     form = application["DeliveryForm"]
     if form not in ("LOCAL", "PACKAGE"):
         raise ApiError("InvalidParameterValue", f"The parameter `{where}.DeliveryForm` must be LOCAL or PACKAGE.")
@@ -157,7 +162,7 @@ def _check_application(core: Core, application: dict[str, Any], where: str) -> N
     for command in [item["Command"] for item in application.get("Commands", ())] or [application["Command"]]:
         if "\0" in command:
             raise ApiError("InvalidParameterValue", f"A command of `{where}` holds a NUL.")
-        if not command and core.settings.undocumented_values == "refuse":
+        if not command and host.settings.undocumented_values == "refuse":
             raise ApiError("InvalidParameterValue", f"A command of `{where}` is empty.")
     if "Docker" in application and not application["Docker"]["Image"].strip():
         raise ApiError("InvalidParameterValue", f"The parameter `{where}.Docker.Image` is empty.")
@@ -172,20 +177,20 @@ def _check_application(core: Core, application: dict[str, Any], where: str) -> N
             parse_cos(path, f"{where}.PackagePath", folder=False)
 
 
-def _check_redirects(core: Core, task: dict[str, Any], where: str) -> None:
+def _check_redirects(host: Host, task: dict[str, Any], where: str) -> None:
     for title in ("Stdout", "Stderr"):
         redirect = task.get("RedirectInfo", {})
         if redirect.get(f"{title}RedirectPath"):
-            check_remote(core, redirect[f"{title}RedirectPath"], f"{where}.RedirectInfo.{title}RedirectPath")
+            check_remote(host, redirect[f"{title}RedirectPath"], f"{where}.RedirectInfo.{title}RedirectPath")
         if redirect.get(f"{title}RedirectFileName"):
             check_key_part(
                 redirect[f"{title}RedirectFileName"],
                 f"{where}.RedirectInfo.{title}RedirectFileName",
-                folders=core.settings.undocumented_values == "accept",
+                folders=host.settings.undocumented_values == "accept",
             )
         local = task.get("RedirectLocalInfo", {})
         check_no_nul(local, (f"{title}LocalPath", f"{title}LocalFileName"), f"{where}.RedirectLocalInfo")
-        if core.settings.mode == "simulate" and core.settings.undocumented_values == "accept":
+        if host.settings.mode == "simulate" and host.settings.undocumented_values == "accept":
             continue
         if local.get(f"{title}LocalPath"):
             relative_local(local[f"{title}LocalPath"], f"{where}.RedirectLocalInfo.{title}LocalPath")

@@ -7,29 +7,31 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.emulator.batch.filters import Filters, in_order, page
 from airflow_provider_tcbatch.emulator.batch.rules import check_length, check_not_both, check_tags
-from airflow_provider_tcbatch.emulator.batch.state import Template
 from airflow_provider_tcbatch.emulator.batch.submit_rules import check_task
+from airflow_provider_tcbatch.emulator.batch.template_entities import Template
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.ids import iso, new_id
 from airflow_provider_tcbatch.emulator.schema import printable
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.core import Core
+    from airflow_provider_tcbatch.emulator.batch.service import BatchService
+    from airflow_provider_tcbatch.emulator.host import Host
 
 Params = dict[str, Any]
 
 _TEMPLATE_ID = re.compile(r"task-tmpl-[0-9a-z]+")
 
 
-def create_task_template(core: Core, params: Params) -> Params:
+def create_task_template(batch: BatchService, params: Params) -> Params:
     """CreateTaskTemplate. An EnvId need not exist yet: the action has no code for that."""
-    _check_name(core, params["TaskTemplateName"])
+    host = batch.host
+    _check_name(host, params["TaskTemplateName"])
     check_length(params, "TaskTemplateName", 60, "InvalidParameter.TaskTemplateNameTooLong", "")
     check_length(params, "TaskTemplateDescription", 200, "InvalidParameter.TaskTemplateDescriptionTooLong", "")
     check_tags(params, "Tags")
-    check_task(core, params["TaskTemplateInfo"], "TaskTemplateInfo", env_must_exist=False)
-    templates = core.batch.templates
-    if len(templates) >= core.settings.task_template_quota:
+    check_task(batch, params["TaskTemplateInfo"], "TaskTemplateInfo", env_must_exist=False)
+    templates = batch.templates
+    if len(templates) >= host.settings.task_template_quota:
         raise ApiError("LimitExceeded.TaskTemplateQuota", f"There are {len(templates)} task templates already.")
     template = Template(
         new_id("task-tmpl", templates),
@@ -37,47 +39,47 @@ def create_task_template(core: Core, params: Params) -> Params:
         params.get("TaskTemplateDescription", ""),
         params["TaskTemplateInfo"],
         params.get("Tags", []),
-        core.now(),
+        host.now(),
     )
     templates[template.template_id] = template
-    core.ledger.touch(template)
+    host.ledger.touch(template)
     return {"TaskTemplateId": template.template_id}
 
 
-def modify_task_template(core: Core, params: Params) -> Params:
+def modify_task_template(batch: BatchService, params: Params) -> Params:
     """ModifyTaskTemplate; its limits are in bytes."""
-    template = _find(core, params["TaskTemplateId"])
+    template = _find(batch, params["TaskTemplateId"])
     if not params.keys() & {"TaskTemplateName", "TaskTemplateDescription", "TaskTemplateInfo"}:
         raise ApiError(
             "InvalidParameterAtLeastOneAttribute",
             "One of `TaskTemplateName`, `TaskTemplateDescription` and `TaskTemplateInfo` must be given.",
         )
     if "TaskTemplateName" in params:
-        _check_name(core, params["TaskTemplateName"])
+        _check_name(batch.host, params["TaskTemplateName"])
     for name, limit in (("TaskTemplateName", 60), ("TaskTemplateDescription", 200)):
         if len(params.get(name, "").encode()) > limit:
             raise ApiError(f"InvalidParameter.{name}TooLong", f"The parameter `{name}` is longer than {limit} bytes.")
     if "TaskTemplateInfo" in params:
-        check_task(core, params["TaskTemplateInfo"], "TaskTemplateInfo", env_must_exist=False)
+        check_task(batch, params["TaskTemplateInfo"], "TaskTemplateInfo", env_must_exist=False)
         template.task = params["TaskTemplateInfo"]
     template.name = params.get("TaskTemplateName", template.name)
     template.description = params.get("TaskTemplateDescription", template.description)
-    core.ledger.touch(template)
+    batch.host.ledger.touch(template)
     return {}
 
 
-def delete_task_templates(core: Core, params: Params) -> Params:
+def delete_task_templates(batch: BatchService, params: Params) -> Params:
     """DeleteTaskTemplates: all of them or, when one does not exist, none."""
     ids = list(dict.fromkeys(params["TaskTemplateIds"]))
     if not 1 <= len(ids) <= 100:
         raise ApiError("InvalidParameterValue", "`TaskTemplateIds` has 1 to 100 entries.")
-    for template in [_find(core, template_id) for template_id in ids]:
-        del core.batch.templates[template.template_id]
-        core.ledger.touch(template)
+    for template in [_find(batch, template_id) for template_id in ids]:
+        del batch.templates[template.template_id]
+        batch.host.ledger.touch(template)
     return {}
 
 
-def describe_task_templates(core: Core, params: Params) -> Params:
+def describe_task_templates(batch: BatchService, params: Params) -> Params:
     """DescribeTaskTemplates: newest first; unknown ids are left out."""
     check_not_both(params, "TaskTemplateIds")
     ids = params.get("TaskTemplateIds")
@@ -85,7 +87,7 @@ def describe_task_templates(core: Core, params: Params) -> Params:
         _check_id(template_id)
     if params.get("Limit", 20) == 0:
         raise ApiError("InvalidParameterValue", "The parameter `Limit` must be 1 to 100.")
-    found = in_order(core.settings, core.batch.templates.values())
+    found = in_order(batch.host.settings, batch.templates.values())
     if ids:
         found = [template for template in found if template.template_id in ids]
     else:
@@ -94,7 +96,7 @@ def describe_task_templates(core: Core, params: Params) -> Params:
             {"task-template-name": lambda template: template.name},
             tags=lambda template: template.tags,
             unknown="InvalidParameterValue",
-            parts_of_names=core.settings.name_filter == "contains",
+            parts_of_names=batch.host.settings.name_filter == "contains",
         )
         found = filters.select(found)
     shown = page(found, params, default=20, largest=100)
@@ -112,9 +114,9 @@ def _row(template: Template) -> Params:
     }
 
 
-def _check_name(core: Core, name: str) -> None:
+def _check_name(host: Host, name: str) -> None:
     # What a name may hold is not documented.
-    if core.settings.undocumented_values == "refuse" and (not name.strip() or not name.isprintable()):
+    if host.settings.undocumented_values == "refuse" and (not name.strip() or not name.isprintable()):
         raise ApiError("InvalidParameter.TaskTemplateName", "The parameter `TaskTemplateName` is empty or unprintable.")
 
 
@@ -126,9 +128,9 @@ def _check_id(template_id: str) -> None:
         )
 
 
-def _find(core: Core, template_id: str) -> Template:
+def _find(batch: BatchService, template_id: str) -> Template:
     _check_id(template_id)
-    template = core.batch.templates.get(template_id)
+    template = batch.templates.get(template_id)
     if template is None:
         raise ApiError("ResourceNotFound.TaskTemplate", f"The task template {template_id} does not exist.")
     return template

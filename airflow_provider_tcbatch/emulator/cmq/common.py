@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from airflow_provider_tcbatch.emulator.cmq.entities import Queue, Topic
-from airflow_provider_tcbatch.emulator.core import Core
+from airflow_provider_tcbatch.emulator.cmq.service import CmqService
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.schema import printable
 
 Params = dict[str, Any]
-Handler = Callable[[Core, Params], Params]
+Handler = Callable[[CmqService, Params], Params]
 #: Default, smallest and largest value by the name of a numeric attribute.
 Numbers = Mapping[str, tuple[int, int, int]]
 
@@ -44,7 +44,7 @@ def given_numbers(params: Params, table: Numbers) -> dict[str, Any]:
     return result
 
 
-def check_new_name(core: Core, kind: str, name: str, where: str) -> None:
+def check_new_name(cmq: CmqService, kind: str, name: str, where: str) -> None:
     """Whether something new may have this name.
 
     :raises ApiError: for an illegal name, or one of something that was just deleted.
@@ -54,31 +54,31 @@ def check_new_name(core: Core, kind: str, name: str, where: str) -> None:
             "InvalidParameterValue",
             f"The parameter `{where}` must begin with a letter and hold at most 64 letters, digits, _ and -.",
         )
-    deleted = core.broker.deleted_names.get((kind, name.lower()))
-    if deleted is not None and core.broker.now() - deleted < core.settings.cmq_name_block_seconds:
+    deleted = cmq.broker.deleted_names.get((kind, name.lower()))
+    if deleted is not None and cmq.broker.now() - deleted < cmq.host.settings.cmq_name_block_seconds:
         raise ApiError(
             f"ResourceInUse.{kind.title()}",
-            f"{name} was deleted less than {core.settings.cmq_name_block_seconds:g} s ago and is blocked for now.",
+            f"{name} was deleted less than {cmq.host.settings.cmq_name_block_seconds:g} s ago and is blocked for now.",
         )
 
 
-def find_queue(core: Core, name: str) -> Queue:
+def find_queue(cmq: CmqService, name: str) -> Queue:
     """The queue of this name.
 
     :raises ApiError: ResourceNotFound.
     """
-    queue = core.broker.queue(name)
+    queue = cmq.broker.queue(name)
     if queue is None:
         raise ApiError("ResourceNotFound", f"The queue {printable(name, 64)!r} does not exist.")
     return queue
 
 
-def find_topic(core: Core, name: str) -> Topic:
+def find_topic(cmq: CmqService, name: str) -> Topic:
     """The topic of this name.
 
     :raises ApiError: ResourceNotFound.Topic.
     """
-    topic = core.broker.topic(name)
+    topic = cmq.broker.topic(name)
     if topic is None:
         raise ApiError("ResourceNotFound.Topic", f"The topic {printable(name, 64)!r} does not exist.")
     return topic

@@ -8,12 +8,12 @@ from typing import Any
 
 from airflow_provider_tcbatch.emulator.cmq.common import NAME
 from airflow_provider_tcbatch.emulator.cmq.entities import MAX_DELAYED, MAX_UNACKED, Message, Queue, Topic
+from airflow_provider_tcbatch.emulator.cmq.service import CmqService
 from airflow_provider_tcbatch.emulator.cmq.topics import BY_ROUTING_KEY
-from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import CmqError
 
 Params = Mapping[str, str]
-Handler = Callable[[Core, Params], Awaitable[dict[str, Any]]]
+Handler = Callable[[CmqService, Params], Awaitable[dict[str, Any]]]
 
 MAX_BATCH = 16
 MAX_BATCH_BYTES = 1024 * 1024
@@ -57,12 +57,12 @@ def _repeated(params: Params, name: str, largest: int) -> list[str]:
     return [params[f"{name}.{number}"] for number in numbers]
 
 
-def _queue(core: Core, params: Params) -> Queue:
+def _queue(cmq: CmqService, params: Params) -> Queue:
     name = _need(params, "queueName")
     if not NAME.match(name):
         raise CmqError(4000, 10020, "queue name format error")
-    queue = core.broker.queue(name)
-    fault = core.faults.queue(name)
+    queue = cmq.broker.queue(name)
+    fault = cmq.host.faults.queue(name)
     if fault is not None and fault.code and fault.code.isdecimal():
         raise CmqError(int(fault.code), 10050, "server internal error")
     if queue is None or fault is not None:
@@ -70,11 +70,11 @@ def _queue(core: Core, params: Params) -> Queue:
     return queue
 
 
-def _topic(core: Core, params: Params) -> Topic:
+def _topic(cmq: CmqService, params: Params) -> Topic:
     name = _need(params, "topicName")
     if not NAME.match(name):
         raise CmqError(4000, 10590, "topic name format error")
-    topic = core.broker.topic(name)
+    topic = cmq.broker.topic(name)
     if topic is None:
         raise CmqError(4440, 10600, "topic is not existed")
     if not topic.subscriptions:
@@ -90,22 +90,22 @@ def _check_body(body: str, attributes: Mapping[str, Any]) -> str:
     return body
 
 
-async def send_message(core: Core, params: Params) -> dict[str, Any]:
+async def send_message(cmq: CmqService, params: Params) -> dict[str, Any]:
     """SendMessage."""
-    queue = _queue(core, params)
+    queue = _queue(cmq, params)
     body = _check_body(params.get("msgBody", ""), queue.attributes)
     delay = _delay(params)
     _check_room(queue, 1, delay)
-    return {"msgId": core.broker.send(queue, body, delay=delay)}
+    return {"msgId": cmq.broker.send(queue, body, delay=delay)}
 
 
-async def batch_send_message(core: Core, params: Params) -> dict[str, Any]:
+async def batch_send_message(cmq: CmqService, params: Params) -> dict[str, Any]:
     """BatchSendMessage."""
-    queue = _queue(core, params)
+    queue = _queue(cmq, params)
     bodies = _bodies(params, queue.attributes)
     delay = _delay(params)
     _check_room(queue, len(bodies), delay)
-    return {"msgList": [{"msgId": core.broker.send(queue, body, delay=delay)} for body in bodies]}
+    return {"msgList": [{"msgId": cmq.broker.send(queue, body, delay=delay)} for body in bodies]}
 
 
 def _delay(params: Params) -> int:
@@ -131,24 +131,24 @@ def _bodies(params: Params, attributes: Mapping[str, Any]) -> list[str]:
     return [_check_body(body, attributes) for body in bodies]
 
 
-async def receive_message(core: Core, params: Params) -> dict[str, Any]:
+async def receive_message(cmq: CmqService, params: Params) -> dict[str, Any]:
     """ReceiveMessage."""
-    return (await _receive(core, params, 1))[0]
+    return (await _receive(cmq, params, 1))[0]
 
 
-async def batch_receive_message(core: Core, params: Params) -> dict[str, Any]:
+async def batch_receive_message(cmq: CmqService, params: Params) -> dict[str, Any]:
     """BatchReceiveMessage."""
     _need(params, "numOfMsg")
     count = _number(params, "numOfMsg", 1, MAX_BATCH)
-    return {"msgInfoList": await _receive(core, params, count or 1)}
+    return {"msgInfoList": await _receive(cmq, params, count or 1)}
 
 
-async def _receive(core: Core, params: Params, count: int) -> list[dict[str, Any]]:
-    queue = _queue(core, params)
-    wait = _number(params, "pollingWaitSeconds", 0, core.settings.cmq_max_poll_seconds)
+async def _receive(cmq: CmqService, params: Params, count: int) -> list[dict[str, Any]]:
+    queue = _queue(cmq, params)
+    wait = _number(params, "pollingWaitSeconds", 0, cmq.host.settings.cmq_max_poll_seconds)
     if len(queue.inflight) >= MAX_UNACKED:
         raise CmqError(6070, 10690, "too many unacked(inactive) messages or delayed messages")
-    messages = await core.broker.receive(
+    messages = await cmq.broker.receive(
         queue, count, wait if wait is not None else queue.attributes["PollingWaitSeconds"]
     )
     if not messages and queue.removed:
@@ -171,21 +171,21 @@ def _message_view(message: Message) -> dict[str, Any]:
     }
 
 
-async def delete_message(core: Core, params: Params) -> dict[str, Any]:
+async def delete_message(cmq: CmqService, params: Params) -> dict[str, Any]:
     """DeleteMessage."""
-    queue = _queue(core, params)
-    if not core.broker.delete(queue, _need(params, "receiptHandle")):
+    queue = _queue(cmq, params)
+    if not cmq.broker.delete(queue, _need(params, "receiptHandle")):
         raise CmqError(4430, 10260, "receipt handle is invalid")
     return {}
 
 
-async def batch_delete_message(core: Core, params: Params) -> dict[str, Any]:
+async def batch_delete_message(cmq: CmqService, params: Params) -> dict[str, Any]:
     """BatchDeleteMessage."""
-    queue = _queue(core, params)
+    queue = _queue(cmq, params)
     handles = _repeated(params, "receiptHandle", MAX_BATCH)
     if not handles:
         raise CmqError(4000, 10390, "lacked of required parameter receiptHandle.1")
-    bad = [handle for handle in handles if not core.broker.delete(queue, handle)]
+    bad = [handle for handle in handles if not cmq.broker.delete(queue, handle)]
     if bad:
         errors = [{"code": 4430, "message": "invalid receiptHandle", "receiptHandle": handle} for handle in bad]
         if len(bad) == len(handles):
@@ -214,25 +214,25 @@ def _routing_key(params: Params, topic: Topic) -> str:
     return key
 
 
-def _publish(core: Core, params: Params, topic: Topic, bodies: Sequence[str]) -> list[str]:
+def _publish(cmq: CmqService, params: Params, topic: Topic, bodies: Sequence[str]) -> list[str]:
     tags, key = _tags(params), _routing_key(params, topic)
     if not any(subscription.wants(tags, key) for subscription in topic.subscriptions.values()):
         raise CmqError(6030, 10730, "no bindingKey or filterTag matches")
-    return [core.broker.publish(topic, body, tags=tags, routing_key=key)[0] for body in bodies]
+    return [cmq.broker.publish(topic, body, tags=tags, routing_key=key)[0] for body in bodies]
 
 
-async def publish_message(core: Core, params: Params) -> dict[str, Any]:
+async def publish_message(cmq: CmqService, params: Params) -> dict[str, Any]:
     """PublishMessage."""
-    topic = _topic(core, params)
+    topic = _topic(cmq, params)
     body = _check_body(params.get("msgBody", ""), topic.attributes)
-    return {"msgId": _publish(core, params, topic, [body])[0]}
+    return {"msgId": _publish(cmq, params, topic, [body])[0]}
 
 
-async def batch_publish_message(core: Core, params: Params) -> dict[str, Any]:
+async def batch_publish_message(cmq: CmqService, params: Params) -> dict[str, Any]:
     """BatchPublishMessage."""
-    topic = _topic(core, params)
+    topic = _topic(cmq, params)
     bodies = _bodies(params, topic.attributes)
-    return {"msgList": [{"msgId": message_id} for message_id in _publish(core, params, topic, bodies)]}
+    return {"msgList": [{"msgId": message_id} for message_id in _publish(cmq, params, topic, bodies)]}
 
 
 HANDLERS: dict[str, Handler] = {

@@ -14,7 +14,7 @@ from airflow_provider_tcbatch.emulator.cmq.common import (
     select,
 )
 from airflow_provider_tcbatch.emulator.cmq.entities import BY_RECEIVE_COUNT, BY_TIME_TO_LIVE, Queue
-from airflow_provider_tcbatch.emulator.core import Core
+from airflow_provider_tcbatch.emulator.cmq.service import CmqService
 from airflow_provider_tcbatch.emulator.errors import ApiError
 
 MAX_QUEUES = 10_000
@@ -31,21 +31,21 @@ QUEUE_NUMBERS = {
 }
 
 
-def create_queue(core: Core, params: Params) -> Params:
+def create_queue(cmq: CmqService, params: Params) -> Params:
     """CreateCmqQueue."""
     name = params["QueueName"]
-    if core.broker.queue(name) is not None:
+    if cmq.broker.queue(name) is not None:
         raise ApiError("ResourceInUse.Queue", f"The queue {name} exists already; names are case-insensitive.")
-    check_new_name(core, "queue", name, "QueueName")
-    if len(core.broker.queues) >= MAX_QUEUES:
+    check_new_name(cmq, "queue", name, "QueueName")
+    if len(cmq.broker.queues) >= MAX_QUEUES:
         raise ApiError("LimitExceeded", f"There are {MAX_QUEUES} queues already.")
     attributes = numbers(params, QUEUE_NUMBERS)
-    attributes.update(_switches(core, name, params, attributes))
-    queue = core.broker.add_queue(name, attributes, params.get("Tags"))
+    attributes.update(_switches(cmq, name, params, attributes))
+    queue = cmq.broker.add_queue(name, attributes, params.get("Tags"))
     return {"QueueId": queue.queue_id}
 
 
-def _switches(core: Core, name: str, params: Params, attributes: Params) -> Params:
+def _switches(cmq: CmqService, name: str, params: Params, attributes: Params) -> Params:
     """Attributes that are no plain numbers: tracing, transactions and the dead letter policy."""
     result: Params = {
         key: params[key] for key in ("Trace", "Transaction", "FirstQueryInterval", "MaxQueryCount") if key in params
@@ -54,7 +54,7 @@ def _switches(core: Core, name: str, params: Params, attributes: Params) -> Para
     policy = {key: params.get(key, attributes.get(key)) for key in policy_members}
     if not any(key in params for key in policy_members):
         return result
-    target = core.broker.queue(policy["DeadLetterQueueName"] or "")
+    target = cmq.broker.queue(policy["DeadLetterQueueName"] or "")
     if target is None or target.name.lower() == name.lower():
         raise ApiError("InvalidParameterValue", "The parameter `DeadLetterQueueName` must name another queue.")
     if policy["Policy"] == BY_RECEIVE_COUNT:
@@ -74,70 +74,70 @@ def _switches(core: Core, name: str, params: Params, attributes: Params) -> Para
     return {**result, **policy}
 
 
-def modify_queue(core: Core, params: Params) -> Params:
+def modify_queue(cmq: CmqService, params: Params) -> Params:
     """ModifyCmqQueueAttribute; what is not sent stays. Messages that are there already follow the new attributes."""
-    queue = find_queue(core, params["QueueName"])
+    queue = find_queue(cmq, params["QueueName"])
     attributes = {**queue.attributes, **given_numbers(params, QUEUE_NUMBERS)}
-    attributes.update(_switches(core, queue.name, params, attributes))
+    attributes.update(_switches(cmq, queue.name, params, attributes))
     queue.attributes.update(attributes)
-    queue.modified_at = core.broker.now()
-    core.ledger.touch(queue)
+    queue.modified_at = cmq.broker.now()
+    cmq.host.ledger.touch(queue)
     if not attributes["RewindSeconds"]:
-        core.broker.forget_acknowledged(queue)
-    core.broker.prune(queue)
+        cmq.broker.forget_acknowledged(queue)
+    cmq.broker.prune(queue)
     return {}
 
 
-def rewind_queue(core: Core, params: Params) -> Params:
+def rewind_queue(cmq: CmqService, params: Params) -> Params:
     """RewindCmqQueue: what was acknowledged since StartConsumeTime (epoch seconds) can be received again."""
-    queue = find_queue(core, params["QueueName"])
+    queue = find_queue(cmq, params["QueueName"])
     seconds = queue.attributes["RewindSeconds"]
     if not seconds:
         raise ApiError("UnsupportedOperation", f"The queue {queue.name} cannot be rewound: its `RewindSeconds` is 0.")
-    start, now = params["StartConsumeTime"], core.broker.now()
+    start, now = params["StartConsumeTime"], cmq.broker.now()
     if not now - seconds - 1 <= start <= now:
         raise ApiError(
             "InvalidParameterValue", f"The parameter `StartConsumeTime` must lie within the last {seconds} seconds."
         )
-    core.broker.rewind(queue, start)
+    cmq.broker.rewind(queue, start)
     return {}
 
 
-def unbind_dead_letter(core: Core, params: Params) -> Params:
+def unbind_dead_letter(cmq: CmqService, params: Params) -> Params:
     """UnbindCmqDeadLetter: the queue has no dead letter policy any more."""
-    queue = find_queue(core, params["SourceQueueName"])
+    queue = find_queue(cmq, params["SourceQueueName"])
     for name in ("DeadLetterQueueName", "Policy", "MaxReceiveCount", "MaxTimeToLive"):
         queue.attributes.pop(name, None)
-    queue.modified_at = core.broker.now()
-    core.ledger.touch(queue)
+    queue.modified_at = cmq.broker.now()
+    cmq.host.ledger.touch(queue)
     return {}
 
 
-def delete_queue(core: Core, params: Params) -> Params:
+def delete_queue(cmq: CmqService, params: Params) -> Params:
     """DeleteCmqQueue. Subscriptions that point to the queue stay and deliver nowhere."""
-    core.broker.remove_queue(find_queue(core, params["QueueName"]))
+    cmq.broker.remove_queue(find_queue(cmq, params["QueueName"]))
     return {}
 
 
-def clear_queue(core: Core, params: Params) -> Params:
+def clear_queue(cmq: CmqService, params: Params) -> Params:
     """ClearCmqQueue."""
-    core.broker.clear(find_queue(core, params["QueueName"]))
+    cmq.broker.clear(find_queue(cmq, params["QueueName"]))
     return {}
 
 
-def describe_queues(core: Core, params: Params) -> Params:
+def describe_queues(cmq: CmqService, params: Params) -> Params:
     """DescribeCmqQueues."""
-    queues = select(core.broker.queues, params, "Queue")
-    return {"TotalCount": len(queues), "QueueList": [_queue_view(core, queue) for queue in page(queues, params)]}
+    queues = select(cmq.broker.queues, params, "Queue")
+    return {"TotalCount": len(queues), "QueueList": [_queue_view(cmq, queue) for queue in page(queues, params)]}
 
 
-def describe_queue_detail(core: Core, params: Params) -> Params:
+def describe_queue_detail(cmq: CmqService, params: Params) -> Params:
     """DescribeCmqQueueDetail."""
-    return {"QueueDescribe": _queue_view(core, find_queue(core, params["QueueName"]))}
+    return {"QueueDescribe": _queue_view(cmq, find_queue(cmq, params["QueueName"]))}
 
 
-def _queue_view(core: Core, queue: Queue) -> Params:
-    core.broker.prune(queue)
+def _queue_view(cmq: CmqService, queue: Queue) -> Params:
+    cmq.broker.prune(queue)
     attributes = queue.attributes
     return {
         "QueueId": queue.queue_id,
@@ -170,7 +170,7 @@ def _queue_view(core: Core, queue: Queue) -> Params:
         else None,
         "DeadLetterSource": [
             {"QueueId": source.queue_id, "QueueName": source.name}
-            for source in core.broker.queues.values()
+            for source in cmq.broker.queues.values()
             if source.attributes.get("DeadLetterQueueName", "").lower() == queue.name.lower()
         ],
         "Trace": attributes.get("Trace", False),
@@ -183,17 +183,17 @@ def _queue_view(core: Core, queue: Queue) -> Params:
     }
 
 
-def send_message(core: Core, params: Params) -> Params:
+def send_message(cmq: CmqService, params: Params) -> Params:
     """SendCmqMsg."""
     delay = params["DelaySeconds"]
     if not 0 <= delay <= 3600 or not params["MsgContent"]:
         raise ApiError("InvalidParameterValue", "MsgContent must not be empty and DelaySeconds must be 0 to 3600.")
-    queue = find_queue(core, params["QueueName"])
-    if core.faults.queue(queue.name) is not None:
+    queue = find_queue(cmq, params["QueueName"])
+    if cmq.host.faults.queue(queue.name) is not None:
         raise ApiError("FailedOperation.CmqBackendError", f"The queue {queue.name} cannot be reached.")
     if len(params["MsgContent"].encode()) > queue.attributes["MaxMsgSize"]:
         raise ApiError("FailedOperation.MaxMessageSizeError", "The message is larger than the queue's `MaxMsgSize`.")
-    return {"Result": True, "MsgId": core.broker.send(queue, params["MsgContent"], delay=delay)}
+    return {"Result": True, "MsgId": cmq.broker.send(queue, params["MsgContent"], delay=delay)}
 
 
 HANDLERS: dict[str, Handler] = {

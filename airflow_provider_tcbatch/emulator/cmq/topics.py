@@ -18,7 +18,7 @@ from airflow_provider_tcbatch.emulator.cmq.common import (
     select,
 )
 from airflow_provider_tcbatch.emulator.cmq.entities import Subscription, Topic
-from airflow_provider_tcbatch.emulator.core import Core
+from airflow_provider_tcbatch.emulator.cmq.service import CmqService
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.ids import new_id
 from airflow_provider_tcbatch.emulator.schema import printable
@@ -35,44 +35,44 @@ BY_ROUTING_KEY = 2
 _STRATEGIES = ("BACKOFF_RETRY", "EXPONENTIAL_DECAY_RETRY")
 
 
-def create_topic(core: Core, params: Params) -> Params:
+def create_topic(cmq: CmqService, params: Params) -> Params:
     """CreateCmqTopic."""
     name = params["TopicName"]
-    if core.broker.topic(name) is not None:
+    if cmq.broker.topic(name) is not None:
         raise ApiError("ResourceInUse.Topic", f"The topic {name} exists already; names are case-insensitive.")
-    check_new_name(core, "topic", name, "TopicName")
-    if len(core.broker.topics) >= MAX_TOPICS:
+    check_new_name(cmq, "topic", name, "TopicName")
+    if len(cmq.broker.topics) >= MAX_TOPICS:
         raise ApiError("LimitExceeded.Topics", f"There are {MAX_TOPICS} topics already.")
     attributes = {**numbers(params, TOPIC_NUMBERS), "Trace": params.get("Trace", False)}
-    return {"TopicId": core.broker.add_topic(name, attributes, params.get("Tags")).topic_id}
+    return {"TopicId": cmq.broker.add_topic(name, attributes, params.get("Tags")).topic_id}
 
 
-def modify_topic(core: Core, params: Params) -> Params:
+def modify_topic(cmq: CmqService, params: Params) -> Params:
     """ModifyCmqTopicAttribute; what is not sent stays."""
-    topic = find_topic(core, params["TopicName"])
+    topic = find_topic(cmq, params["TopicName"])
     topic.attributes.update(given_numbers(params, TOPIC_NUMBERS))
     if "Trace" in params:
         topic.attributes["Trace"] = params["Trace"]
-    topic.modified_at = core.broker.now()
-    core.ledger.touch(topic)
+    topic.modified_at = cmq.broker.now()
+    cmq.host.ledger.touch(topic)
     return {}
 
 
-def delete_topic(core: Core, params: Params) -> Params:
+def delete_topic(cmq: CmqService, params: Params) -> Params:
     """DeleteCmqTopic; its subscriptions go with it."""
-    core.broker.remove_topic(find_topic(core, params["TopicName"]))
+    cmq.broker.remove_topic(find_topic(cmq, params["TopicName"]))
     return {}
 
 
-def describe_topics(core: Core, params: Params) -> Params:
+def describe_topics(cmq: CmqService, params: Params) -> Params:
     """DescribeCmqTopics."""
-    topics = select(core.broker.topics, params, "Topic")
+    topics = select(cmq.broker.topics, params, "Topic")
     return {"TotalCount": len(topics), "TopicList": [_topic_view(topic) for topic in page(topics, params)]}
 
 
-def describe_topic_detail(core: Core, params: Params) -> Params:
+def describe_topic_detail(cmq: CmqService, params: Params) -> Params:
     """DescribeCmqTopicDetail."""
-    return {"TopicDescribe": _topic_view(find_topic(core, params.get("TopicName", "")))}
+    return {"TopicDescribe": _topic_view(find_topic(cmq, params.get("TopicName", "")))}
 
 
 def _topic_view(topic: Topic) -> Params:
@@ -94,23 +94,23 @@ def _topic_view(topic: Topic) -> Params:
     }
 
 
-def publish_message(core: Core, params: Params) -> Params:
+def publish_message(cmq: CmqService, params: Params) -> Params:
     """PublishCmqMsg."""
     if not params["MsgContent"]:
         raise ApiError("InvalidParameterValue", "The parameter `MsgContent` must not be empty.")
-    topic = find_topic(core, params["TopicName"])
+    topic = find_topic(cmq, params["TopicName"])
     if len(params["MsgContent"].encode()) > topic.attributes["MaxMsgSize"]:
         raise ApiError("FailedOperation.MaxMessageSizeError", "The message is larger than the topic's `MaxMsgSize`.")
-    message_id, _ = core.broker.publish(topic, params["MsgContent"], tags=tuple(params.get("MsgTag", ())))
+    message_id, _ = cmq.broker.publish(topic, params["MsgContent"], tags=tuple(params.get("MsgTag", ())))
     return {"Result": True, "MsgId": message_id}
 
 
 # -- subscriptions -----------------------------------------------------------------------------------------
 
 
-def create_subscription(core: Core, params: Params) -> Params:
+def create_subscription(cmq: CmqService, params: Params) -> Params:
     """CreateCmqSubscribe; only queues are delivered to."""
-    topic = find_topic(core, params["TopicName"])
+    topic = find_topic(cmq, params["TopicName"])
     name = params["SubscriptionName"]
     if name in topic.subscriptions:
         raise ApiError("ResourceInUse.Subscription", f"The topic {topic.name} has a subscription {name} already.")
@@ -124,7 +124,7 @@ def create_subscription(core: Core, params: Params) -> Params:
         )
     if params.get("NotifyContentFormat", "SIMPLIFIED") != "SIMPLIFIED":
         raise ApiError("InvalidParameterValue", "The `NotifyContentFormat` of a queue must be SIMPLIFIED.")
-    if core.broker.queue(params["Endpoint"]) is None:
+    if cmq.broker.queue(params["Endpoint"]) is None:
         raise ApiError(
             "FailedOperation.CreateSubscription", f"The queue {printable(params['Endpoint'], 64)!r} does not exist."
         )
@@ -134,7 +134,7 @@ def create_subscription(core: Core, params: Params) -> Params:
             "InvalidParameterValue", "The topic routes by keys: the parameter `BindingKey` must not be empty."
         )
     _check_strategy(params)
-    return {"SubscriptionId": subscribe(core.broker, topic, name, params).subscription_id}
+    return {"SubscriptionId": subscribe(cmq.broker, topic, name, params).subscription_id}
 
 
 def _check_filters(topic: Topic, tags: Sequence[str], keys: Sequence[str]) -> None:
@@ -174,16 +174,16 @@ def subscribe(broker: Broker, topic: Topic, name: str, params: Params) -> Subscr
     return subscription
 
 
-def delete_subscription(core: Core, params: Params) -> Params:
+def delete_subscription(cmq: CmqService, params: Params) -> Params:
     """DeleteCmqSubscribe."""
-    topic, subscription = _find_subscription(core, params)
+    topic, subscription = _find_subscription(cmq, params)
     del topic.subscriptions[subscription.name]
-    core.ledger.touch(topic)
+    cmq.host.ledger.touch(topic)
     return {}
 
 
-def _find_subscription(core: Core, params: Params) -> tuple[Topic, Subscription]:
-    topic = find_topic(core, params["TopicName"])
+def _find_subscription(cmq: CmqService, params: Params) -> tuple[Topic, Subscription]:
+    topic = find_topic(cmq, params["TopicName"])
     subscription = topic.subscriptions.get(params["SubscriptionName"])
     if subscription is None:
         raise ApiError(
@@ -193,9 +193,9 @@ def _find_subscription(core: Core, params: Params) -> tuple[Topic, Subscription]
     return topic, subscription
 
 
-def modify_subscription(core: Core, params: Params) -> Params:
+def modify_subscription(cmq: CmqService, params: Params) -> Params:
     """ModifyCmqSubscriptionAttribute; what is not sent stays."""
-    topic, subscription = _find_subscription(core, params)
+    topic, subscription = _find_subscription(cmq, params)
     tags = tuple(params.get("FilterTags", subscription.filter_tags))
     keys = tuple(params.get("BindingKey", subscription.binding_keys))
     _check_filters(topic, tags, keys)
@@ -204,24 +204,24 @@ def modify_subscription(core: Core, params: Params) -> Params:
         raise ApiError("InvalidParameterValue", "The `NotifyContentFormat` of a queue must be SIMPLIFIED.")
     subscription.filter_tags, subscription.binding_keys = tags, keys
     subscription.notify_strategy = params.get("NotifyStrategy", subscription.notify_strategy)
-    subscription.modified_at = core.broker.now()
-    core.ledger.touch(topic)
+    subscription.modified_at = cmq.broker.now()
+    cmq.host.ledger.touch(topic)
     return {}
 
 
-def clear_filter_tags(core: Core, params: Params) -> Params:
+def clear_filter_tags(cmq: CmqService, params: Params) -> Params:
     """ClearCmqSubscriptionFilterTags: from now on the subscription gets every message."""
-    topic, subscription = _find_subscription(core, params)
+    topic, subscription = _find_subscription(cmq, params)
     subscription.filter_tags = ()
-    core.ledger.touch(topic)
-    subscription.modified_at = core.broker.now()
+    cmq.host.ledger.touch(topic)
+    subscription.modified_at = cmq.broker.now()
     return {}
 
 
-def describe_subscriptions(core: Core, params: Params) -> Params:
+def describe_subscriptions(cmq: CmqService, params: Params) -> Params:
     """DescribeCmqSubscriptionDetail, of one topic or of all."""
     name = params.get("TopicName")
-    topics = [find_topic(core, name)] if name else list(core.broker.topics.values())
+    topics = [find_topic(cmq, name)] if name else list(cmq.broker.topics.values())
     found = [
         subscription
         for topic in topics

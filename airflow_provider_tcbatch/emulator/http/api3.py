@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -13,25 +14,36 @@ from starlette.responses import Response
 from airflow_provider_tcbatch.emulator.batch.actions import HANDLERS as BATCH
 from airflow_provider_tcbatch.emulator.batch.empty_values import with_empty_values
 from airflow_provider_tcbatch.emulator.batch.scheduler import forget_old_jobs
+from airflow_provider_tcbatch.emulator.batch.service import BatchService
 from airflow_provider_tcbatch.emulator.cmq.actions import HANDLERS as TDMQ
-from airflow_provider_tcbatch.emulator.core import Core
+from airflow_provider_tcbatch.emulator.cmq.service import CmqService
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.faults import Fault
+from airflow_provider_tcbatch.emulator.host import Host
 from airflow_provider_tcbatch.emulator.http import trouble
 from airflow_provider_tcbatch.emulator.http.body import TooLarge, read_body
 from airflow_provider_tcbatch.emulator.ids import new_request_id
 from airflow_provider_tcbatch.emulator.journal import job_ids_of
 from airflow_provider_tcbatch.emulator.schema import printable, schema
+from airflow_provider_tcbatch.emulator.services import Services
 from airflow_provider_tcbatch.emulator.signing import tc3
 from airflow_provider_tcbatch.emulator.signing.access import TokenProblem
 
 log = logging.getLogger("tcbatch_emulator.api")
 
-SERVICES = {"batch": ("2017-03-12", BATCH), "tdmq": ("2020-02-17", TDMQ)}
+Handler = Callable[[Any, dict[str, Any]], dict[str, Any]]
+#: Version, actions and what does them, by the name of a service.
+SERVICES: dict[str, tuple[str, Mapping[str, Handler]]] = {"batch": ("2017-03-12", BATCH), "tdmq": ("2020-02-17", TDMQ)}
 
 
-async def answer(core: Core, request: Request) -> Response:
+def service_of(services: Services, name: str) -> BatchService | CmqService:
+    """What the actions of a service are about."""
+    return services.batch if name == "batch" else services.cmq
+
+
+async def answer(services: Services, request: Request) -> Response:
     """Answer one call, or do with it what a fault says."""
+    host = services.host
     service, action = _claimed(request)
 
     def refuse(fault: Fault) -> Response:
@@ -39,14 +51,14 @@ async def answer(core: Core, request: Request) -> Response:
         code = fault.code or ("RequestLimitExceeded" if throttled else "InternalError")
         message = "Your current request rate exceeds the limit." if throttled else "An internal error has occurred."
         request_id = new_request_id()
-        core.calls.add(core.server_time(), service, action, (), code, request_id)
+        host.calls.add(host.server_time(), service, action, (), code, request_id)
         return _response({"Error": {"Code": code, "Message": message}, "RequestId": request_id})
 
     def note(code: str) -> None:
-        core.calls.add(core.server_time(), service, action, (), code, "")
+        host.calls.add(host.server_time(), service, action, (), code, "")
 
     return await trouble.answer(
-        core.faults.request(service, action), lambda skew: _answer(core, request, skew), refuse, note
+        host.faults.request(service, action), lambda skew: _answer(services, request, skew), refuse, note
     )
 
 
@@ -59,23 +71,25 @@ def _claimed(request: Request) -> tuple[str, str]:
     return "api", "-"
 
 
-async def _answer(core: Core, request: Request, skew: float) -> Response:
+async def _answer(services: Services, request: Request, skew: float) -> Response:
     """Answer one call; every refusal is HTTP 200 with an Error object, as the service does it."""
+    host = services.host
     request_id = new_request_id()
     service, action, code = "api", "", "OK"
     params: dict[str, Any] = {}
     result: dict[str, Any]
     try:
-        authorization = await _authenticate(core, request, skew)
+        authorization = await _authenticate(host, request, skew)
         service = authorization.service
-        action, params = await _parse(core, request, service)
-        _limit_rate(core, service, action, authorization.secret_id)
-        if core.settings.job_retention_seconds:
-            forget_old_jobs(core)
+        action, params = await _parse(host, request, service)
+        _limit_rate(host, service, action, authorization.secret_id)
+        if host.settings.job_retention_seconds:
+            forget_old_jobs(services.batch)
         handler = SERVICES[service][1][action]
-        result = schema(service).complete(f"{action}Response", {**handler(core, params), "RequestId": request_id})
+        answered = handler(service_of(services, service), params)
+        result = schema(service).complete(f"{action}Response", {**answered, "RequestId": request_id})
         if service == "batch":
-            result = with_empty_values(result, core.settings.empty_values)
+            result = with_empty_values(result, host.settings.empty_values)
     except ApiError as error:
         code = error.code
         result = {"Error": {"Code": error.code, "Message": error.message}, "RequestId": request_id}
@@ -89,7 +103,7 @@ async def _answer(core: Core, request: Request, skew: float) -> Response:
             "RequestId": request_id,
         }
     name = action or printable(request.headers.get("x-tc-action", "-"), 60)
-    core.calls.add(core.server_time(), service, name, job_ids_of(params, result), code, request_id)
+    host.calls.add(host.server_time(), service, name, job_ids_of(params, result), code, request_id)
     log.debug("%s.%s %s", service, name, code)
     return _response(result)
 
@@ -99,10 +113,10 @@ def _response(result: dict[str, Any]) -> Response:
     return Response(json.dumps({"Response": result}).encode(), headers={"content-type": "application/json"})
 
 
-def _limit_rate(core: Core, service: str, action: str, secret_id: str) -> None:
-    if core.settings.rate_limits != "off":
-        limit = core.rates.admit(
-            core.settings.rate_limits, service, action, secret_id, core.settings.rate_limit_unlisted
+def _limit_rate(host: Host, service: str, action: str, secret_id: str) -> None:
+    if host.settings.rate_limits != "off":
+        limit = host.rates.admit(
+            host.settings.rate_limits, service, action, secret_id, host.settings.rate_limit_unlisted
         )
         if limit is not None:
             raise ApiError(
@@ -111,31 +125,31 @@ def _limit_rate(core: Core, service: str, action: str, secret_id: str) -> None:
             )
 
 
-async def _authenticate(core: Core, request: Request, skew: float) -> tc3.Authorization:
+async def _authenticate(host: Host, request: Request, skew: float) -> tc3.Authorization:
     authorization = tc3.parse(request.headers.get("authorization"))
     try:
-        body = await read_body(request, core.settings.max_request_bytes)
+        body = await read_body(request, host.settings.max_request_bytes)
     except TooLarge:
         raise ApiError(
-            "RequestSizeLimitExceeded", f"The request is larger than {core.settings.max_request_bytes} bytes."
+            "RequestSizeLimitExceeded", f"The request is larger than {host.settings.max_request_bytes} bytes."
         ) from None
     tc3.verify(
         authorization,
-        keys=core.access.keys,
+        keys=host.access.keys,
         headers=request.headers,
         body=body,
-        now=core.server_time() + skew,
-        window=core.settings.timestamp_window_seconds,
+        now=host.server_time() + skew,
+        window=host.settings.timestamp_window_seconds,
     )
     try:
-        core.access.check_token(authorization.secret_id, request.headers.get("x-tc-token"), core.server_time())
+        host.access.check_token(authorization.secret_id, request.headers.get("x-tc-token"), host.server_time())
     except TokenProblem as problem:
         raise ApiError("AuthFailure.TokenFailure", f"The token is not valid: {problem}.") from None
     request.state.body = body
     return authorization
 
 
-async def _parse(core: Core, request: Request, service: str) -> tuple[str, dict[str, Any]]:
+async def _parse(host: Host, request: Request, service: str) -> tuple[str, dict[str, Any]]:
     if service not in SERVICES:
         raise ApiError("NoSuchProduct", f"The emulator has no service {service!r}, only {', '.join(SERVICES)}.")
     version, handlers = SERVICES[service]
@@ -151,9 +165,9 @@ async def _parse(core: Core, request: Request, service: str) -> tuple[str, dict[
     region = request.headers.get("x-tc-region", "")
     if not region:
         raise ApiError("MissingParameter", "The request is missing the X-TC-Region header.")
-    if region != core.identity.region:
+    if region != host.identity.region:
         raise ApiError(
-            "UnsupportedRegion", f"This emulator is the region {core.identity.region}, not {printable(region, 60)}."
+            "UnsupportedRegion", f"This emulator is the region {host.identity.region}, not {printable(region, 60)}."
         )
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
         raise ApiError("UnsupportedProtocol", "The emulator accepts application/json requests only.")
@@ -162,4 +176,4 @@ async def _parse(core: Core, request: Request, service: str) -> tuple[str, dict[
         value = json.loads(request.state.body or b"{}")
     except (ValueError, RecursionError) as error:
         raise ApiError("InvalidParameter", f"The request is no valid JSON: {printable(str(error))}") from None
-    return action, schema(service).check(f"{action}Request", value, lenient=core.settings.lenient_types)
+    return action, schema(service).check(f"{action}Request", value, lenient=host.settings.lenient_types)

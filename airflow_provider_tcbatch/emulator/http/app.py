@@ -12,8 +12,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from airflow_provider_tcbatch.emulator.core import Core
+from airflow_provider_tcbatch.emulator.host import Host
 from airflow_provider_tcbatch.emulator.http import api3, cmq_http, console, control, trouble
+from airflow_provider_tcbatch.emulator.services import Services
 from airflow_provider_tcbatch.emulator.signing.cmq import PATH as CMQ_PATH
 
 TOKEN_HEADER = b"x-emulator-token"
@@ -25,12 +26,12 @@ _NO_TOKEN = (
 _LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
-def build(core: Core) -> ASGIApp:
+def build(services: Services) -> ASGIApp:
     """All routes of the API port, bound to one emulator."""
 
-    def bound(answer: Callable[[Core, Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    def bound(answer: Callable[[Services, Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            return await answer(core, request)
+            return await answer(services, request)
 
         return endpoint
 
@@ -59,7 +60,7 @@ def build(core: Core) -> ASGIApp:
         ],
         exception_handlers={ClientDisconnect: _gone},
     )
-    return _guard(core, application)
+    return _guard(services.host, application)
 
 
 async def _gone(request: Request, error: Exception) -> Response:
@@ -67,18 +68,18 @@ async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=499)
 
 
-def _durable(core: Core, send: Send) -> Send:
+def _durable(host: Host, send: Send) -> Send:
     """Let no answer go before what it tells is written down."""
 
     async def durable(message: Message) -> None:
         if message["type"] == "http.response.start":
-            core.ledger.flush()
+            host.ledger.flush()
         await send(message)
 
     return durable
 
 
-def _guard(core: Core, application: ASGIApp) -> ASGIApp:
+def _guard(host: Host, application: ASGIApp) -> ASGIApp:
     """Keep web pages, and other users of this machine, out of the control API, which has no signature.
 
     A page in a browser on this machine can reach loopback; its requests give themselves away by an ``Origin``
@@ -89,18 +90,18 @@ def _guard(core: Core, application: ASGIApp) -> ASGIApp:
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(("/_emulator/", "/console")):
             headers = dict(scope["headers"])
-            host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0]
-            if b"origin" in headers or host not in _LOCAL_HOSTS:
+            named = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0]
+            if b"origin" in headers or named not in _LOCAL_HOSTS:
                 await JSONResponse({"error": "this is for this machine's own tools and browsers"}, 403)(
                     scope, receive, send
                 )
                 return
             given = headers.get(TOKEN_HEADER, b"")
-            token = core.identity.control_token.encode()
+            token = host.identity.control_token.encode()
             if scope["method"] not in ("GET", "HEAD") and not hmac.compare_digest(given, token):
                 await JSONResponse({"error": _NO_TOKEN}, 401)(scope, receive, send)
                 return
         trouble.expose_transport(scope, send)
-        await application(scope, receive, _durable(core, send) if core.ledger.keeps else send)
+        await application(scope, receive, _durable(host, send) if host.ledger.keeps else send)
 
     return guarded

@@ -12,13 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from airflow_provider_tcbatch.emulator.cmq.dataplane import HANDLERS, WAITING
-from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import CmqError
 from airflow_provider_tcbatch.emulator.faults import Fault
+from airflow_provider_tcbatch.emulator.host import Host
 from airflow_provider_tcbatch.emulator.http import trouble
 from airflow_provider_tcbatch.emulator.http.body import TooLarge, read_body
 from airflow_provider_tcbatch.emulator.ids import new_request_id
 from airflow_provider_tcbatch.emulator.schema import printable
+from airflow_provider_tcbatch.emulator.services import Services
 from airflow_provider_tcbatch.emulator.signing import cmq
 from airflow_provider_tcbatch.emulator.signing.access import TokenProblem
 
@@ -28,8 +29,9 @@ log = logging.getLogger("tcbatch_emulator.cmq")
 MAX_BODY = 3 * 1024 * 1024 + 64 * 1024
 
 
-async def answer(core: Core, request: Request) -> Response:
+async def answer(services: Services, request: Request) -> Response:
     """Answer one call, or do with it what a fault says."""
+    host = services.host
     params: dict[str, str] = {}
     problem: CmqError | None = None
     try:
@@ -44,31 +46,32 @@ async def answer(core: Core, request: Request) -> Response:
         if fault.kind != "throttle" or fault.code:
             code = int(fault.code) if fault.code and fault.code.isdecimal() else 6000
             error = CmqError(code, 10050, "server internal error")
-        return _finish(core, action, new_request_id(), error, {})
+        return _finish(host, action, new_request_id(), error, {})
 
     def note(code: str) -> None:
-        core.calls.add(core.server_time(), "cmq", action, (), code, "")
+        host.calls.add(host.server_time(), "cmq", action, (), code, "")
 
     target = params.get("queueName") or params.get("topicName") or ""
     return await trouble.answer(
-        core.faults.request("cmq", action, target),
-        lambda skew: _answer(core, request, action, params, problem, skew),
+        host.faults.request("cmq", action, target),
+        lambda skew: _answer(services, request, action, params, problem, skew),
         refuse,
         note,
     )
 
 
-def _finish(core: Core, action: str, request_id: str, error: CmqError | None, members: dict[str, Any]) -> Response:
+def _finish(host: Host, action: str, request_id: str, error: CmqError | None, members: dict[str, Any]) -> Response:
     code, message = (error.code, error.message) if error else (0, "")
-    core.calls.add(core.server_time(), "cmq", action, (), str(code) if code else "OK", request_id)
+    host.calls.add(host.server_time(), "cmq", action, (), str(code) if code else "OK", request_id)
     text = json.dumps({"code": code, "message": message, "requestId": request_id, **members})
     return Response(text.encode(), headers={"content-type": "application/json"})
 
 
 async def _answer(
-    core: Core, request: Request, action: str, params: dict[str, str], problem: CmqError | None, skew: float
+    services: Services, request: Request, action: str, params: dict[str, str], problem: CmqError | None, skew: float
 ) -> Response:
     """Answer one call; refusals are HTTP 200 with a code, as the service does it."""
+    host = services.host
     request_id = new_request_id()
     members: dict[str, Any] = {}
     failure: CmqError | None = None
@@ -79,29 +82,29 @@ async def _answer(
             request.method,
             request.headers.get("host", ""),
             params,
-            keys=core.access.keys,
-            now=core.server_time() + skew,
-            window=core.settings.cmq_timestamp_window_seconds,
-            at_values=core.settings.cmq_sign_at_values,
+            keys=host.access.keys,
+            now=host.server_time() + skew,
+            window=host.settings.cmq_timestamp_window_seconds,
+            at_values=host.settings.cmq_sign_at_values,
         )
-        _check_token(core, params)
+        _check_token(host, params)
         handler = HANDLERS.get(action)
         if handler is None:
             name = printable(params.get("Action", ""), 60)
             raise CmqError(4000, 10430, f"action name {name} is not existed")
-        call = handler(core, params)
+        call = handler(services.cmq, params)
         members = await (_unless_gone(request, call) if action in WAITING else call)
     except CmqError as error:
         failure, members = error, dict(error.extra)
     except Exception:
         log.exception("%s failed", action)
         failure = CmqError(6000, 10050, "server internal error")
-    return _finish(core, action, request_id, failure, members)
+    return _finish(host, action, request_id, failure, members)
 
 
-def _check_token(core: Core, params: dict[str, str]) -> None:
+def _check_token(host: Host, params: dict[str, str]) -> None:
     try:
-        core.access.check_token(params["SecretId"], params.get("Token"), core.server_time())
+        host.access.check_token(params["SecretId"], params.get("Token"), host.server_time())
     except TokenProblem as problem:
         raise CmqError(4100, 10030, f"authentication failed: {problem}") from None
 

@@ -22,9 +22,10 @@ from starlette.responses import Response
 from airflow_provider_tcbatch.emulator import files
 from airflow_provider_tcbatch.emulator.batch import env_views, views
 from airflow_provider_tcbatch.emulator.batch.entities import SUCCEED, Instance, Job
-from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.errors import CosError
+from airflow_provider_tcbatch.emulator.host import Host
 from airflow_provider_tcbatch.emulator.ids import iso
+from airflow_provider_tcbatch.emulator.services import Services
 
 #: Rows of a table, and bytes of a stream, that a page shows at most.
 ROWS = 200
@@ -74,27 +75,28 @@ def addresses(endpoint: str, control_token: str) -> dict[str, str]:
     }
 
 
-async def jobs(core: Core, request: Request) -> Response:
+async def jobs(services: Services, request: Request) -> Response:
     """GET /console: the newest jobs first."""
-    newest = list(core.jobs.values())[: -ROWS - 1 : -1]
+    newest = list(services.batch.jobs.values())[: -ROWS - 1 : -1]
     rows = [
-        (_link(core, f"jobs/{job.job_id}", job.job_id), job.name, job.state, _counts(job), iso(job.created_at))
+        (_link(services.host, f"jobs/{job.job_id}", job.job_id), job.name, job.state, _counts(job), iso(job.created_at))
         for job in newest
     ]
     return _page(
-        core,
+        services.host,
         request,
         "Jobs",
-        _table(("Job", "Name", "State", "Instances", "Created"), rows, len(core.jobs)),
+        _table(("Job", "Name", "State", "Instances", "Created"), rows, len(services.batch.jobs)),
     )
 
 
-async def job(core: Core, request: Request) -> Response:
+async def job(services: Services, request: Request) -> Response:
     """GET /console/jobs/{job_id}: its tasks, and its instances, those first that did not succeed."""
-    found = core.jobs.get(request.path_params["job_id"])
+    host = services.host
+    found = services.batch.jobs.get(request.path_params["job_id"])
     if found is None:
-        return _missing(core, request, f"There is no job {request.path_params['job_id']}; it may have been deleted.")
-    detail = views.job_detail(found, core.settings)
+        return _missing(host, request, f"There is no job {request.path_params['job_id']}; it may have been deleted.")
+    detail = views.job_detail(found, host.settings)
     facts = [(name, detail[name]) for name in ("JobName", "JobState", "StateReason", "CreateTime", "EndTime", "Zone")]
     tasks = [
         (task.name, task.state, len(task.instances), task.counts[SUCCEED]) for task in list(found.tasks.values())[:ROWS]
@@ -102,14 +104,14 @@ async def job(core: Core, request: Request) -> Response:
     instances, total = _instances(found)
     rows = []
     for instance in instances:
-        row = views.instance_row(instance, core.settings)
+        row = views.instance_row(instance, host.settings)
         path = f"jobs/{found.job_id}/output"
-        output = _link(core, path, "output", task=instance.task.name, instance=str(instance.index))
+        output = _link(host, path, "output", task=instance.task.name, instance=str(instance.index))
         columns = ("TaskInstanceState", "ExitCode", "StateReason", "ComputeNodeInstanceId", "RunningTime", "EndTime")
         rows.append((instance.task.name, instance.index, *(row[name] for name in columns), output))
     names = ("Task", "Instance", "State", "Exit code", "Reason", "Machine", "Started", "Ended", "")
     return _page(
-        core,
+        host,
         request,
         f"Job {found.job_id}",
         _table(("", ""), facts),
@@ -120,34 +122,35 @@ async def job(core: Core, request: Request) -> Response:
     )
 
 
-async def output(core: Core, request: Request) -> Response:
+async def output(services: Services, request: Request) -> Response:
     """GET /console/jobs/{job_id}/output?task=…&instance=…: the end of what an instance printed."""
-    found = core.jobs.get(request.path_params["job_id"])
+    host = services.host
+    found = services.batch.jobs.get(request.path_params["job_id"])
     task = None if found is None else found.tasks.get(request.query_params.get("task", ""))
     index = request.query_params.get("instance", "")
     number = int(index) if index.isascii() and index.isdigit() and len(index) < 10 else -1
     if found is None or task is None or not 0 <= number < len(task.instances):
-        return _missing(core, request, "There is no such instance; its job may have been deleted.")
+        return _missing(host, request, "There is no such instance; its job may have been deleted.")
     instance = task.instances[number]
     texts = await asyncio.to_thread(_output_of, instance)
-    back = _link(core, f"jobs/{found.job_id}", f"Job {found.job_id}")
+    back = _link(host, f"jobs/{found.job_id}", f"Job {found.job_id}")
     parts = [part for name, text in texts.items() for part in (_title(name), _pre(text))]
-    return _page(core, request, f"Task {task.name!r} instance {number} ({instance.state})", back, *parts)
+    return _page(host, request, f"Task {task.name!r} instance {number} ({instance.state})", back, *parts)
 
 
-async def env(core: Core, request: Request) -> Response:
+async def env(services: Services, request: Request) -> Response:
     """GET /console/envs/{env_id}."""
     env_id = request.path_params["env_id"]
-    found = core.batch.envs.get(env_id)
+    found = services.batch.envs.get(env_id)
     if found is None:
-        return _missing(core, request, f"There is no compute environment {env_id}; it may have been deleted.")
+        return _missing(services.host, request, f"There is no compute environment {env_id}; it may have been deleted.")
     detail = env_views.env_row(found)
     facts = [(name, _json(detail[name])) for name in ("EnvName", "DesiredComputeNodeCount", "NextAction", "CreateTime")]
     nodes = [
         (node.node_id, node.state, node.instance_id, iso(node.created_at)) for node in list(found.nodes.values())[:ROWS]
     ]
     return _page(
-        core,
+        services.host,
         request,
         f"Compute environment {env_id}",
         _table(("", ""), facts),
@@ -156,38 +159,38 @@ async def env(core: Core, request: Request) -> Response:
     )
 
 
-async def template(core: Core, request: Request) -> Response:
+async def template(services: Services, request: Request) -> Response:
     """GET /console/templates/{template_id}: with stars for its secrets."""
     template_id = request.path_params["template_id"]
-    found = core.batch.templates.get(template_id)
+    found = services.batch.templates.get(template_id)
     if found is None:
-        return _missing(core, request, f"There is no task template {template_id}; it may have been deleted.")
+        return _missing(services.host, request, f"There is no task template {template_id}; it may have been deleted.")
     facts = [("Name", found.name), ("Description", found.description), ("Created", iso(found.created_at))]
     shown = json.dumps(_without_secrets(found.task), indent=2, ensure_ascii=False)
-    return _page(core, request, f"Task template {template_id}", _table(("", ""), facts), _pre(shown))
+    return _page(services.host, request, f"Task template {template_id}", _table(("", ""), facts), _pre(shown))
 
 
-async def folder(core: Core, request: Request) -> Response:
+async def folder(services: Services, request: Request) -> Response:
     """GET /console/cos?bucket=…&path=…: the objects in a folder; they are read with COS itself."""
     bucket, path = request.query_params.get("bucket", ""), request.query_params.get("path", "")
     try:
-        objects, total = await asyncio.to_thread(core.store.listing, bucket, path, ROWS)
+        objects, total = await asyncio.to_thread(services.cos.store.listing, bucket, path, ROWS)
     except CosError:
-        return _missing(core, request, f"There is no bucket {bucket}.")
-    return _page(core, request, f"cos://{bucket}/{path}", _table(("Object", "Bytes"), objects, total))
+        return _missing(services.host, request, f"There is no bucket {bucket}.")
+    return _page(services.host, request, f"cos://{bucket}/{path}", _table(("Object", "Bytes"), objects, total))
 
 
 # -- parts of pages ------------------------------------------------------------------------------------
 
 
-def _page(core: Core, request: Request, title: str, *parts: _Html, status: int = 200) -> Response:
+def _page(host: Host, request: Request, title: str, *parts: _Html, status: int = 200) -> Response:
     given = request.query_params.get("key", "")
-    if not hmac.compare_digest(given.encode(), console_key(core.identity.control_token).encode()):
+    if not hmac.compare_digest(given.encode(), console_key(host.identity.control_token).encode()):
         title, status = "No key", 403
         parts = (_text("These pages are opened with the address that the ready line has as console: it holds a key."),)
         home = _Html("")
     else:
-        home = _link(core, "", "All jobs")
+        home = _link(host, "", "All jobs")
     body = "\n".join((home, _Html(f"<h1>{html.escape(title)}</h1>"), *parts))
     text = (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
@@ -196,8 +199,8 @@ def _page(core: Core, request: Request, title: str, *parts: _Html, status: int =
     return Response(text.encode("utf-8", "replace"), status, headers=_HEADERS, media_type="text/html; charset=utf-8")
 
 
-def _missing(core: Core, request: Request, words: str) -> Response:
-    return _page(core, request, "Not found", _text(words), status=404)
+def _missing(host: Host, request: Request, words: str) -> Response:
+    return _page(host, request, "Not found", _text(words), status=404)
 
 
 def _text(text: str) -> _Html:
@@ -212,9 +215,9 @@ def _pre(text: str) -> _Html:
     return _Html(f"<pre>{html.escape(text)}</pre>")
 
 
-def _link(core: Core, path: str, text: str, **query: str) -> _Html:
+def _link(host: Host, path: str, text: str, **query: str) -> _Html:
     address = f"/console/{quote(path)}".rstrip("/")
-    query["key"] = console_key(core.identity.control_token)
+    query["key"] = console_key(host.identity.control_token)
     return _Html(f'<a href="{html.escape(f"{address}?{urlencode(query)}")}">{html.escape(text)}</a>')
 
 

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from airflow_provider_tcbatch.emulator.batch.entities import Job
-from airflow_provider_tcbatch.emulator.core import Core
 from airflow_provider_tcbatch.emulator.faults import FaultError
 from airflow_provider_tcbatch.emulator.http.body import TooLarge, read_body
+from airflow_provider_tcbatch.emulator.services import Services
 from airflow_provider_tcbatch.emulator.settings import SettingsError
 
 #: Settings that run a program on this machine as the emulator's user: whoever reaches its port has no say in them.
@@ -36,27 +36,32 @@ def _no_job(request: Request) -> JSONResponse:
     return JSONResponse({"error": f"there is no job {request.path_params['job_id']}"}, 404)
 
 
-async def health(core: Core, request: Request) -> JSONResponse:
+async def health(services: Services, request: Request) -> JSONResponse:
     """GET /_emulator/health."""
     return JSONResponse(
-        {"status": "ok", "jobs": len(core.jobs), "instances_running": core.capacity.used, "time": core.now()}
+        {
+            "status": "ok",
+            "jobs": len(services.batch.jobs),
+            "instances_running": services.batch.capacity.used,
+            "time": services.host.now(),
+        }
     )
 
 
-async def jobs(core: Core, request: Request) -> JSONResponse:
+async def jobs(services: Services, request: Request) -> JSONResponse:
     """GET /_emulator/jobs."""
-    return JSONResponse({"jobs": [_job_view(job) for job in core.jobs.values()]})
+    return JSONResponse({"jobs": [_job_view(job) for job in services.batch.jobs.values()]})
 
 
-async def timeline(core: Core, request: Request) -> JSONResponse:
+async def timeline(services: Services, request: Request) -> JSONResponse:
     """GET /_emulator/jobs/{job_id}/timeline."""
-    job = core.jobs.get(request.path_params["job_id"])
+    job = services.batch.jobs.get(request.path_params["job_id"])
     return JSONResponse(job.timeline.as_json(job.job_id)) if job else _no_job(request)
 
 
-async def wait(core: Core, request: Request) -> JSONResponse:
+async def wait(services: Services, request: Request) -> JSONResponse:
     """GET /_emulator/jobs/{job_id}/wait?timeout=30: answers when the job has ended, or the time is up."""
-    job = core.jobs.get(request.path_params["job_id"])
+    job = services.batch.jobs.get(request.path_params["job_id"])
     if job is None:
         return _no_job(request)
     try:
@@ -70,25 +75,25 @@ async def wait(core: Core, request: Request) -> JSONResponse:
     return JSONResponse(_job_view(job))
 
 
-async def calls(core: Core, request: Request) -> JSONResponse:
+async def calls(services: Services, request: Request) -> JSONResponse:
     """GET /_emulator/calls."""
-    return JSONResponse(core.calls.as_json())
+    return JSONResponse(services.host.calls.as_json())
 
 
-async def reset(core: Core, request: Request) -> JSONResponse:
+async def reset(services: Services, request: Request) -> JSONResponse:
     """POST /_emulator/reset."""
-    await core.reset()
+    await services.reset()
     return JSONResponse({"status": "ok"})
 
 
-async def faults(core: Core, request: Request) -> JSONResponse:
+async def faults(services: Services, request: Request) -> JSONResponse:
     """GET, POST (one fault) and DELETE (all) /_emulator/faults."""
     if request.method == "POST":
         try:
             members = json.loads(await read_body(request, 65_536))
             if not isinstance(members, dict) or not isinstance(members.get("kind"), str):
                 raise ValueError("the body must be a JSON object with a kind")
-            fault = core.add_fault(members.pop("kind"), **members)
+            fault = services.add_fault(members.pop("kind"), **members)
             return JSONResponse(fault.model_dump(mode="json"), 201)
         except FaultError as error:
             details = [{"member": member, "problem": str(error)} for member in error.members]
@@ -96,19 +101,19 @@ async def faults(core: Core, request: Request) -> JSONResponse:
         except (ValueError, TooLarge, RecursionError) as error:
             return JSONResponse({"error": f"invalid body: {error}"}, 400)
     if request.method == "DELETE":
-        core.faults.clear()
-    return JSONResponse({"faults": [fault.model_dump(mode="json") for fault in core.faults.all()]})
+        services.host.faults.clear()
+    return JSONResponse({"faults": [fault.model_dump(mode="json") for fault in services.host.faults.all()]})
 
 
-async def remove_fault(core: Core, request: Request) -> JSONResponse:
+async def remove_fault(services: Services, request: Request) -> JSONResponse:
     """DELETE /_emulator/faults/{fault_id}."""
     fault_id = request.path_params["fault_id"]
-    if not core.faults.remove(fault_id):
+    if not services.host.faults.remove(fault_id):
         return JSONResponse({"error": f"there is no fault {fault_id}"}, 404)
     return JSONResponse({"status": "ok"})
 
 
-async def settings(core: Core, request: Request) -> JSONResponse:
+async def settings(services: Services, request: Request) -> JSONResponse:
     """GET and PATCH /_emulator/settings."""
     if request.method == "PATCH":
         try:
@@ -117,10 +122,10 @@ async def settings(core: Core, request: Request) -> JSONResponse:
                 raise ValueError("the body must be a JSON object")
             if at_start := sorted(_AT_START & changes.keys()):
                 raise ValueError(f"{', '.join(at_start)} is set at the start only (--set)")
-            core.change_settings(changes)
+            services.change_settings(changes)
         except SettingsError as error:
             details = [{"setting": name, "problem": problem} for name, problem in error.problems]
             return JSONResponse({"error": f"invalid settings: {error}", "details": details}, 400)
         except (ValueError, TooLarge, RecursionError) as error:
             return JSONResponse({"error": f"invalid body: {error}"}, 400)
-    return JSONResponse(core.settings.model_dump(mode="json"))
+    return JSONResponse(services.host.settings.model_dump(mode="json"))

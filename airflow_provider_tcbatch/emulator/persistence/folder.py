@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.emulator.cos.keeping import ObjectFolder
-from airflow_provider_tcbatch.emulator.persistence.database import Database, FolderLock
+from airflow_provider_tcbatch.emulator.persistence.database import Database, FolderLock, Row
 from airflow_provider_tcbatch.emulator.persistence.ledger import KeptLedger
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.core import Core
-
-log = logging.getLogger("tcbatch_emulator")
+    from airflow_provider_tcbatch.emulator.host import Host
 
 #: Numbers of messages that each start has for itself, so that none is given twice.
 _MESSAGES = 10**9
@@ -33,35 +31,34 @@ class DataFolder:
         except BaseException:
             self._lock.release()
             raise
-        self._ledger: KeptLedger | None = None
+        #: How many emulators, this one included, were started on it; known once it is opened.
+        self.starts = 0
 
-    def restore(self, core: Core) -> None:
-        """Give an emulator what was left, and write down what it does from now on. Belongs to its event loop.
+    @property
+    def first_message(self) -> int:
+        """Number that no message had so far."""
+        return (self.starts - 1) * _MESSAGES + 1
 
+    def open(self, host: Host) -> KeptLedger:
+        """Let a host's clocks go on and write down what happens from now on. Belongs to its event loop.
+
+        :return: the host's ledger; the services register with it what they have.
         :raises OSError: when the state cannot be read or written.
         """
-        # Late: temporary emulators have no use for them.
-        from airflow_provider_tcbatch.emulator.persistence.records import Records
-        from airflow_provider_tcbatch.emulator.persistence.restore import restore
-
         values: dict[str, Any] = dict(self.database.read("emulator"))
-        start = int(values.get("starts", 0)) + 1
+        self.starts = int(values.get("starts", 0)) + 1
         jobs, queues = values.get("clocks", (0.0, 0.0))
-        records = Records(core)
-        ledger = KeptLedger(self.database, records)
-        core.keep(ledger, (start - 1) * _MESSAGES + 1, (jobs, queues))
-        ledger.note("emulator", "starts", start)
-        core.store.folder = ObjectFolder(self.database, core.data_dir / "objects")
-        restore(core, self.database, records)
-        self._ledger = ledger
-        if start > 1:
-            log.info(
-                "%d jobs, %d compute environments and %d queues of the data folder %s",
-                len(core.jobs),
-                len(core.batch.envs),
-                len(core.broker.queues),
-                core.data_dir,
-            )
+
+        def clocks() -> Iterator[Row]:
+            shown = host.clock.elapsed, host.queue_clock.elapsed
+            # They are told only where one has run ahead of the wall's.
+            if max(shown) > time.time() + 1.0:
+                yield "emulator", "clocks", shown
+
+        ledger = KeptLedger(self.database, clocks)
+        host.keep(ledger, (jobs, queues))
+        ledger.note("emulator", "starts", self.starts)
+        return ledger
 
     def close(self) -> None:
         """Let another emulator have the folder."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.persistence.database import Database
-    from airflow_provider_tcbatch.emulator.persistence.records import Records
+    from airflow_provider_tcbatch.emulator.persistence.database import Database, Row
+
+    #: Makes the records of a thing, without values when there is no such thing any more.
+    Maker = Callable[[Any], Iterable[Row]]
 
 #: Seconds until a change is written that no answer has told anybody of.
 _LATEST = 0.05
@@ -35,24 +38,42 @@ class Ledger:
         """Write what has changed, and nothing any more: what is being stopped is no news of a job."""
 
 
+class Records(Protocol):
+    """Makes records of what a service has."""
+
+    @property
+    def makers(self) -> Mapping[type, Maker]:
+        """What makes records of a thing of which type."""
+
+    def distrust(self) -> None:
+        """Be told that nothing that was to be written last is sure to be."""
+
+
 class KeptLedger(Ledger):
     """Collects what has changed and writes it in one transaction, before the next answer and soon in any case.
 
     A thing that changed ten times in between is written once. Belongs to the emulator's event loop.
 
     :param database: where things are written to.
-    :param records: what to write of a thing.
+    :param clocks: makes records of what the clocks show, which are written with all others.
     """
 
     keeps = True
 
-    def __init__(self, database: Database, records: Records) -> None:
+    def __init__(self, database: Database, clocks: Callable[[], Iterable[Row]]) -> None:
         self._database = database
-        self._records = records
+        self._clocks = clocks
+        self._records: list[Records] = []
+        self._makers: dict[type, Maker] = {}
         self._changed: dict[Any, None] = {}
         self._notes: dict[tuple[str, str], Any] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+
+    def register(self, records: Records) -> None:
+        """Write down what a service has."""
+        self._records.append(records)
+        self._makers.update(records.makers)
 
     def touch(self, thing: Any) -> None:
         """Remember that a thing has changed."""
@@ -80,13 +101,14 @@ class KeptLedger(Ledger):
             self._timer = None
         if not self._changed and not self._notes:
             return
-        rows = [row for thing in self._changed for row in self._records.rows_of(thing)]
-        rows.extend(self._records.clocks())
+        rows = [row for thing in self._changed for row in self._makers[type(thing)](thing)]
+        rows.extend(self._clocks())
         rows.extend((kind, name, value) for (kind, name), value in self._notes.items())
         try:
             self._database.write(rows)
         except OSError:
-            self._records.distrust()
+            for records in self._records:
+                records.distrust()
             raise
         self._changed.clear()
         self._notes.clear()

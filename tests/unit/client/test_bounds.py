@@ -26,7 +26,7 @@ from airflow_provider_tcbatch.client.auth.sources import CvmRole, ProfileFile, S
 from airflow_provider_tcbatch.client.cmq import CmqClient, Message
 from airflow_provider_tcbatch.client.cos import CosClient, CosSettings
 from airflow_provider_tcbatch.emulator import Emulator
-from airflow_provider_tcbatch.emulator.core import Core
+from airflow_provider_tcbatch.emulator.services import Services
 from airflow_provider_tcbatch.exceptions import ConfigurationError, InfrastructureError
 from airflow_provider_tcbatch.hooks.cos import CosHook
 from airflow_provider_tcbatch.models.actions import DescribeJobs
@@ -244,11 +244,11 @@ def cmq(own_emulator: Emulator) -> CmqClient:
 def fill(emulator: Emulator, queue: str, *bodies: str) -> None:
     """Send messages, as whoever may write to the queue can."""
 
-    def send(core: Core) -> None:
-        found = core.broker.queue(queue)
+    def send(services: Services) -> None:
+        found = services.cmq.broker.queue(queue)
         assert found is not None
         for body in bodies:
-            core.broker.send(found, body)
+            services.cmq.broker.send(found, body)
 
     emulator.on_loop(send)
 

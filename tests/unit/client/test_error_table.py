@@ -116,7 +116,7 @@ def check(
     assert type(error) is kind
     assert (error.action, error.retryable) == (action, retryable)
     assert f"{action}: {code}: " in str(error)
-    last = emulator.on_loop(lambda core: core.calls.as_json()["calls"][-1])
+    last = emulator.on_loop(lambda services: services.host.calls.as_json()["calls"][-1])
     assert (error.request_id, error.code) == (last["request_id"], last["code"])
     assert error.request_id
 
@@ -164,8 +164,8 @@ def test_too_many_requests(world: World) -> None:
     world.emulator.configure(rate_limits="cn")
     # The client would wait for its turn: as many are sent by others who use the account.
     world.emulator.on_loop(
-        lambda core: [
-            core.rates.admit("cn", "batch", "DescribeAvailableCvmInstanceTypes", world.emulator.info.secret_id)
+        lambda services: [
+            services.host.rates.admit("cn", "batch", "DescribeAvailableCvmInstanceTypes", world.emulator.info.secret_id)
             for _ in range(2)
         ]
     )

@@ -71,9 +71,9 @@ def test_a_hook_apart_has_a_client_of_its_own(connection: str) -> None:
 
 
 def test_a_request_is_made_and_not_sent(hook: TCBatchHook, emulator: Emulator) -> None:
-    before = emulator.on_loop(lambda core: len(core.jobs))
+    before = emulator.on_loop(lambda services: len(services.batch.jobs))
     request = hook.submission(job("true"), client_token="made-not-sent")
-    assert emulator.on_loop(lambda core: len(core.jobs)) == before
+    assert emulator.on_loop(lambda services: len(services.batch.jobs)) == before
     assert request.placement == hook.placement()
     assert hook.placement().zone == emulator.info.zone
     assert hook.placement("ap-guangzhou-4").zone == "ap-guangzhou-4"

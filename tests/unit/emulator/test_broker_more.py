@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from airflow_provider_tcbatch.emulator.clock import Clock as PlayedClock
 from airflow_provider_tcbatch.emulator.cmq.broker import Broker
 from airflow_provider_tcbatch.emulator.cmq.entities import BY_RECEIVE_COUNT, BY_TIME_TO_LIVE, Queue, routing_matches
+from airflow_provider_tcbatch.emulator.cmq.post import Post
 from airflow_provider_tcbatch.emulator.faults import Faults
-from airflow_provider_tcbatch.emulator.post import Post
 
 
 class Clock(PlayedClock):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,13 +16,16 @@ from airflow_provider_tcbatch.emulator.batch.entities import Instance, Job, Task
 from airflow_provider_tcbatch.emulator.batch.env_entities import RUNNING, ComputeEnv, EnvironmentGone, Node
 from airflow_provider_tcbatch.emulator.batch.monitor import Sample, Series
 from airflow_provider_tcbatch.emulator.batch.monitor_actions import _points
-from airflow_provider_tcbatch.emulator.batch.state import BatchState
 from airflow_provider_tcbatch.emulator.settings import Settings
 
 
-def core_with(**settings: Any) -> Any:
+def host_with(**settings: Any) -> Any:
     no_faults = SimpleNamespace(machine=lambda kind, names: None)
-    return SimpleNamespace(settings=Settings(**settings), batch=BatchState(), faults=no_faults)
+    return SimpleNamespace(settings=Settings(**settings), faults=no_faults)
+
+
+def batch_with(**settings: Any) -> Any:
+    return SimpleNamespace(host=host_with(**settings), failures_used=Counter())
 
 
 @pytest.mark.parametrize(
@@ -68,34 +72,34 @@ def test_listed_types_and_categories() -> None:
 
 @pytest.mark.parametrize(("retries", "seconds"), [(1, 600), (3, 1800), (8, 6300), (50, 3 * 600 + 7 * 900 + 40 * 1800)])
 def test_documented_waits(retries: int, seconds: int) -> None:
-    core = core_with(resource_retry_scale=1)
-    assert sum(cvm.retry_wait(core, number) for number in range(1, retries + 1)) == seconds
-    assert cvm.retry_wait(core, 51) == cvm.retry_wait(core, 1000) == 3600
+    host = host_with(resource_retry_scale=1)
+    assert sum(cvm.retry_wait(host, number) for number in range(1, retries + 1)) == seconds
+    assert cvm.retry_wait(host, 51) == cvm.retry_wait(host, 1000) == 3600
 
 
 def test_scripted_failures() -> None:
-    def rent(core: Any, **data: Any) -> str:
+    def rent(batch: Any, **data: Any) -> str:
         try:
-            return cvm.rent(core, data, "ap-guangzhou-3").name
+            return cvm.rent(batch, data, "ap-guangzhou-3").name
         except cvm.CreationFailed as error:
             return str(error).partition(":")[2]
 
-    core = core_with(cvm_failures={"S5.SMALL1": "quota*2", "img-00000000": "image", "S5.SMALL2": "Some.Code"})
-    assert [rent(core, InstanceType="S5.SMALL1") for _ in range(3)] == ["LimitExceeded.InstanceQuota"] * 2 + [
+    batch = batch_with(cvm_failures={"S5.SMALL1": "quota*2", "img-00000000": "image", "S5.SMALL2": "Some.Code"})
+    assert [rent(batch, InstanceType="S5.SMALL1") for _ in range(3)] == ["LimitExceeded.InstanceQuota"] * 2 + [
         "S5.SMALL1"
     ]
-    assert rent(core, ImageId="img-00000000") == "InvalidImageId.NotFound"
-    assert rent(core, InstanceType="S5.SMALL2") == "Some.Code"
-    assert rent(core) == cvm.DEFAULT_TYPE
-    core = core_with(cvm_failures='{"*": "no_stock", "GN10X.2XLARGE40": "ok"}')
-    assert rent(core, InstanceType="S5.SMALL1") == "ResourcesSoldOut.SpecifiedInstanceType"
-    assert rent(core, InstanceTypes=["S5.SMALL1", "GN10X.2XLARGE40"]) == "GN10X.2XLARGE40"
+    assert rent(batch, ImageId="img-00000000") == "InvalidImageId.NotFound"
+    assert rent(batch, InstanceType="S5.SMALL2") == "Some.Code"
+    assert rent(batch) == cvm.DEFAULT_TYPE
+    batch = batch_with(cvm_failures='{"*": "no_stock", "GN10X.2XLARGE40": "ok"}')
+    assert rent(batch, InstanceType="S5.SMALL1") == "ResourcesSoldOut.SpecifiedInstanceType"
+    assert rent(batch, InstanceTypes=["S5.SMALL1", "GN10X.2XLARGE40"]) == "GN10X.2XLARGE40"
     assert (
-        rent(core_with(), InstanceTypeOptions={"CPU": 3, "Memory": 5}) == "InvalidParameterValue.InsufficientOffering"
+        rent(batch_with(), InstanceTypeOptions={"CPU": 3, "Memory": 5}) == "InvalidParameterValue.InsufficientOffering"
     )
     spot = {"InstanceType": "S5.SMALL1", "InstanceChargeType": "SPOTPAID"}
     for price, expected in (("0.001", "InvalidParameterValue.InsufficientPrice"), ("10", "S5.SMALL1")):
-        assert rent(core_with(), **spot, InstanceMarketOptions={"SpotOptions": {"MaxPrice": price}}) == expected
+        assert rent(batch_with(), **spot, InstanceMarketOptions={"SpotOptions": {"MaxPrice": price}}) == expected
 
 
 def env_with(count: int) -> tuple[ComputeEnv, list[Node]]:

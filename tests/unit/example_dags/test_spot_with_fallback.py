@@ -40,7 +40,7 @@ def test_it_takes_what_can_be_had(
     example: Any, emulator: Emulator, capfd: pytest.CaptureFixture[str], stock: bool
 ) -> None:
     """Where there are no spot machines (of either type, for either node) the same are paid by the hour."""
-    emulator.on_loop(lambda core: core.batch.failures_used.clear())  # another test may have used it up
+    emulator.on_loop(lambda services: services.batch.failures_used.clear())  # another test may have used it up
     emulator.configure(cvm_failures={} if stock else {"*": "no_stock*4"})
     run = example.DAG.test()
     assert str(run.state) == "success"

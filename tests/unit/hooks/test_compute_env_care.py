@@ -21,7 +21,7 @@ ENV = {"EnvName": "pool", "DesiredComputeNodeCount": 2, "EnvData": {"InstanceTyp
 def hook(connection: str, emulator: Emulator) -> Iterator[TCBatchHook]:
     emulator.configure(node_creating_seconds=0.1, node_deleting_seconds=0.1, env_deleting_seconds=0.1)
     yield TCBatchHook(connection)
-    emulator.on_loop(lambda core: core.batch.envs.clear())
+    emulator.on_loop(lambda services: services.batch.envs.clear())
 
 
 def test_instance_types_are_checked_with_their_prices(hook: TCBatchHook, emulator: Emulator) -> None:

@@ -78,8 +78,8 @@ def test_scaling_to_zero_takes_nodes_that_are_left_of_an_environment_that_shall_
     airflow = Airflow()
     env_id = airflow.run(set_up(), "one")
 
-    def shall_have_none(core: Any) -> None:
-        core.batch.envs[env_id].desired = 0
+    def shall_have_none(services: Any) -> None:
+        services.batch.envs[env_id].desired = 0
 
     emulator.on_loop(shall_have_none)
     assert airflow.run(tear_down(on_teardown="scale_to_zero", timeout=60), "one") == [env_id]

@@ -67,7 +67,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, connection: str, emulator: Emulator) 
     monkeypatch.setenv("AIRFLOW_CONN_TENCENTCLOUD_DEFAULT", json.dumps(info))
     emulator.configure(**PACE)
     yield
-    emulator.on_loop(lambda core: core.batch.envs.clear())
+    emulator.on_loop(lambda services: services.batch.envs.clear())
 
 
 #: Airflow 3.1 has no task state store.
@@ -887,7 +887,7 @@ def test_an_environment_that_vanishes_is_told(
     env_id = made(1, running=False)
 
     def vanish() -> None:
-        emulator.on_loop(lambda core: core.batch.envs.pop(env_id))
+        emulator.on_loop(lambda services: services.batch.envs.pop(env_id))
 
     operator = create(deferrable=deferrable)
     if deferrable:

@@ -31,7 +31,7 @@ REASONS = [
 
 def half_failed(emulator: Emulator, reason: str) -> tuple[str, str, str]:
     """An environment of which one node runs and the other could not be made; its id and theirs."""
-    emulator.on_loop(lambda core: core.batch.failures_used.clear())  # another test may have used it up
+    emulator.on_loop(lambda services: services.batch.failures_used.clear())  # another test may have used it up
     emulator.configure(cvm_failures={"*": f"{reason}*1"})
     env_id = TCBatchHook().create_compute_env(wish(2, ResourceMaxRetryCount=0))
     wait_for(lambda: {node.compute_node_state for node in nodes(env_id)} == {"RUNNING", "CREATION_FAILED"})

@@ -43,7 +43,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> Iterator[None]
     monkeypatch.setenv("AIRFLOW_CONN_TENCENTCLOUD_DEFAULT", json.dumps(info))
     emulator.configure(**PACE)
     yield
-    emulator.on_loop(lambda core: core.batch.envs.clear())
+    emulator.on_loop(lambda services: services.batch.envs.clear())
 
 
 class Airflow:

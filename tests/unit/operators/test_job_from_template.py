@@ -278,7 +278,7 @@ def test_a_name_means_the_whole_name_and_the_oldest_of_its_kind(
     ]
     try:
         # Two of the same second are told apart by their ids.
-        emulator.on_loop(lambda core: setattr(core.batch.templates[template], "created_at", 0.0))
+        emulator.on_loop(lambda services: setattr(services.batch.templates[template], "created_at", 0.0))
         operator = submit({"TaskTemplateName": NAME})
         assert operator.final_job().tasks[0].timeout == 600
         assert operator._template_ids == [template]
@@ -288,8 +288,8 @@ def test_a_name_means_the_whole_name_and_the_oldest_of_its_kind(
 
 @pytest.mark.parametrize("empty", [None, "", []])
 def test_a_field_that_the_service_shows_empty_was_never_set(template: str, emulator: Emulator, empty: Any) -> None:
-    def fill(core: Any) -> None:
-        core.batch.templates[template].task |= {"EnvId": empty, "OutputMappings": [], "MaxRetryCount": None}
+    def fill(services: Any) -> None:
+        services.batch.templates[template].task |= {"EnvId": empty, "OutputMappings": [], "MaxRetryCount": None}
 
     emulator.on_loop(fill)
     [task] = submit({"TaskTemplateName": NAME}).final_job().to_wire()["Tasks"]

@@ -130,7 +130,7 @@ def test_it_asks_about_all_runs_of_what_they_share(dags: Callable[..., Any], emp
     assert found() == {lost: "orphan", kept: "unsure", unknown: "unsure"}
     make_run(name)
     assert found() == {unknown: "unsure"}, "a run goes on"
-    empty_emulator.on_loop(lambda core: core.batch.envs.clear())
+    empty_emulator.on_loop(lambda services: services.batch.envs.clear())
 
 
 def make_run(dag_id: str) -> str:

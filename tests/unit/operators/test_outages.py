@@ -143,7 +143,7 @@ def submit(gate: Path, then: str = "true", **options: Any) -> TCBatchSubmitJobOp
 
 def calls(emulator: Emulator) -> Mapping[str, int]:
     """How often each action was called."""
-    counts: Mapping[str, int] = emulator.on_loop(lambda core: core.calls.as_json()["counts"])
+    counts: Mapping[str, int] = emulator.on_loop(lambda services: services.host.calls.as_json()["counts"])
     return counts
 
 
@@ -309,7 +309,7 @@ def test_a_job_that_started_in_an_outage_does_not_miss_its_queue_timeout(
     began = time.monotonic()
     job_id = wait_until(lambda: run.context["ti"].xcoms.get("job_id"))
     api_outage.begin()
-    wait_until(lambda: own_emulator.core.jobs[job_id].state == "RUNNING")
+    wait_until(lambda: own_emulator.services.batch.jobs[job_id].state == "RUNNING")
     wait_until(lambda: time.monotonic() >= began + 11)
     api_outage.wait(api_outage.failures + 5)
     api_outage.end()
@@ -626,7 +626,7 @@ def ran(runs: Path, times: int, own_emulator: Emulator, job_id: str) -> Callable
     """Whether the job has run so often, and has ended."""
     return lambda: (
         len(runs.read_text().splitlines()) == times
-        and own_emulator.on_loop(lambda core: core.jobs[job_id].state) == "FAILED"
+        and own_emulator.on_loop(lambda services: services.batch.jobs[job_id].state) == "FAILED"
     )
 
 

@@ -91,14 +91,16 @@ def test_a_deferred_wait_ends_by_event(
     gate = tmp_path / "gate"
 
     def queues() -> set[str]:
-        return emulator.on_loop(lambda core: set(core.broker.topics[core.identity.topic].subscriptions))
+        return emulator.on_loop(
+            lambda services: set(services.cmq.broker.topics[services.host.identity.topic].subscriptions)
+        )
 
     before = queues()
 
     def open_gate() -> None:
         while not (listening := queues() - before):
             time.sleep(0.05)
-        job_id = emulator.on_loop(lambda core: list(core.jobs)[-1])
+        job_id = emulator.on_loop(lambda services: list(services.batch.jobs)[-1])
         end_by_event(emulator, listening.pop(), job_id, gate.touch)
 
     # The job ends when somebody listens, however long that took to begin.

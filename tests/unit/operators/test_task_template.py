@@ -247,10 +247,10 @@ def test_a_request_that_did_not_arrive_is_sent_again(emulator: Emulator, calls: 
 def test_what_is_refused_for_its_rate_waits_its_turn(emulator: Emulator, calls: list[Any]) -> None:
     """Nothing was made: there is nothing to look for."""
     emulator.faults.add("throttle", action="CreateTaskTemplate", count=2)
-    sent = emulator.core.calls.counts["batch.CreateTaskTemplate"]
+    sent = emulator.services.host.calls.counts["batch.CreateTaskTemplate"]
     done = Done(create())
     assert shown()["TaskTemplateId"] == done.value
-    assert emulator.core.calls.counts["batch.CreateTaskTemplate"] == sent + 3
+    assert emulator.services.host.calls.counts["batch.CreateTaskTemplate"] == sent + 3
     assert names(calls) == ["CreateTaskTemplate"]
 
 
@@ -287,7 +287,7 @@ def test_of_two_that_are_made_at_the_same_moment_the_older_one_stays(
         monkeypatch.setattr(ApiClient, "call", real)
         others.append(other := hook.create_task_template(NAME, content(Timeout=5)))
         at = 0.0 if older else 4e9
-        emulator.on_loop(lambda core: setattr(core.batch.templates[other], "created_at", at))
+        emulator.on_loop(lambda services: setattr(services.batch.templates[other], "created_at", at))
         return real(self, action, **options)
 
     monkeypatch.setattr(ApiClient, "call", call)

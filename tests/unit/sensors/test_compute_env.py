@@ -23,7 +23,7 @@ both = pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferr
 def alone(emulator: Emulator, connection: str) -> Iterator[None]:
     emulator.configure(node_creating_seconds=0.1, node_deleting_seconds=0.1, env_deleting_seconds=0.1)
     yield
-    emulator.on_loop(lambda core: core.batch.envs.clear())
+    emulator.on_loop(lambda services: services.batch.envs.clear())
 
 
 def made(nodes: int) -> str:

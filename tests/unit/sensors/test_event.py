@@ -94,7 +94,9 @@ class World:
     def own_queues(self) -> list[str]:
         """Queues that processes have made for themselves, and that hear the topic."""
         return self.emulator.on_loop(
-            lambda core: [name for name in core.broker.topics[self.topic].subscriptions if name != f"{self.topic}-base"]
+            lambda services: [
+                name for name in services.cmq.broker.topics[self.topic].subscriptions if name != f"{self.topic}-base"
+            ]
         )
 
     def listened_to(self, sensor: TCBatchEventSensor, then: Callable[[], Any]) -> Any:
@@ -136,7 +138,7 @@ def world(emulator: Emulator, connection: str) -> Iterator[World]:
     emulator.faults.clear()
     for job_id in made.jobs:
         made.hook.end_job(job_id)
-    emulator.on_loop(lambda core: core.batch.envs.clear())
+    emulator.on_loop(lambda services: services.batch.envs.clear())
 
 
 def change_connection(monkeypatch: pytest.MonkeyPatch, emulator: Emulator, **fields: str) -> None:

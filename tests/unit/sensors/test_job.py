@@ -146,9 +146,9 @@ def test_a_newer_job_takes_the_place_of_a_failed_one(hook: TCBatchHook, emulator
     with pytest.raises(e.JobFailed, match=failed):
         run(sensor(job_name=name, deferrable=deferrable))
 
-    def age(core: Any) -> None:
+    def age(services: Any) -> None:
         # The service tells times in seconds.
-        core.jobs[failed].created_at -= 5
+        services.batch.jobs[failed].created_at -= 5
 
     emulator.on_loop(age)
     again = hook.submit_job({**job("true"), "JobName": name})

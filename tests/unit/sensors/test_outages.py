@@ -230,7 +230,7 @@ def test_a_look_that_can_not_be_had_ends_with_the_timeout(
 
 def looks(emulator: Emulator) -> int:
     """How often anything was looked at."""
-    counts: dict[str, int] = emulator.on_loop(lambda core: core.calls.as_json()["counts"])
+    counts: dict[str, int] = emulator.on_loop(lambda services: services.host.calls.as_json()["counts"])
     return sum(number for name, number in counts.items() if name.startswith("batch.Describe"))
 
 

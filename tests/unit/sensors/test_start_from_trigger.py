@@ -142,7 +142,7 @@ def _rendered(options: dict[str, Any], conf: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("named", [False, True], ids=["id", "name"])
 def test_an_environment(emulator: Emulator, connection: str, named: bool) -> None:
     emulator.configure(node_creating_seconds=0.1, node_deleting_seconds=0.1, env_deleting_seconds=0.1)
-    emulator.on_loop(lambda core: core.batch.envs.clear())
+    emulator.on_loop(lambda services: services.batch.envs.clear())
     env = {"EnvName": "early", "EnvData": {"InstanceType": "S5.MEDIUM4"}, "ResourceMaxRetryCount": 0}
     hook = TCBatchHook()
     env_id = hook.create_compute_env({**env, "DesiredComputeNodeCount": 2})
@@ -159,7 +159,7 @@ def test_an_environment(emulator: Emulator, connection: str, named: bool) -> Non
         sense = sensor(TCBatchComputeEnvSensor, **which)
         with pytest.raises(e.InvalidRequest, match="2 compute environments are called 'early': name one by its id"):
             resumed(sense, started(sense, **conf), **conf)
-    emulator.on_loop(lambda core: core.batch.envs.clear())
+    emulator.on_loop(lambda services: services.batch.envs.clear())
     sense = sensor(TCBatchComputeEnvSensor, **which, until="deleted", end_from_trigger=True)
     event = started(sense, **conf)
     assert isinstance(event, TaskSuccessEvent)

@@ -12,7 +12,7 @@ from typing import Any
 from airflow.triggers.base import BaseEventTrigger
 
 from airflow_provider_tcbatch.emulator import Emulator
-from airflow_provider_tcbatch.emulator.core import Core
+from airflow_provider_tcbatch.emulator.services import Services
 from airflow_provider_tcbatch.hooks.cmq import CmqHook
 from tests.support.processes import wait_for
 
@@ -141,11 +141,11 @@ class Post:
     def fill(self, queue: str, events: Iterable[dict[str, Any]]) -> None:
         """Put one message for each event into a queue, at once."""
 
-        def send(core: Core) -> None:
-            found = core.broker.queue(queue)
+        def send(services: Services) -> None:
+            found = services.cmq.broker.queue(queue)
             assert found is not None
             for one in events:
-                core.broker.send(found, json.dumps({"Events": [one]}))
+                services.cmq.broker.send(found, json.dumps({"Events": [one]}))
 
         self.emulator.on_loop(send)
 
@@ -153,8 +153,8 @@ class Post:
         """Wait until the one message of a queue has been received so often."""
 
         def receptions() -> int:
-            def look(core: Core) -> int:
-                found = core.broker.queue(queue)
+            def look(services: Services) -> int:
+                found = services.cmq.broker.queue(queue)
                 assert found is not None
                 return sum(message.dequeue_count for message in [*found.ready, *found.inflight.values()])
 
@@ -166,8 +166,8 @@ class Post:
         """Wait until each message of a queue has been received: whoever reads them has all at his next turn."""
 
         def unread() -> int:
-            def look(core: Core) -> int:
-                found = core.broker.queue(queue)
+            def look(services: Services) -> int:
+                found = services.cmq.broker.queue(queue)
                 assert found is not None
                 return len(found.ready)
 

@@ -41,7 +41,7 @@ async def test_many_wait_for_the_end_of_an_outage_with_few_questions(
     api_outage.end()
     asked = time.time()
     events = await waits
-    assert own_emulator.core.calls.as_json()["counts"]["batch.DescribeJobs"] <= 10
+    assert own_emulator.services.host.calls.as_json()["counts"]["batch.DescribeJobs"] <= 10
     for trigger, event in zip(triggers, events, strict=True):
         outage = event.pop("outage")
         assert outage == {"since": trigger.since, "until": pytest.approx(asked, abs=30), "rounds": 1, "asked": None}

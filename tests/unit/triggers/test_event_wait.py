@@ -78,11 +78,11 @@ async def test_many_waits_for_environments_share_their_looks(connection: str, em
 
     def looks() -> tuple[int, int]:
         names = ("batch.DescribeComputeEnvs", "batch.DescribeComputeEnv")
-        counted = emulator.on_loop(lambda core: [core.calls.counts[name] for name in names])
+        counted = emulator.on_loop(lambda services: [services.host.calls.counts[name] for name in names])
         return counted[0], counted[1]
 
     emulator.configure(node_submitted_seconds=0, node_pending_seconds=0, node_creating_seconds=0.1)
-    emulator.on_loop(lambda core: core.batch.envs.clear())
+    emulator.on_loop(lambda services: services.batch.envs.clear())
     hook = TCBatchHook(connection)
     env: dict[str, Any] = {"EnvName": "many", "EnvData": {"InstanceType": "S5.MEDIUM4"}, "DesiredComputeNodeCount": 0}
     env_ids = [hook.create_compute_env(env) for _ in range(8)]
@@ -109,7 +109,7 @@ async def test_many_waits_for_environments_share_their_looks(connection: str, em
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
-        emulator.on_loop(lambda core: core.batch.envs.clear())
+        emulator.on_loop(lambda services: services.batch.envs.clear())
 
 
 async def test_who_is_ended_leaves_the_job_alone(connection: str, emulator: Emulator) -> None:

@@ -419,11 +419,11 @@ async def test_a_name_that_the_api_does_not_know_yet_is_waited_for(post: Post, m
     monkeypatch.setattr(event_reader, "_PATIENCE", 600.0)
     queue, named = post.queue(), Store()
     job_id = await asyncio.to_thread(TCBatchHook().submit_job, job("true"))
-    hidden = post.emulator.on_loop(lambda core: core.jobs.pop(job_id))
+    hidden = post.emulator.on_loop(lambda services: services.batch.jobs.pop(job_id))
     post.fill(queue, [event("JOB_RUNNING", job_id)])
     async with streaming((unconfirmed(queue, job_names="test"), named)):
         await until(lambda: bool(asked_about(post, job_id)))
-        post.emulator.on_loop(lambda core: core.jobs.update({job_id: hidden}))
+        post.emulator.on_loop(lambda services: services.batch.jobs.update({job_id: hidden}))
         [payload] = await named.wait_for(1)
     assert (payload["job_id"], payload["job_name"]) == (job_id, "test")
 
@@ -466,7 +466,7 @@ async def test_who_wants_an_event_borne_out_has_it_waited_for_though_others_only
 
 def asked_about(post: Post, *job_ids: str) -> list[list[str]]:
     """The jobs that each DescribeJobs named which named one of these."""
-    calls = post.emulator.on_loop(lambda core: core.calls.as_json()["calls"])
+    calls = post.emulator.on_loop(lambda services: services.host.calls.as_json()["calls"])
     return [
         call["job_ids"] for call in calls if call["action"] == "DescribeJobs" and set(call["job_ids"]) & set(job_ids)
     ]

@@ -98,5 +98,5 @@ async def test_a_task_whose_turn_never_comes(connection: str, emulator: Emulator
 
 def reads(emulator: Emulator, job_id: str) -> int:
     """How often DescribeJob was called for a job so far."""
-    calls = emulator.on_loop(lambda core: core.calls.as_json()["calls"])
+    calls = emulator.on_loop(lambda services: services.host.calls.as_json()["calls"])
     return sum(call["action"] == "DescribeJob" and job_id in call["job_ids"] for call in calls)

@@ -60,7 +60,7 @@ def hook(connection: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -
     )
     yield TCBatchHook(connection)
     emulator.faults.clear()
-    emulator.on_loop(lambda core: core.batch.envs.clear())
+    emulator.on_loop(lambda services: services.batch.envs.clear())
 
 
 @pytest.fixture
@@ -438,7 +438,8 @@ async def test_of_two_who_share_a_queue_one_hears(
         await asyncio.to_thread(emulator.wait_job, job_id)
         body = {"EventName": "JOB_SUCCEED", "JobId": job_id}
         await asyncio.to_thread(
-            emulator.on_loop, lambda core: core.broker.send(core.broker.queue(queue), json.dumps(body))
+            emulator.on_loop,
+            lambda services: services.cmq.broker.send(services.cmq.broker.queue(queue), json.dumps(body)),
         )
         ends = await asyncio.wait_for(asyncio.gather(*tasks), 60)
     finally:

@@ -148,16 +148,18 @@ async def test_messages_that_follow_one_another_share_calls(
 
     def calls() -> int:
         names = ("cmq.BatchReceiveMessage", "cmq.BatchDeleteMessage")
-        return own_emulator.on_loop(lambda core: sum(core.calls.counts[name] for name in names))
+        return own_emulator.on_loop(lambda services: sum(services.host.calls.counts[name] for name in names))
 
     async with listening(ear, ["job-mine0000"]) as heard:
         await asyncio.wait_for(ear.hearing.wait(), 60)
         before = calls()
 
-        def publish(core: Any) -> None:
-            topic = core.broker.topics[own_emulator.info.topic]
+        def publish(services: Any) -> None:
+            topic = services.cmq.broker.topics[own_emulator.info.topic]
             for number in range(80):
-                core.broker.later(0.02 * number, lambda: core.broker.publish(topic, event("job-mine0000")))
+                services.cmq.broker.later(
+                    0.02 * number, lambda: services.cmq.broker.publish(topic, event("job-mine0000"))
+                )
 
         own_emulator.on_loop(publish)
         for _ in range(80):
@@ -210,7 +212,8 @@ async def test_two_do_not_take_from_each_other_for_ever(
     ears = [EventListener(client, api, info.topic, shared) for client in (cmq, another)]
     async with running(Watcher(api, ears[0])) as first, running(Watcher(api, ears[1])) as second:
         await until(
-            lambda: own_emulator.on_loop(lambda core: len(core.broker.queues[shared].waiters)) == 2, "both wait"
+            lambda: own_emulator.on_loop(lambda services: len(services.cmq.broker.queues[shared].waiters)) == 2,
+            "both wait",
         )
         await asyncio.to_thread(cmq.publish, info.topic, event("job-nobodys0"))
         await until(lambda: any(ear.received for ear in ears), "one of them takes it, and leaves it")

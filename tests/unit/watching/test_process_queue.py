@@ -72,16 +72,16 @@ def process(own_emulator: Emulator, topic: str) -> Iterator[subprocess.Popen[str
 
 
 def queues(emulator: Emulator) -> set[str]:
-    return set(emulator.on_loop(lambda core: [queue.name for queue in core.broker.queues.values()]))
+    return set(emulator.on_loop(lambda services: [queue.name for queue in services.cmq.broker.queues.values()]))
 
 
 def subscriptions(emulator: Emulator) -> set[str]:
     topic = emulator.info.topic
-    return set(emulator.on_loop(lambda core: list(core.broker.topic(topic).subscriptions)))
+    return set(emulator.on_loop(lambda services: list(services.cmq.broker.topic(topic).subscriptions)))
 
 
 def signs(emulator: Emulator, name: str) -> int:
-    return int(emulator.on_loop(lambda core: core.broker.queue(name).attributes["PollingWaitSeconds"]))
+    return int(emulator.on_loop(lambda services: services.cmq.broker.queue(name).attributes["PollingWaitSeconds"]))
 
 
 def listener(emulator: Emulator, api: ApiClient, **options: Any) -> EventListener:

@@ -85,7 +85,7 @@ class Roles(FakeCloud):
 
     def revoke(self) -> None:
         """From now on the keys that were given out last are unknown, as a session that somebody has ended."""
-        self.emulator.on_loop(lambda core: core.access.keys.pop(self.ids[-1], None))
+        self.emulator.on_loop(lambda services: services.host.access.keys.pop(self.ids[-1], None))
 
 
 @pytest.fixture
@@ -406,7 +406,7 @@ def test_a_wait_goes_on_with_new_keys(connection: str, emulator: Emulator, cloud
     done: list[Any] = []
 
     def looks() -> int:
-        calls = emulator.on_loop(lambda core: core.calls.as_json()["calls"])
+        calls = emulator.on_loop(lambda services: services.host.calls.as_json()["calls"])
         job_id = context["ti"].xcoms.get("job_id")
         return sum(call["action"] == "DescribeJobs" and job_id in call["job_ids"] for call in calls)
 

@@ -192,7 +192,7 @@ async def test_before_anything_runs(api: ApiClient, emulator: Emulator, submit: 
     job_id = submit(job("echo never"))
     stream = LogStream(api, None, job_id, shown)
     await stream.turn()
-    await until(lambda: emulator.on_loop(lambda core: core.jobs[job_id].state) == "STARTING")
+    await until(lambda: emulator.on_loop(lambda services: services.batch.jobs[job_id].state) == "STARTING")
     await stream.turn()
     await api.acall(TerminateJob(job_id=job_id))
     await asyncio.to_thread(emulator.wait_job, job_id)
@@ -714,5 +714,5 @@ async def test_other_errors_are_told_once(
 
 
 def instance_state(emulator: Emulator, job_id: str, index: int) -> str:
-    state: str = emulator.on_loop(lambda core: core.jobs[job_id].tasks["main"].instances[index].state)
+    state: str = emulator.on_loop(lambda services: services.batch.jobs[job_id].tasks["main"].instances[index].state)
     return state

@@ -84,9 +84,11 @@ def warnings(steps: list[Step]) -> list[str]:
 def names(emulator: Emulator) -> tuple[set[str], set[str]]:
     """Queues, and subscriptions of the topic."""
 
-    def look(core: Any) -> tuple[set[str], set[str]]:
-        topic = core.broker.topic("chain")
-        return {queue.name for queue in core.broker.queues.values()}, set(topic.subscriptions) if topic else set()
+    def look(services: Any) -> tuple[set[str], set[str]]:
+        topic = services.cmq.broker.topic("chain")
+        return {queue.name for queue in services.cmq.broker.queues.values()}, set(
+            topic.subscriptions
+        ) if topic else set()
 
     return emulator.on_loop(look)
 

@@ -971,7 +971,7 @@ def test_a_failure_of_machines_has_a_class_of_its_own(task: Task, emulator: Emul
 
 def actions(emulator: Emulator) -> list[str]:
     """What was asked of Batch so far, in order."""
-    return [call["action"] for call in emulator.core.calls.as_json()["calls"] if call["service"] == "batch"]
+    return [call["action"] for call in emulator.services.host.calls.as_json()["calls"] if call["service"] == "batch"]
 
 
 def test_a_submission_that_is_refused_for_its_rate_waits_its_turn(

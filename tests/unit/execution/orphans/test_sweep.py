@@ -49,7 +49,7 @@ def hook(connection: str, empty_emulator: Emulator) -> Iterator[TCBatchHook]:
     emulator = empty_emulator
     emulator.configure(node_creating_seconds=0.1, node_deleting_seconds=0.1, env_deleting_seconds=0.1)
     yield TCBatchHook(connection)
-    emulator.on_loop(lambda core: core.batch.envs.clear())
+    emulator.on_loop(lambda services: services.batch.envs.clear())
 
 
 @pytest.fixture
