@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_provider_tcbatch.emulator.errors import ApiError
-from airflow_provider_tcbatch.emulator.required import REQUIRED
+from airflow_provider_tcbatch.emulator.required_members import REQUIRED
 
 _RTYPE = re.compile(r":rtype:\s*(?P<type>.+)")
 _CLASS = re.compile(r":class:`[^`]*\.(?P<name>\w+)`")

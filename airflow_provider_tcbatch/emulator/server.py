@@ -24,7 +24,7 @@ import uvicorn
 from pydantic import ConfigDict, Field
 from typing_extensions import Self
 
-from airflow_provider_tcbatch.emulator.batch.processes import Watchdog
+from airflow_provider_tcbatch.emulator.batch.machine.processes import Watchdog
 from airflow_provider_tcbatch.emulator.cos.store import import_moto
 from airflow_provider_tcbatch.emulator.faults import Fault
 from airflow_provider_tcbatch.emulator.host import Host, Identity

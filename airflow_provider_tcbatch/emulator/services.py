@@ -7,8 +7,8 @@ import logging
 import shutil
 from typing import Any
 
-from airflow_provider_tcbatch.emulator.batch.accidents import hit_node
-from airflow_provider_tcbatch.emulator.batch.processes import Watchdog
+from airflow_provider_tcbatch.emulator.batch.jobs.accidents import hit_node
+from airflow_provider_tcbatch.emulator.batch.machine.processes import Watchdog
 from airflow_provider_tcbatch.emulator.batch.service import BatchService
 from airflow_provider_tcbatch.emulator.cmq.actions import create_durable_topic
 from airflow_provider_tcbatch.emulator.cmq.service import CmqService
@@ -48,7 +48,7 @@ class Services:
         """
         # Late: temporary emulators have no use for them.
         from airflow_provider_tcbatch.emulator.batch.records import BatchRecords
-        from airflow_provider_tcbatch.emulator.batch.restore import restore
+        from airflow_provider_tcbatch.emulator.batch.restoration import restore
         from airflow_provider_tcbatch.emulator.cmq.records import CmqRecords
 
         ledger = folder.open(self.host)

@@ -13,8 +13,8 @@ import pytest
 from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
 
 from airflow_provider_tcbatch.emulator import Emulator, Settings
-from airflow_provider_tcbatch.emulator.batch import nodes
-from airflow_provider_tcbatch.emulator.batch.env_actions import find_node
+from airflow_provider_tcbatch.emulator.batch.envs import nodes
+from airflow_provider_tcbatch.emulator.batch.envs.actions import find_node
 from tests.conformance.conftest import Call, states, submission, task
 
 PACE = Settings(

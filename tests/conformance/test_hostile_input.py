@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_tcbatch.emulator import Emulator, Settings
-from airflow_provider_tcbatch.emulator.batch.entities import FINISHED
+from airflow_provider_tcbatch.emulator.batch.jobs.entities import FINISHED
 from airflow_provider_tcbatch.emulator.cmq.dataplane import HANDLERS as CMQ
 from airflow_provider_tcbatch.emulator.http.api3 import SERVICES
 from airflow_provider_tcbatch.emulator.schema import Field, schema
@@ -271,7 +271,7 @@ def objects(service: str, model: str, depth: int = 4) -> st.SearchStrategy[dict[
     fields = known.fields(model)
     if depth <= 0 or not fields:
         return st.dictionaries(hostile, junk, max_size=2)
-    from airflow_provider_tcbatch.emulator.required import REQUIRED
+    from airflow_provider_tcbatch.emulator.required_members import REQUIRED
 
     needed = {name: values(service, fields[name], depth) for name in REQUIRED[service].get(model, ())}
     others = {name: values(service, field, depth) for name, field in fields.items() if name not in needed}

@@ -18,7 +18,7 @@ from qcloud_cos import CosS3Client
 from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
 
 from airflow_provider_tcbatch.emulator import Emulator, Settings
-from airflow_provider_tcbatch.emulator.batch import private_mounts
+from airflow_provider_tcbatch.emulator.batch.machine import private_mounts
 from tests.conformance.conftest import Call, submission, task
 
 PACE = Settings(
@@ -173,7 +173,7 @@ def test_absolute_paths_are_seen_by_the_command_alone(batch: Call, emulator: Emu
 def test_absolute_paths_where_the_system_allows_none(
     batch: Call, emulator: Emulator, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, switch: str
 ) -> None:
-    from airflow_provider_tcbatch.emulator.batch import mapping_rules
+    from airflow_provider_tcbatch.emulator.batch.machine import mapping_rules
 
     emulator.configure(private_mounts=switch)
     monkeypatch.setattr(mapping_rules, "available", lambda: False)

@@ -15,7 +15,7 @@ import requests
 import tccli
 
 from airflow_provider_tcbatch.emulator import Emulator
-from airflow_provider_tcbatch.emulator.required import REQUIRED
+from airflow_provider_tcbatch.emulator.required_members import REQUIRED
 from airflow_provider_tcbatch.emulator.signing import tc3
 from tests.conformance.conftest import Call, submission, task
 

@@ -7,11 +7,11 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from airflow_provider_tcbatch.emulator.batch.catalog import Family, MachineType
-from airflow_provider_tcbatch.emulator.batch.entities import Instance, Job, Task
-from airflow_provider_tcbatch.emulator.batch.env_entities import Activity, ComputeEnv, Node
+from airflow_provider_tcbatch.emulator.batch.envs.entities import Activity, ComputeEnv, Node
+from airflow_provider_tcbatch.emulator.batch.jobs.entities import Instance, Job, Task
+from airflow_provider_tcbatch.emulator.batch.machine.catalog import Family, MachineType
 from airflow_provider_tcbatch.emulator.batch.service import BatchService
-from airflow_provider_tcbatch.emulator.batch.template_entities import Template
+from airflow_provider_tcbatch.emulator.batch.templates.entities import Template
 from airflow_provider_tcbatch.emulator.persistence.database import Row
 from airflow_provider_tcbatch.emulator.persistence.members import members
 

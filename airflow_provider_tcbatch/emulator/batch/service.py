@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from airflow_provider_tcbatch.emulator.batch.capacity import Capacity
-from airflow_provider_tcbatch.emulator.batch.entities import Job
-from airflow_provider_tcbatch.emulator.batch.env_entities import ComputeEnv
-from airflow_provider_tcbatch.emulator.batch.monitor import Monitor
-from airflow_provider_tcbatch.emulator.batch.processes import Watchdog
-from airflow_provider_tcbatch.emulator.batch.template_entities import Template
+from airflow_provider_tcbatch.emulator.batch.envs.entities import ComputeEnv
+from airflow_provider_tcbatch.emulator.batch.jobs.entities import Job
+from airflow_provider_tcbatch.emulator.batch.machine.capacity import Capacity
+from airflow_provider_tcbatch.emulator.batch.machine.monitor import Monitor
+from airflow_provider_tcbatch.emulator.batch.machine.processes import Watchdog
+from airflow_provider_tcbatch.emulator.batch.templates.entities import Template
 from airflow_provider_tcbatch.emulator.cmq.service import CmqService
 from airflow_provider_tcbatch.emulator.cos.store import ObjectStore
 from airflow_provider_tcbatch.emulator.host import Host

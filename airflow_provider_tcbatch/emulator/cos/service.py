@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from airflow_provider_tcbatch.emulator.cos.app import CosApp
-from airflow_provider_tcbatch.emulator.cos.keeping import ObjectFolder
+from airflow_provider_tcbatch.emulator.cos.object_folder import ObjectFolder
 from airflow_provider_tcbatch.emulator.cos.store import ObjectStore
 from airflow_provider_tcbatch.emulator.host import Host
 from airflow_provider_tcbatch.emulator.persistence.database import Database

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from airflow_provider_tcbatch.emulator.cos.keeping import ObjectFolder
+from airflow_provider_tcbatch.emulator.cos.object_folder import ObjectFolder
 from airflow_provider_tcbatch.emulator.errors import CosError
 
 #: Smallest part of a multipart upload, in bytes; the last one may be smaller.

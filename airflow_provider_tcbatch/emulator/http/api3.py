@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from airflow_provider_tcbatch.emulator.batch.actions import HANDLERS as BATCH
 from airflow_provider_tcbatch.emulator.batch.empty_values import with_empty_values
-from airflow_provider_tcbatch.emulator.batch.scheduler import forget_old_jobs
+from airflow_provider_tcbatch.emulator.batch.jobs.scheduler import forget_old_jobs
 from airflow_provider_tcbatch.emulator.batch.service import BatchService
 from airflow_provider_tcbatch.emulator.cmq.actions import HANDLERS as TDMQ
 from airflow_provider_tcbatch.emulator.cmq.service import CmqService

@@ -20,8 +20,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from airflow_provider_tcbatch.emulator import files
-from airflow_provider_tcbatch.emulator.batch import env_views, views
-from airflow_provider_tcbatch.emulator.batch.entities import SUCCEED, Instance, Job
+from airflow_provider_tcbatch.emulator.batch.envs import views as env_views
+from airflow_provider_tcbatch.emulator.batch.jobs import views
+from airflow_provider_tcbatch.emulator.batch.jobs.entities import SUCCEED, Instance, Job
 from airflow_provider_tcbatch.emulator.errors import CosError
 from airflow_provider_tcbatch.emulator.host import Host
 from airflow_provider_tcbatch.emulator.ids import iso

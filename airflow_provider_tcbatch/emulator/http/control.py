@@ -10,7 +10,7 @@ import anyio
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from airflow_provider_tcbatch.emulator.batch.entities import Job
+from airflow_provider_tcbatch.emulator.batch.jobs.entities import Job
 from airflow_provider_tcbatch.emulator.faults import FaultError
 from airflow_provider_tcbatch.emulator.http.body import TooLarge, read_body
 from airflow_provider_tcbatch.emulator.services import Services

@@ -18,7 +18,7 @@ def known_codes() -> set[str]:
 
 
 def given_codes() -> set[str]:
-    source = "\n".join(path.read_text() for path in (ROOT / "batch").glob("*.py"))
+    source = "\n".join(path.read_text() for path in (ROOT / "batch").rglob("*.py"))
     source += "\n".join((ROOT / name).read_text() for name in ("settings.py", "schema.py", "http/api3.py"))
     # "InvalidParameter.{name}TooLong" in ModifyTaskTemplate.
     made = {f"InvalidParameter.TaskTemplate{name}TooLong" for name in ("Name", "Description")}

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_tcbatch.emulator.batch import catalog, cvm
-from airflow_provider_tcbatch.emulator.batch.entities import Instance, Job, Task
-from airflow_provider_tcbatch.emulator.batch.env_entities import RUNNING, ComputeEnv, EnvironmentGone, Node
-from airflow_provider_tcbatch.emulator.batch.monitor import Sample, Series
-from airflow_provider_tcbatch.emulator.batch.monitor_actions import _points
+from airflow_provider_tcbatch.emulator.batch.envs.entities import RUNNING, ComputeEnv, EnvironmentGone, Node
+from airflow_provider_tcbatch.emulator.batch.jobs.entities import Instance, Job, Task
+from airflow_provider_tcbatch.emulator.batch.jobs.monitor_actions import _points
+from airflow_provider_tcbatch.emulator.batch.machine import catalog, cvm
+from airflow_provider_tcbatch.emulator.batch.machine.monitor import Sample, Series
 from airflow_provider_tcbatch.emulator.settings import Settings
 
 

@@ -7,7 +7,7 @@ import subprocess
 import uuid
 from pathlib import Path
 
-from airflow_provider_tcbatch.emulator.batch import private_mounts
+from airflow_provider_tcbatch.emulator.batch.machine import private_mounts
 
 
 def run(folder: Path, command: str, *mounts: tuple[str, str]) -> subprocess.CompletedProcess[str]:

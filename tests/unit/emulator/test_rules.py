@@ -15,17 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_tcbatch.emulator import Emulator
-from airflow_provider_tcbatch.emulator.batch.capacity import Capacity
-from airflow_provider_tcbatch.emulator.batch.entities import FINAL, RANK, STATES, aggregate
 from airflow_provider_tcbatch.emulator.batch.filters import page
-from airflow_provider_tcbatch.emulator.batch.package import PackageError, fetch_http, unpack
-from airflow_provider_tcbatch.emulator.batch.paths import (
+from airflow_provider_tcbatch.emulator.batch.jobs.entities import FINAL, RANK, STATES, aggregate
+from airflow_provider_tcbatch.emulator.batch.jobs.rules import check_dependences
+from airflow_provider_tcbatch.emulator.batch.machine.capacity import Capacity
+from airflow_provider_tcbatch.emulator.batch.machine.package import PackageError, fetch_http, unpack
+from airflow_provider_tcbatch.emulator.batch.machine.paths import (
     check_file_name,
     fill_placeholders,
     parse_cos,
     relative_local,
 )
-from airflow_provider_tcbatch.emulator.batch.submit_rules import check_dependences
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.schema import schema
 from airflow_provider_tcbatch.emulator.settings import Settings, SettingsError

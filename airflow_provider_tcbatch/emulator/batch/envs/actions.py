@@ -8,9 +8,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.emulator.batch import cvm, env_events, env_views, nodes
-from airflow_provider_tcbatch.emulator.batch.catalog import MachineType
-from airflow_provider_tcbatch.emulator.batch.env_entities import (
+from airflow_provider_tcbatch.emulator.batch.envs import events, nodes, views
+from airflow_provider_tcbatch.emulator.batch.envs.entities import (
     BATCH_CREATED,
     DELETING,
     REMOVABLE,
@@ -18,14 +17,17 @@ from airflow_provider_tcbatch.emulator.batch.env_entities import (
     ComputeEnv,
     Node,
 )
-from airflow_provider_tcbatch.emulator.batch.env_rules import (
+from airflow_provider_tcbatch.emulator.batch.envs.rules import (
     check_creation,
+    check_env_id,
     check_known_types,
     check_names,
     check_types,
 )
 from airflow_provider_tcbatch.emulator.batch.filters import Filters, in_order, page
-from airflow_provider_tcbatch.emulator.batch.publish import publish, subscribers
+from airflow_provider_tcbatch.emulator.batch.machine import cvm
+from airflow_provider_tcbatch.emulator.batch.machine.catalog import MachineType
+from airflow_provider_tcbatch.emulator.batch.publication import publish, subscribers
 from airflow_provider_tcbatch.emulator.batch.rules import (
     check_not_both,
     check_not_negative,
@@ -33,7 +35,6 @@ from airflow_provider_tcbatch.emulator.batch.rules import (
     digest_of,
     known_by_token,
 )
-from airflow_provider_tcbatch.emulator.batch.submit_rules import check_env_id
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.ids import new_id
 from airflow_provider_tcbatch.emulator.schema import printable
@@ -174,7 +175,7 @@ async def _delete(batch: BatchService, env: ComputeEnv) -> None:
 
 def describe_compute_env(batch: BatchService, params: Params) -> Params:
     """DescribeComputeEnv."""
-    return env_views.env_detail(find_env(batch, params["EnvId"]))
+    return views.env_detail(find_env(batch, params["EnvId"]))
 
 
 def describe_compute_envs(batch: BatchService, params: Params) -> Params:
@@ -184,19 +185,19 @@ def describe_compute_envs(batch: BatchService, params: Params) -> Params:
             raise ApiError("InvalidParameterValue.ResourceType", "The filter resource-type takes CVM and CPM.")
     found = _select(batch, params, {"resource-type": lambda env: "CVM"}, batch.host.settings.unknown_filter_error)
     shown = page(found, params, default=20, largest=100)
-    return {"TotalCount": len(found), "ComputeEnvSet": [env_views.env_row(env) for env in shown]}
+    return {"TotalCount": len(found), "ComputeEnvSet": [views.env_row(env) for env in shown]}
 
 
 def describe_compute_env_create_info(batch: BatchService, params: Params) -> Params:
     """DescribeComputeEnvCreateInfo."""
-    return env_views.create_info(find_env(batch, params["EnvId"]))
+    return views.create_info(find_env(batch, params["EnvId"]))
 
 
 def describe_compute_env_create_infos(batch: BatchService, params: Params) -> Params:
     """DescribeComputeEnvCreateInfos: newest first; unknown ids are left out."""
     found = _select(batch, params, {}, "InvalidParameterValue")
     shown = page(found, params, default=20, largest=100)
-    return {"TotalCount": len(found), "ComputeEnvCreateInfoSet": [env_views.create_info(env) for env in shown]}
+    return {"TotalCount": len(found), "ComputeEnvCreateInfoSet": [views.create_info(env) for env in shown]}
 
 
 def _select(batch: BatchService, params: Params, more: dict[str, Any], unknown: str) -> Sequence[ComputeEnv]:
@@ -238,7 +239,7 @@ def describe_compute_env_activities(batch: BatchService, params: Params) -> Para
             _check_node_id(node_id)
         found = [activity for activity in found if activity.node_id in wanted["Values"]]
     shown = page(found, params, default=20, largest=100)
-    return {"TotalCount": len(found), "ActivitySet": [env_views.activity_row(env, activity) for activity in shown]}
+    return {"TotalCount": len(found), "ActivitySet": [views.activity_row(env, activity) for activity in shown]}
 
 
 def terminate_compute_node(batch: BatchService, params: Params) -> Params:
@@ -393,7 +394,7 @@ def _check_cpus(batch: BatchService, env: ComputeEnv, desired: int) -> None:
 
 
 def _tell(batch: BatchService, env: ComputeEnv, name: str) -> None:
-    for _ in publish(batch, env.notifications, name, env.env_id, lambda: env_events.env_members(env)):
+    for _ in publish(batch, env.notifications, name, env.env_id, lambda: events.env_members(env)):
         pass
 
 

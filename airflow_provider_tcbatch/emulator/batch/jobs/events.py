@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_tcbatch.emulator.batch.entities import FINAL, RUNNING, Instance, Job, Task
+from airflow_provider_tcbatch.emulator.batch.jobs.entities import FINAL, RUNNING, Instance, Job, Task
 from airflow_provider_tcbatch.emulator.ids import iso
 
 #: States that have an event.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_tcbatch.emulator.batch import nodes
-from airflow_provider_tcbatch.emulator.batch.entities import Instance
+from airflow_provider_tcbatch.emulator.batch.envs import nodes
+from airflow_provider_tcbatch.emulator.batch.jobs.entities import Instance
 from airflow_provider_tcbatch.emulator.faults import Fault
 
 if TYPE_CHECKING:

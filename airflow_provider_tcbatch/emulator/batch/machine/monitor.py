@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.batch.catalog import MachineType
+    from airflow_provider_tcbatch.emulator.batch.machine.catalog import MachineType
     from airflow_provider_tcbatch.emulator.host import Host
 
 #: The metrics in the order in which a sample holds them.

@@ -7,8 +7,8 @@ import logging
 import shutil
 from collections.abc import Iterable
 
-from airflow_provider_tcbatch.emulator.batch import placement
-from airflow_provider_tcbatch.emulator.batch.entities import (
+from airflow_provider_tcbatch.emulator.batch.jobs import placement
+from airflow_provider_tcbatch.emulator.batch.jobs.entities import (
     FAILED,
     FAILED_INTERRUPTED,
     FINISHED,
@@ -24,9 +24,9 @@ from airflow_provider_tcbatch.emulator.batch.entities import (
     Job,
     Task,
 )
-from airflow_provider_tcbatch.emulator.batch.execution import execute, upload_logs
+from airflow_provider_tcbatch.emulator.batch.jobs.execution import execute, upload_logs
+from airflow_provider_tcbatch.emulator.batch.jobs.states import set_instance, settle
 from airflow_provider_tcbatch.emulator.batch.service import BatchService
-from airflow_provider_tcbatch.emulator.batch.states import set_instance, settle
 from airflow_provider_tcbatch.emulator.host import Host
 
 log = logging.getLogger("tcbatch_emulator.jobs")

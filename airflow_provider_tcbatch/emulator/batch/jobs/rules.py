@@ -6,10 +6,15 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from airflow_provider_tcbatch.emulator.batch.env_rules import check_anonymous
+from airflow_provider_tcbatch.emulator.batch.envs.rules import check_anonymous, check_env_id
 from airflow_provider_tcbatch.emulator.batch.events import JOB_EVENTS, NODE_EVENTS
-from airflow_provider_tcbatch.emulator.batch.mapping_rules import check_mappings, check_remote
-from airflow_provider_tcbatch.emulator.batch.paths import check_file_name, check_key_part, parse_cos, relative_local
+from airflow_provider_tcbatch.emulator.batch.machine.mapping_rules import check_mappings, check_remote
+from airflow_provider_tcbatch.emulator.batch.machine.paths import (
+    check_file_name,
+    check_key_part,
+    parse_cos,
+    relative_local,
+)
 from airflow_provider_tcbatch.emulator.batch.rules import (
     check_activated,
     check_choice,
@@ -29,7 +34,6 @@ from airflow_provider_tcbatch.emulator.schema import printable
 #: What every system takes; which other names an instance takes is not documented.
 _PORTABLE_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _VARIABLE_NAME = re.compile(r"[^=\0]+")
-_ENV_ID = re.compile(r"^env-[0-9a-z]+$")
 
 _ENUMS = {
     "TaskExecutionDependOn": ("PRE_TASK_SUCCEED", "PRE_TASK_AT_LEAST_PARTLY_SUCCEED", "PRE_TASK_FINISHED"),
@@ -140,12 +144,6 @@ def check_task_name(host: Host, name: str, where: str) -> None:
             "InvalidParameter.TaskName",
             f"The parameter `{where}` must match {printable(pattern, 60)}, not {printable(name, 60)!r}.",
         )
-
-
-def check_env_id(env_id: str, where: str) -> None:
-    """Refuse what cannot be the id of an environment."""
-    if not _ENV_ID.fullmatch(env_id):
-        raise ApiError("InvalidParameter.EnvIdMalformed", f"The parameter `{where}` is malformed.")
 
 
 def _check_application(host: Host, application: dict[str, Any], where: str) -> None:

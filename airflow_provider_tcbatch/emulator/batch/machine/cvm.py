@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.emulator.batch import catalog
-from airflow_provider_tcbatch.emulator.batch.catalog import MachineType
+from airflow_provider_tcbatch.emulator.batch.machine import catalog
+from airflow_provider_tcbatch.emulator.batch.machine.catalog import MachineType
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.emulator.batch.service import BatchService

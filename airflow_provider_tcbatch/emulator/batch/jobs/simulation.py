@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from airflow_provider_tcbatch.emulator.batch.entities import DEFAULT_TIMEOUT, Failure, Instance
+from airflow_provider_tcbatch.emulator.batch.jobs.entities import DEFAULT_TIMEOUT, Failure, Instance
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.emulator.host import Host

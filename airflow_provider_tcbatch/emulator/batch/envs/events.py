@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_tcbatch.emulator.batch.env_entities import ComputeEnv, Node
+from airflow_provider_tcbatch.emulator.batch.envs.entities import ComputeEnv, Node
 from airflow_provider_tcbatch.emulator.ids import iso
 
 

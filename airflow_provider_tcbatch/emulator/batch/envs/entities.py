@@ -8,7 +8,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from airflow_provider_tcbatch.emulator.batch.catalog import MachineType
+from airflow_provider_tcbatch.emulator.batch.machine.catalog import MachineType
 
 SUBMITTED = "SUBMITTED"
 PENDING = "PENDING"

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.emulator import files
-from airflow_provider_tcbatch.emulator.batch import private_mounts
-from airflow_provider_tcbatch.emulator.batch.entities import Task
-from airflow_provider_tcbatch.emulator.batch.mapping_rules import check_mappings
-from airflow_provider_tcbatch.emulator.batch.paths import parse_cos
+from airflow_provider_tcbatch.emulator.batch.jobs.entities import Task
+from airflow_provider_tcbatch.emulator.batch.machine import private_mounts
+from airflow_provider_tcbatch.emulator.batch.machine.mapping_rules import check_mappings
+from airflow_provider_tcbatch.emulator.batch.machine.paths import parse_cos
 from airflow_provider_tcbatch.emulator.errors import ApiError, CosError
 from airflow_provider_tcbatch.emulator.schema import printable
 

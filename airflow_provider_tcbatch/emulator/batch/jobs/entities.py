@@ -12,9 +12,9 @@ from airflow_provider_tcbatch.emulator.journal import Timeline
 from airflow_provider_tcbatch.emulator.latch import Latch
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.batch.catalog import MachineType
-    from airflow_provider_tcbatch.emulator.batch.env_entities import Node
-    from airflow_provider_tcbatch.emulator.batch.monitor import Series
+    from airflow_provider_tcbatch.emulator.batch.envs.entities import Node
+    from airflow_provider_tcbatch.emulator.batch.machine.catalog import MachineType
+    from airflow_provider_tcbatch.emulator.batch.machine.monitor import Series
 
 SUBMITTED = "SUBMITTED"
 PENDING = "PENDING"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import anyio
 
-from airflow_provider_tcbatch.emulator.batch import watchdog as watchdog_module
+from airflow_provider_tcbatch.emulator.batch.machine import watchdog as watchdog_module
 from airflow_provider_tcbatch.emulator.files import open_to_append
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

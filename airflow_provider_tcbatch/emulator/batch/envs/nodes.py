@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_tcbatch.emulator.batch import cvm, env_events
-from airflow_provider_tcbatch.emulator.batch.catalog import MachineType
-from airflow_provider_tcbatch.emulator.batch.env_entities import (
+from airflow_provider_tcbatch.emulator.batch.envs import events
+from airflow_provider_tcbatch.emulator.batch.envs.entities import (
     ABNORMAL,
     BATCH_CREATED,
     CREATED,
@@ -22,7 +21,9 @@ from airflow_provider_tcbatch.emulator.batch.env_entities import (
     ComputeEnv,
     Node,
 )
-from airflow_provider_tcbatch.emulator.batch.publish import publish
+from airflow_provider_tcbatch.emulator.batch.machine import cvm
+from airflow_provider_tcbatch.emulator.batch.machine.catalog import MachineType
+from airflow_provider_tcbatch.emulator.batch.publication import publish
 from airflow_provider_tcbatch.emulator.ids import new_id
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def _tell(batch: BatchService, node: Node) -> None:
     env = node.env
     batch.host.ledger.touch(node)
     name = f"COMPUTE_NODE_{node.state}"
-    for _ in publish(batch, env.notifications, name, env.env_id, lambda: env_events.node_members(node)):
+    for _ in publish(batch, env.notifications, name, env.env_id, lambda: events.node_members(node)):
         pass
 
 

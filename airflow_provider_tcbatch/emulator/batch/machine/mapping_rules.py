@@ -5,8 +5,8 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.emulator.batch.paths import parse_cos
-from airflow_provider_tcbatch.emulator.batch.private_mounts import available
+from airflow_provider_tcbatch.emulator.batch.machine.paths import parse_cos
+from airflow_provider_tcbatch.emulator.batch.machine.private_mounts import available
 from airflow_provider_tcbatch.emulator.batch.rules import check_choice, check_not_negative
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.schema import printable

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.emulator.batch import catalog
-from airflow_provider_tcbatch.emulator.batch.catalog import MachineType
 from airflow_provider_tcbatch.emulator.batch.filters import Filters
+from airflow_provider_tcbatch.emulator.batch.machine import catalog
+from airflow_provider_tcbatch.emulator.batch.machine.catalog import MachineType
 from airflow_provider_tcbatch.emulator.batch.rules import check_zone
 from airflow_provider_tcbatch.emulator.errors import ApiError
 

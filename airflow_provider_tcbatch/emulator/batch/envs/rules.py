@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.emulator.batch import catalog
-from airflow_provider_tcbatch.emulator.batch.catalog import MachineType
-from airflow_provider_tcbatch.emulator.batch.cvm import candidates
 from airflow_provider_tcbatch.emulator.batch.events import ENV_EVENTS, NODE_EVENTS
-from airflow_provider_tcbatch.emulator.batch.mapping_rules import check_mappings
+from airflow_provider_tcbatch.emulator.batch.machine import catalog
+from airflow_provider_tcbatch.emulator.batch.machine.catalog import MachineType
+from airflow_provider_tcbatch.emulator.batch.machine.cvm import candidates
+from airflow_provider_tcbatch.emulator.batch.machine.mapping_rules import check_mappings
 from airflow_provider_tcbatch.emulator.batch.rules import (
     check_activated,
     check_choice,
@@ -37,6 +37,7 @@ _DISK_PATH = re.compile(r"(/[^\0]*|[A-Za-z]:\\{0,2}[^\0]*)")
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _ENV_TYPES = ("MANAGED", "THPC_QUEUE")
 _CATEGORIES = ("ALL", "GENERAL", "GENERAL_2", "GENERAL_3", "COMPUTE", "COMPUTE_2", "COMPUTE_3")
+_ENV_ID = re.compile(r"^env-[0-9a-z]+$")
 
 
 def check_creation(batch: BatchService, request: dict[str, Any]) -> None:
@@ -75,6 +76,12 @@ def check_creation(batch: BatchService, request: dict[str, Any]) -> None:
     check_mappings(host, env, "ComputeEnv", contained=False)
     check_tags(env, "ComputeEnv.Tags")
     check_notifications(batch, env.get("Notifications", ()), ENV_EVENTS | NODE_EVENTS, "ComputeEnv.Notifications")
+
+
+def check_env_id(env_id: str, where: str) -> None:
+    """Refuse what cannot be the id of an environment."""
+    if not _ENV_ID.fullmatch(env_id):
+        raise ApiError("InvalidParameter.EnvIdMalformed", f"The parameter `{where}` is malformed.")
 
 
 def check_names(host: Host, source: Mapping[str, Any], where: str) -> None:

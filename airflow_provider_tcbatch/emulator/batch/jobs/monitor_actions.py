@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.emulator.batch.entities import Instance, Job
-from airflow_provider_tcbatch.emulator.batch.monitor import METRICS, Series
+from airflow_provider_tcbatch.emulator.batch.jobs.entities import Instance, Job
+from airflow_provider_tcbatch.emulator.batch.machine.monitor import METRICS, Series
 from airflow_provider_tcbatch.emulator.batch.rules import check_choice
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.schema import printable

@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.emulator.batch.filters import Filters, in_order, page
+from airflow_provider_tcbatch.emulator.batch.jobs.rules import check_task
 from airflow_provider_tcbatch.emulator.batch.rules import check_length, check_not_both, check_tags
-from airflow_provider_tcbatch.emulator.batch.submit_rules import check_task
-from airflow_provider_tcbatch.emulator.batch.template_entities import Template
+from airflow_provider_tcbatch.emulator.batch.templates.entities import Template
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.ids import iso, new_id
 from airflow_provider_tcbatch.emulator.schema import printable

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.emulator.batch import accidents, job_events
-from airflow_provider_tcbatch.emulator.batch.entities import (
+from airflow_provider_tcbatch.emulator.batch.jobs import accidents, events
+from airflow_provider_tcbatch.emulator.batch.jobs.entities import (
     FAILED,
     FAILED_INTERRUPTED,
     FINAL,
@@ -22,7 +22,7 @@ from airflow_provider_tcbatch.emulator.batch.entities import (
     Task,
     aggregate,
 )
-from airflow_provider_tcbatch.emulator.batch.publish import publish
+from airflow_provider_tcbatch.emulator.batch.publication import publish
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.emulator.batch.service import BatchService
@@ -52,7 +52,7 @@ def set_instance(batch: BatchService, instance: Instance, state: str) -> None:
         instance.ended_at = now
     host.ledger.touch(instance)
     task.job.timeline.state(now, "instance", task.name, instance.index, state)
-    _emit(batch, task.job, f"TASK_INSTANCE_{state}", state, lambda: job_events.instance_members(instance))
+    _emit(batch, task.job, f"TASK_INSTANCE_{state}", state, lambda: events.instance_members(instance))
     settle(batch, task)
 
 
@@ -82,7 +82,7 @@ def settle(batch: BatchService, task: Task) -> None:
         task.ended_at = now if task.final else None
         host.ledger.touch(task)
         job.timeline.state(now, "task", task.name, None, state)
-        _emit(batch, job, f"TASK_{state}", state, lambda: job_events.task_members(task))
+        _emit(batch, job, f"TASK_{state}", state, lambda: events.task_members(task))
     if not task.ended.is_set() and task.final and task.over:
         task.ended.set()
     parts = job.counts - job.stranded if job.stranded else job.counts
@@ -104,17 +104,13 @@ def _set_job(batch: BatchService, job: Job, state: str) -> None:
             job.state_reason = job.state_reason or f"Task {', '.join(failed[:5])} failed"
     batch.host.ledger.touch(job)
     job.timeline.state(now, "job", None, None, state)
-    _emit(batch, job, f"JOB_{state}", state, lambda: job_events.job_members(job))
+    _emit(batch, job, f"JOB_{state}", state, lambda: events.job_members(job))
     if job.final:
         job.ended.set()
 
 
 def _emit(batch: BatchService, job: Job, name: str, state: str, members: Callable[[], dict[str, Any]]) -> None:
-    if (
-        job.notifications
-        and state in job_events.NOTABLE
-        and (batch.host.settings.terminate_events or not job.terminated)
-    ):
+    if job.notifications and state in events.NOTABLE and (batch.host.settings.terminate_events or not job.terminated):
         tell(batch, job, name, members)
 
 

@@ -6,10 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.emulator.batch import cvm, job_events, nodes
-from airflow_provider_tcbatch.emulator.batch.capacity import waiting_reason
-from airflow_provider_tcbatch.emulator.batch.entities import FAILED_INTERRUPTED, RUNNABLE, STARTING, Failure, Instance
-from airflow_provider_tcbatch.emulator.batch.env_entities import (
+from airflow_provider_tcbatch.emulator.batch.envs import nodes
+from airflow_provider_tcbatch.emulator.batch.envs.entities import (
     ABNORMAL,
     CREATED,
     CREATION_FAILED,
@@ -18,8 +16,18 @@ from airflow_provider_tcbatch.emulator.batch.env_entities import (
     ComputeEnv,
     EnvironmentGone,
 )
-from airflow_provider_tcbatch.emulator.batch.nodes import HEARTBEAT_TIMEOUT
-from airflow_provider_tcbatch.emulator.batch.states import set_instance, tell
+from airflow_provider_tcbatch.emulator.batch.envs.nodes import HEARTBEAT_TIMEOUT
+from airflow_provider_tcbatch.emulator.batch.jobs import events
+from airflow_provider_tcbatch.emulator.batch.jobs.entities import (
+    FAILED_INTERRUPTED,
+    RUNNABLE,
+    STARTING,
+    Failure,
+    Instance,
+)
+from airflow_provider_tcbatch.emulator.batch.jobs.states import set_instance, tell
+from airflow_provider_tcbatch.emulator.batch.machine import cvm
+from airflow_provider_tcbatch.emulator.batch.machine.capacity import waiting_reason
 from airflow_provider_tcbatch.emulator.ids import new_id
 
 if TYPE_CHECKING:
@@ -178,4 +186,4 @@ def _tell_machine(batch: BatchService, instance: Instance, state: str) -> None:
     job = instance.task.job
     name = f"COMPUTE_NODE_{state}"
     if name in job.notifications:
-        tell(batch, job, name, lambda: job_events.machine_members(instance, state))
+        tell(batch, job, name, lambda: events.machine_members(instance, state))

@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from airflow_provider_tcbatch.emulator.batch import env_actions, nodes, scheduler
-from airflow_provider_tcbatch.emulator.batch.actions import job_of
-from airflow_provider_tcbatch.emulator.batch.entities import Instance, Job
-from airflow_provider_tcbatch.emulator.batch.env_entities import Activity, ComputeEnv, Node
-from airflow_provider_tcbatch.emulator.batch.paths import folder_name
-from airflow_provider_tcbatch.emulator.batch.publish import subscribers
+from airflow_provider_tcbatch.emulator.batch.envs import actions as env_actions
+from airflow_provider_tcbatch.emulator.batch.envs import nodes
+from airflow_provider_tcbatch.emulator.batch.envs.entities import Activity, ComputeEnv, Node
+from airflow_provider_tcbatch.emulator.batch.jobs import scheduler
+from airflow_provider_tcbatch.emulator.batch.jobs.actions import job_of
+from airflow_provider_tcbatch.emulator.batch.jobs.entities import Instance, Job
+from airflow_provider_tcbatch.emulator.batch.machine.paths import folder_name
+from airflow_provider_tcbatch.emulator.batch.publication import subscribers
 from airflow_provider_tcbatch.emulator.batch.records import BatchRecords, machine_of
 from airflow_provider_tcbatch.emulator.batch.service import BatchService
-from airflow_provider_tcbatch.emulator.batch.template_entities import Template
+from airflow_provider_tcbatch.emulator.batch.templates.entities import Template
 from airflow_provider_tcbatch.emulator.persistence.database import Database
 
 

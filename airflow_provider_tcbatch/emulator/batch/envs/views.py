@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from airflow_provider_tcbatch.emulator.batch.env_entities import (
+from airflow_provider_tcbatch.emulator.batch.envs.entities import (
     ABNORMAL,
     CREATED,
     CREATING,

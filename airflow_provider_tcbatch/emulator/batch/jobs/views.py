@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_tcbatch.emulator import files
-from airflow_provider_tcbatch.emulator.batch.capacity import waiting_reason
-from airflow_provider_tcbatch.emulator.batch.entities import FINISHED, STATES, Instance, Job, Task
-from airflow_provider_tcbatch.emulator.batch.execution import redirect_info
+from airflow_provider_tcbatch.emulator.batch.jobs.entities import FINISHED, STATES, Instance, Job, Task
+from airflow_provider_tcbatch.emulator.batch.jobs.execution import redirect_info
+from airflow_provider_tcbatch.emulator.batch.machine.capacity import waiting_reason
 from airflow_provider_tcbatch.emulator.ids import iso
 from airflow_provider_tcbatch.emulator.settings import Settings
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_tcbatch.emulator import files
-from airflow_provider_tcbatch.emulator.batch import processes, simulation
-from airflow_provider_tcbatch.emulator.batch.docker import Container, DockerError
-from airflow_provider_tcbatch.emulator.batch.entities import DEFAULT_TIMEOUT, Failure, Instance, Task
-from airflow_provider_tcbatch.emulator.batch.mappings import MappingError, Workspace, prepare, store
-from airflow_provider_tcbatch.emulator.batch.package import PackageError, fetch_http, unpack
-from airflow_provider_tcbatch.emulator.batch.paths import (
+from airflow_provider_tcbatch.emulator.batch.jobs import simulation
+from airflow_provider_tcbatch.emulator.batch.jobs.entities import DEFAULT_TIMEOUT, Failure, Instance, Task
+from airflow_provider_tcbatch.emulator.batch.jobs.mappings import MappingError, Workspace, prepare, store
+from airflow_provider_tcbatch.emulator.batch.machine import processes
+from airflow_provider_tcbatch.emulator.batch.machine.docker import Container, DockerError
+from airflow_provider_tcbatch.emulator.batch.machine.package import PackageError, fetch_http, unpack
+from airflow_provider_tcbatch.emulator.batch.machine.paths import (
     check_file_name,
     fill_placeholders,
     folder_name,

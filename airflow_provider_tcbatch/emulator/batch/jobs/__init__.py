@@ -1,0 +1,1 @@
+"""Jobs: their actions, rules and states, and what runs their instances."""
