@@ -74,6 +74,10 @@ class Host:
         """The time by which signatures are judged. Clients do not live faster because jobs do."""
         return time.time() + self.settings.clock_skew_seconds
 
+    def shown(self) -> tuple[float, float]:
+        """What the clocks of jobs and of queues show, their skew apart: epoch seconds."""
+        return self.clock.elapsed, self.queue_clock.elapsed
+
     def keep(self, ledger: Ledger, times: tuple[float, float]) -> None:
         """Write changes down from now on, and go on after an emulator before this one.
 

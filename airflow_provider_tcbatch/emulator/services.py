@@ -51,7 +51,8 @@ class Services:
         from airflow_provider_tcbatch.emulator.batch.restoration import restore
         from airflow_provider_tcbatch.emulator.cmq.records import CmqRecords
 
-        ledger = folder.open(self.host)
+        ledger, times = folder.open(self.host.shown)
+        self.host.keep(ledger, times)
         self.cmq.begin(folder.first_message)
         self.cos.keep(folder.database)
         queues, batch = CmqRecords(self.cmq), BatchRecords(self.batch)

@@ -15,10 +15,10 @@ from xml.sax.saxutils import escape
 
 from starlette.types import Message, Receive, Scope, Send
 
+from airflow_provider_tcbatch.emulator import trouble
 from airflow_provider_tcbatch.emulator.cos.store import ObjectStore
 from airflow_provider_tcbatch.emulator.errors import CosError
 from airflow_provider_tcbatch.emulator.faults import Fault, Faults
-from airflow_provider_tcbatch.emulator.http import trouble
 from airflow_provider_tcbatch.emulator.ids import new_request_id
 from airflow_provider_tcbatch.emulator.signing import cos
 from airflow_provider_tcbatch.emulator.signing.access import Access, TokenProblem

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from airflow_provider_tcbatch.emulator import trouble
 from airflow_provider_tcbatch.emulator.batch.actions import HANDLERS as BATCH
 from airflow_provider_tcbatch.emulator.batch.empty_values import with_empty_values
 from airflow_provider_tcbatch.emulator.batch.jobs.scheduler import forget_old_jobs
@@ -20,7 +21,6 @@ from airflow_provider_tcbatch.emulator.cmq.service import CmqService
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.faults import Fault
 from airflow_provider_tcbatch.emulator.host import Host
-from airflow_provider_tcbatch.emulator.http import trouble
 from airflow_provider_tcbatch.emulator.http.body import TooLarge, read_body
 from airflow_provider_tcbatch.emulator.ids import new_request_id
 from airflow_provider_tcbatch.emulator.journal import job_ids_of

@@ -12,8 +12,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from airflow_provider_tcbatch.emulator import trouble
 from airflow_provider_tcbatch.emulator.host import Host
-from airflow_provider_tcbatch.emulator.http import api3, cmq_http, console, control, trouble
+from airflow_provider_tcbatch.emulator.http import api3, cmq_http, console, control
 from airflow_provider_tcbatch.emulator.services import Services
 from airflow_provider_tcbatch.emulator.signing.cmq import PATH as CMQ_PATH
 

@@ -11,11 +11,11 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import Response
 
+from airflow_provider_tcbatch.emulator import trouble
 from airflow_provider_tcbatch.emulator.cmq.dataplane import HANDLERS, WAITING
 from airflow_provider_tcbatch.emulator.errors import CmqError
 from airflow_provider_tcbatch.emulator.faults import Fault
 from airflow_provider_tcbatch.emulator.host import Host
-from airflow_provider_tcbatch.emulator.http import trouble
 from airflow_provider_tcbatch.emulator.http.body import TooLarge, read_body
 from airflow_provider_tcbatch.emulator.ids import new_request_id
 from airflow_provider_tcbatch.emulator.schema import printable

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_tcbatch.emulator.persistence.database import Database, FolderLock, Row
 from airflow_provider_tcbatch.emulator.persistence.ledger import KeptLedger
-
-if TYPE_CHECKING:
-    from airflow_provider_tcbatch.emulator.host import Host
 
 #: Numbers of messages that each start has for itself, so that none is given twice.
 _MESSAGES = 10**9
@@ -39,10 +36,11 @@ class DataFolder:
         """Number that no message had so far."""
         return (self.starts - 1) * _MESSAGES + 1
 
-    def open(self, host: Host) -> KeptLedger:
-        """Let a host's clocks go on and write down what happens from now on. Belongs to its event loop.
+    def open(self, shown: Callable[[], tuple[float, float]]) -> tuple[KeptLedger, tuple[float, float]]:
+        """Write down what happens from now on. Belongs to the event loop of the emulator.
 
-        :return: the host's ledger; the services register with it what they have.
+        :param shown: answers what the clocks of jobs and of queues show, epoch seconds.
+        :return: the ledger, with which services register what they have, and what the clocks have shown last.
         :raises OSError: when the state cannot be read or written.
         """
         values: dict[str, Any] = dict(self.database.read("emulator"))
@@ -50,15 +48,14 @@ class DataFolder:
         jobs, queues = values.get("clocks", (0.0, 0.0))
 
         def clocks() -> Iterator[Row]:
-            shown = host.clock.elapsed, host.queue_clock.elapsed
+            now = shown()
             # They are told only where one has run ahead of the wall's.
-            if max(shown) > time.time() + 1.0:
-                yield "emulator", "clocks", shown
+            if max(now) > time.time() + 1.0:
+                yield "emulator", "clocks", now
 
         ledger = KeptLedger(self.database, clocks)
-        host.keep(ledger, (jobs, queues))
         ledger.note("emulator", "starts", self.starts)
-        return ledger
+        return ledger, (jobs, queues)
 
     def close(self) -> None:
         """Let another emulator have the folder."""
