@@ -11,6 +11,7 @@ import requests
 
 from airflow_provider_tcbatch.emulator import Emulator, Settings
 from airflow_provider_tcbatch.emulator.faults import FaultError
+from airflow_provider_tcbatch.emulator.services import Services
 from tests.conformance.conftest import Call, submission, task
 from tests.support.processes import wait_for
 
@@ -94,10 +95,7 @@ def test_a_faster_clock_wakes_what_sleeps_already() -> None:
         own.configure(speed=100_000)
         assert own.wait_job(job_id, 60) == "SUCCEED"
 
-        def send(services: object) -> object:
-            from airflow_provider_tcbatch.emulator.services import Services
-
-            assert isinstance(services, Services)
+        def send(services: Services) -> object:
             queue = services.cmq.broker.queues[f"{services.host.identity.topic}-base"]
             services.cmq.broker.send(queue, "later")
             (taken,) = services.cmq.broker.take(queue, 1)

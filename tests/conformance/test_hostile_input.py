@@ -27,6 +27,7 @@ from airflow_provider_tcbatch.emulator.batch.jobs.entities import FINISHED
 from airflow_provider_tcbatch.emulator.cmq.dataplane import HANDLERS as CMQ
 from airflow_provider_tcbatch.emulator.http.api3 import SERVICES
 from airflow_provider_tcbatch.emulator.schema import Field, schema
+from airflow_provider_tcbatch.emulator.services import Services
 from airflow_provider_tcbatch.emulator.signing import cmq, cos, tc3
 from tests.conformance.conftest import submission, task
 
@@ -90,7 +91,7 @@ class Place:
     def end_others(self) -> None:
         """End what was sent before: it holds capacity, and would run its commands."""
 
-        def going(services: Any) -> list[str]:
+        def going(services: Services) -> list[str]:
             return [
                 job.job_id
                 for job in services.batch.jobs.values()

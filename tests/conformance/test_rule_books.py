@@ -20,6 +20,7 @@ from airflow_provider_tcbatch.emulator import Emulator, Settings
 from airflow_provider_tcbatch.emulator.batch.actions import HANDLERS
 from airflow_provider_tcbatch.emulator.errors import ApiError
 from airflow_provider_tcbatch.emulator.schema import schema
+from airflow_provider_tcbatch.emulator.services import Services
 from airflow_provider_tcbatch.exceptions import InvalidRequest
 from airflow_provider_tcbatch.models.actions import SubmitJob
 from airflow_provider_tcbatch.models.env_actions import CreateComputeEnv
@@ -312,7 +313,7 @@ def parsed(action: str, request: Any) -> bool:
 def refusal(emulator: Emulator, action: str, request: Any) -> str | None:
     """The error code with which the emulator refuses a request, if it does."""
 
-    def make(services: Any) -> str | None:
+    def make(services: Services) -> str | None:
         try:
             known = schema("batch").check(f"{action}Request", copy.deepcopy(request), lenient=True)
             HANDLERS[action](services.batch, known)

@@ -17,6 +17,7 @@ import pytest
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.emulator.batch.actions import HANDLERS
 from airflow_provider_tcbatch.emulator.schema import schema
+from airflow_provider_tcbatch.emulator.services import Services
 from tests.conformance.conftest import Call, states, submission, task
 from tests.conformance.test_wire import error_of, send
 
@@ -104,11 +105,11 @@ def test_a_hundred_thousand_jobs(emulator: Emulator, batch: Call) -> None:
     request = submission(script("1800"))
     checked = schema("batch").check("SubmitJobRequest", json.loads(json.dumps(request)))
 
-    def submit(services: Any) -> None:
+    def submit(services: Services) -> None:
         for _ in range(at_once):
             HANDLERS["SubmitJob"](services.batch, checked)
 
-    def unfinished(services: Any) -> list[str]:
+    def unfinished(services: Services) -> list[str]:
         return [job.job_id for job in services.batch.jobs.values() if not job.final]
 
     # Nothing of all this is garbage.

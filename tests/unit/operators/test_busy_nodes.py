@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.emulator.services import Services
 from airflow_provider_tcbatch.execution.compute_env import creation as env_creation
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.policies.compute_env.nodes import Verdict, judge_env
@@ -78,7 +78,7 @@ def test_scaling_to_zero_takes_nodes_that_are_left_of_an_environment_that_shall_
     airflow = Airflow()
     env_id = airflow.run(set_up(), "one")
 
-    def shall_have_none(services: Any) -> None:
+    def shall_have_none(services: Services) -> None:
         services.batch.envs[env_id].desired = 0
 
     emulator.on_loop(shall_have_none)

@@ -12,6 +12,7 @@ import pytest
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.emulator.services import Services
 from airflow_provider_tcbatch.execution.errors import PermanentInvalidRequest
 from airflow_provider_tcbatch.execution.job import submission
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
@@ -288,7 +289,7 @@ def test_a_name_means_the_whole_name_and_the_oldest_of_its_kind(
 
 @pytest.mark.parametrize("empty", [None, "", []])
 def test_a_field_that_the_service_shows_empty_was_never_set(template: str, emulator: Emulator, empty: Any) -> None:
-    def fill(services: Any) -> None:
+    def fill(services: Services) -> None:
         services.batch.templates[template].task |= {"EnvId": empty, "OutputMappings": [], "MaxRetryCount": None}
 
     emulator.on_loop(fill)

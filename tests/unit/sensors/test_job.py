@@ -9,6 +9,7 @@ import pytest
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.emulator.services import Services
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.sensors._base.sensor import AirflowSensorTimeout
 from airflow_provider_tcbatch.sensors.job import TCBatchJobSensor
@@ -146,7 +147,7 @@ def test_a_newer_job_takes_the_place_of_a_failed_one(hook: TCBatchHook, emulator
     with pytest.raises(e.JobFailed, match=failed):
         run(sensor(job_name=name, deferrable=deferrable))
 
-    def age(services: Any) -> None:
+    def age(services: Services) -> None:
         # The service tells times in seconds.
         services.batch.jobs[failed].created_at -= 5
 

@@ -18,6 +18,7 @@ from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.client.auth.sources import StaticKeys
 from airflow_provider_tcbatch.client.cmq import CmqClient, Message
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.emulator.services import Services
 from airflow_provider_tcbatch.models.cmq import CreateCmqQueue, CreateCmqSubscribe
 from airflow_provider_tcbatch.models.events import BatchEvent
 from airflow_provider_tcbatch.watching.event_listener import EventListener
@@ -154,7 +155,7 @@ async def test_messages_that_follow_one_another_share_calls(
         await asyncio.wait_for(ear.hearing.wait(), 60)
         before = calls()
 
-        def publish(services: Any) -> None:
+        def publish(services: Services) -> None:
             topic = services.cmq.broker.topics[own_emulator.info.topic]
             for number in range(80):
                 services.cmq.broker.later(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.emulator.services import Services
 from airflow_provider_tcbatch.execution.event_delivery.chain import stream_settings
 from airflow_provider_tcbatch.execution.event_delivery.check import EventsCheck
 from airflow_provider_tcbatch.execution.event_delivery.setup import EventsSetup
@@ -84,7 +85,7 @@ def warnings(steps: list[Step]) -> list[str]:
 def names(emulator: Emulator) -> tuple[set[str], set[str]]:
     """Queues, and subscriptions of the topic."""
 
-    def look(services: Any) -> tuple[set[str], set[str]]:
+    def look(services: Services) -> tuple[set[str], set[str]]:
         topic = services.cmq.broker.topic("chain")
         return {queue.name for queue in services.cmq.broker.queues.values()}, set(
             topic.subscriptions
