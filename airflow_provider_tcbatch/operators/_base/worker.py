@@ -60,7 +60,10 @@ def _deferral() -> Deferral:
     from airflow_provider_tcbatch.connection.deployment import seconds_of
     from airflow_provider_tcbatch.connection.worker_process import slowdown, this_process
     from airflow_provider_tcbatch.execution.airflow_calls import slowest_call
+    from airflow_provider_tcbatch.policies.backoff import LONGEST
     from airflow_provider_tcbatch.policies.deferral import HEARTBEAT, Deferral
 
     heartbeat = seconds_of("workers", "min_heartbeat_interval", HEARTBEAT)
+    if heartbeat >= LONGEST:  # inf, say: a task whose worker can't be seen would never go on
+        heartbeat = HEARTBEAT
     return Deferral(slowest_call(), slowdown(), heartbeat, this_process())

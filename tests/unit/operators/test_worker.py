@@ -48,6 +48,14 @@ def test_the_trigger_knows_the_worker(number: int, monkeypatch: pytest.MonkeyPat
     assert is_there(known.process) is True
 
 
+@pytest.mark.parametrize("endless", ["inf", "1e300"])
+def test_an_endless_heartbeat_does_not_keep_a_task_deferred_for_ever(
+    endless: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", endless)
+    assert [deferral(operator).heartbeat for operator in operators()] == [HEARTBEAT, HEARTBEAT]
+
+
 @pytest.mark.parametrize("number", range(2))
 @pytest.mark.parametrize("wrong", ["abc", "-1", "nan"])
 def test_a_misspelt_heartbeat_does_not_keep_a_task_from_deferring(
