@@ -121,6 +121,7 @@ class ApiClient:
             (credentials.identity, settings.region, tuple(sorted(settings.endpoints.items())), settings.root_domain),
             settings.limits,
             settings.share,
+            ALTOGETHER * settings.timeout,
         )
         #: How often each action was really sent, retries included.
         self.sent: dict[str, int] = {}

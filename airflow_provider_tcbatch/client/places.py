@@ -38,8 +38,8 @@ class Place(NamedTuple):
 class _Line:
     """Those who want to send one action."""
 
-    def __init__(self, key: Hashable, rate: float, share: float, *, takes_turns: bool) -> None:
-        self.rate = ContendedRate(rate, share, random.random)
+    def __init__(self, key: Hashable, rate: float, share: float, lease: float, *, takes_turns: bool) -> None:
+        self.rate = ContendedRate(rate, share, random.random, lease=lease)
         self.turns = Turns(key, rate) if takes_turns else None
         #: One after the other waits, in the order in which they came. A lock belongs to its loop.
         self.locks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
@@ -52,6 +52,7 @@ class Places:
     :param limits: requests a second by action.
     :param share: part of each that a process uses at once while nothing is known of others, 0 to 1.
     :param clock: monotonic seconds.
+    :param lease: seconds that a request takes at most: after that its place is free again, whatever became of it.
     """
 
     def __init__(
@@ -60,18 +61,20 @@ class Places:
         limits: Mapping[str, float],
         share: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
+        lease: float = 60.0,
     ) -> None:
         self._key = key
         self._limits = limits
         self._share = share
         self._clock = clock
+        self._lease = lease
         self._lines: dict[str, _Line] = {}
         # Blocking calls may come from several threads. It is never held while somebody waits.
         self._lock = threading.Lock()
 
     def apart(self) -> Places:
         """Places without a lock in common with these. They take turns with them, as those of another process do."""
-        return Places(self._key, self._limits, self._share, self._clock)
+        return Places(self._key, self._limits, self._share, self._clock, self._lease)
 
     def wait(self, action: str, until: float | None = None) -> Place:
         """Wait for a place, and block.
@@ -150,7 +153,7 @@ class Places:
             rate = rate_of(action, self._limits)
             # Reads come in bursts, and are answered from whatever is left of a rate.
             takes_turns = not action.startswith("Describe")
-            self._lines[action] = _Line((self._key, action), rate, self._share, takes_turns=takes_turns)
+            self._lines[action] = _Line((self._key, action), rate, self._share, self._lease, takes_turns=takes_turns)
         return self._lines[action]
 
 
@@ -158,17 +161,18 @@ _shared: dict[Hashable, Places] = {}
 _sharing = threading.Lock()
 
 
-def shared_places(key: Hashable, limits: Mapping[str, float], share: float) -> Places:
+def shared_places(key: Hashable, limits: Mapping[str, float], share: float, lease: float = 60.0) -> Places:
     """The places of this process for an account.
 
     :param key: what tells accounts apart: keys and endpoint.
     :param limits: requests a second by action.
     :param share: see :class:`Places`.
+    :param lease: likewise; that of whoever comes first holds.
     """
     full = (key, share, tuple(sorted(limits.items())))
     with _sharing:
         if full not in _shared:
-            _shared[full] = Places(key, limits, share)
+            _shared[full] = Places(key, limits, share, lease=lease)
         return _shared[full]
 
 

@@ -45,9 +45,11 @@ class Claim(NamedTuple):
     """A request that is on its way.
 
     :param extra: whether it asks for more than the places that are held.
+    :param number: which one it is.
     """
 
     extra: bool
+    number: int
 
 
 def was_let_through(error: ApiError) -> bool:
@@ -74,6 +76,8 @@ class ContendedRate:
     :param share: part of it that a process uses at once while nothing is known of others, 0 to 1.
     :param spread: draws a random number from 0 to 1.
     :param pauses: pauses after a refusal.
+    :param lease: seconds that a request takes at most. Whoever has sent it may not live to say what has become of it: a
+        signal's handler may raise where nothing catches that.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class ContendedRate:
         share: float,
         spread: Callable[[], float],
         pauses: Pauses | None = None,
+        lease: float = 60.0,
     ) -> None:
         self._most = max(1, int(rate))
         #: Length of the service's window. Of a rate below 1 it is longer.
@@ -91,7 +96,10 @@ class ContendedRate:
         self._pauses = pauses or Pauses()
         #: When places were got that are held now: when the answers came, which is after the service has counted.
         self._held: deque[float] = deque()
-        self._on_the_way = 0
+        #: When requests left that have not been answered, by number.
+        self._on_the_way: dict[int, float] = {}
+        self._claims = 0
+        self._lease = lease + self._window
         self._forget()
 
     def _forget(self) -> None:
@@ -111,7 +119,7 @@ class ContendedRate:
         :param now: monotonic seconds.
         """
         self._drop(now)
-        used = len(self._held) + self._on_the_way
+        used = len(self._held) + len(self._on_the_way)
         if used < self._width:
             return 0.0
         until = self._held[0] + self._window if self._held else float("inf")
@@ -127,16 +135,17 @@ class ContendedRate:
         :param now: monotonic seconds.
         """
         self._drop(now)
-        extra = self._full and len(self._held) + self._on_the_way >= self._width
-        self._on_the_way += 1
-        return Claim(extra)
+        extra = self._full and len(self._held) + len(self._on_the_way) >= self._width
+        self._claims += 1
+        self._on_the_way[self._claims] = now
+        return Claim(extra, self._claims)
 
     def accepted(self, claim: Claim, now: float) -> None:
         """The service has not refused it for its rate, and says so.
 
         :param now: monotonic seconds, when the answer came.
         """
-        self._on_the_way -= 1
+        self._on_the_way.pop(claim.number, None)
         self._strays = 0
         self._drop(now)
         self._held.append(now)
@@ -145,7 +154,7 @@ class ContendedRate:
             self._full = False
             self._grow = self._pauses.grow
             self._width += 1
-        if not self._full and len(self._held) + self._on_the_way >= self._width:
+        if not self._full and len(self._held) + len(self._on_the_way) >= self._width:
             self._width = min(self._most, self._width + 1)
 
     def refused(self, claim: Claim, now: float, *, in_turn: bool = False) -> None:
@@ -155,7 +164,7 @@ class ContendedRate:
         :param in_turn: whether the requests of this machine take turns, so that one refusal may be a stray one: a
             request was late, and the next was not.
         """
-        self._on_the_way -= 1
+        self._on_the_way.pop(claim.number, None)
         if in_turn and self._refused_at is None and self._strays == 0:
             self._strays += 1
             return
@@ -173,7 +182,7 @@ class ContendedRate:
 
         :param now: monotonic seconds, when the answer came, or when it was given up.
         """
-        self._on_the_way -= 1
+        self._on_the_way.pop(claim.number, None)
         self._drop(now)
         self._held.append(now)
         if self._refused_at is not None:
@@ -188,5 +197,7 @@ class ContendedRate:
     def _drop(self, now: float) -> None:
         while self._held and now - self._held[0] >= self._window - _TINY:
             self._held.popleft()
+        for number in [number for number, left in self._on_the_way.items() if now - left >= self._lease]:
+            del self._on_the_way[number]
         if self._refused_at is not None and now - self._refused_at > self._pauses.forget * self._window:
             self._forget()

@@ -178,6 +178,33 @@ def test_what_is_interrupted_gives_its_claim_back() -> None:
     assert held.at_once() == 2
 
 
+def test_what_is_interrupted_before_it_can_give_its_claim_back_leaves_no_mark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The handler of a signal may raise anywhere: also between the claim and what would give it back."""
+
+    class Interrupted(BaseException):
+        pass
+
+    held = Held()
+    client = client_of("http://127.0.0.1:9", **FAST)
+    client.places = held.places
+    claim = Places.wait
+
+    def interrupted(self: Places, action: str, until: float | None = None) -> Any:
+        claim(self, action, until)
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Places, "wait", interrupted)
+        for _ in range(2):
+            with pytest.raises(Interrupted):
+                client.call(TerminateJob(job_id="job-1"))
+    assert held.at_once() == 0
+    held.now += 60
+    assert held.at_once() == 2
+
+
 async def test_what_is_cancelled_gives_its_claim_back() -> None:
     held, arrived, goes_on = Held(), threading.Event(), threading.Event()
 

@@ -106,6 +106,21 @@ def test_requests_on_their_way_count() -> None:
     assert client.wait(0.0) == 0  # it grows as long as nothing is refused
 
 
+@pytest.mark.parametrize("rate", [0.5, 1, 4])
+def test_a_request_of_which_nothing_is_heard_any_more_holds_no_place(rate: float) -> None:
+    """Whoever claimed the place was interrupted before he could give it back."""
+    client = ContendedRate(rate, 0.5, lambda: 0.5, lease=60.0)
+    lost = [client.claim(0.0)]
+    while client.wait(0.0) == 0:
+        lost.append(client.claim(0.0))
+    assert client.wait(60.0) > 0, "it may be on its way"
+    now = 60.0 + max(1.0, 1 / rate)
+    assert client.wait(now) == 0
+    client.accepted(lost[0], now)  # late
+    client.accepted(client.claim(now), now)
+    assert client.wait(now + max(1.0, 1 / rate)) == 0
+
+
 def test_what_tells_nothing_of_the_rate_holds_a_place_and_changes_nothing_else() -> None:
     client = ContendedRate(20, 0.5, lambda: 0.5)
     for _ in range(10):
