@@ -206,15 +206,15 @@ class EnvCreation:
             return None
         if (env_id := self._find(record, patient=False)) is not None:
             return self._present(env_id)
-        young = time.time() - record.token_sent_at <= TOKEN_WINDOW
         request = self._request_of(record)
-        if not young or _digest(request) != record.spec_digest:
+        age = time.time() - record.token_sent_at
+        if age >= TOKEN_WINDOW or _digest(request) != record.spec_digest:
             # Another body under the same token: what the service would do is not documented.
             env_id = self._find(record)
             return None if env_id is None else self._present(env_id)
         try:
             # The same token and body bring the same environment, whether or not it was made before.
-            patience = token_patience(self._hook.api.settings.patience, time.time() - record.token_sent_at)
+            patience = token_patience(self._hook.api.settings.patience, age)
             env_id = self._hook.api.call(request, patience=patience).env_id
         except (QuotaExceeded, Throttled):
             env_id = self._find(record, patient=False)

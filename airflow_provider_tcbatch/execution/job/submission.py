@@ -34,7 +34,15 @@ from airflow_provider_tcbatch.models.job import Job
 from airflow_provider_tcbatch.models.wire import to_wire_form
 from airflow_provider_tcbatch.policies.job.notifications import FINAL_JOB_EVENTS
 from airflow_provider_tcbatch.policies.job.outcome import SuccessPolicy, judge
-from airflow_provider_tcbatch.policies.job.submission import Decision, JobNow, OnRetry, Step, decide, token_patience
+from airflow_provider_tcbatch.policies.job.submission import (
+    TOKEN_WINDOW,
+    Decision,
+    JobNow,
+    OnRetry,
+    Step,
+    decide,
+    token_patience,
+)
 from airflow_provider_tcbatch.policies.outage import can_not_be_asked
 from airflow_provider_tcbatch.policies.ownership.marks import OWNER_TAG, Mark, Owner, marked
 from airflow_provider_tcbatch.policies.ownership.record import Ending, Record, Repair, ThisTry
@@ -415,8 +423,12 @@ class Submission:
             # Another body under the same token: what the service would do is not documented.
             log.info("The job has changed since it was first sent: looking for it instead")
             return None
+        age = time.time() - record.token_sent_at
+        if age >= TOKEN_WINDOW:
+            log.info("The job's token has become old meanwhile: looking for the job instead")
+            return None
         try:
-            patience = self._token_patience(time.time() - record.token_sent_at)
+            patience = self._token_patience(age)
             return self._hook.api.call(request, patience=patience).job_id
         except (QuotaExceeded, Throttled):
             found = self._find(record, patient=False)

@@ -160,6 +160,27 @@ def test_an_old_token_is_not_sent_again(
     assert count() == before + 1
 
 
+def test_a_token_that_becomes_old_while_its_job_is_looked_for_is_not_sent_again(
+    task: Task, emulator: Emulator, gate: Path, crash: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding, "UNKNOWN_SECONDS", 0.0)
+    crash("before")
+    with pytest.raises(Crash):
+        submit(until(gate)).execute(task.next_try())
+    [record] = task.store.data.values()
+    token, record["token_sent_at"] = record["token"], time.time() - TOKEN_WINDOW + 1.0
+    real, old = TCBatchHook.describe_jobs, record["token_sent_at"] + TOKEN_WINDOW
+
+    def describe_jobs(self: TCBatchHook, **options: Any) -> Any:
+        while time.time() < old:
+            time.sleep(0.01)
+        return real(self, **options)
+
+    monkeypatch.setattr(TCBatchHook, "describe_jobs", describe_jobs)
+    deferred(submit(until(gate)), task.next_try())
+    assert task.record["token"] != token
+
+
 @pytest.mark.parametrize("mark", ["tag", "name", "none"])
 @pytest.mark.parametrize("name", ["test", None])
 def test_a_lost_job_is_found_by_what_it_carries(
