@@ -8,7 +8,7 @@ after some seconds, with jitter. Whoever holds some asks now and then for one mo
 others have gone: then the process takes all that it can get, until it is refused. An answer that tells nothing of the
 limit, as in an outage, is no accepted request: whoever took it for one would come back with more than it has found.
 
-``docs/architecture.md`` says which other designs were tried.
+``docs/decisions/0018-sharing-a-rate.md`` says which other designs were tried.
 """
 
 from __future__ import annotations
