@@ -290,7 +290,12 @@ class ApiClient:
     async def _acall_once(self, action: Action[ResultT]) -> ResultT:
         await self._ahttp()  # made late, the first call would leave together with the next ones
         if delay := self.limiter.reserve(action.name()):
-            await asyncio.sleep(delay)
+            at = time.monotonic() + delay
+            try:
+                await asyncio.sleep(delay)
+            except asyncio.CancelledError:
+                self.limiter.give_back(action.name(), at - time.monotonic())
+                raise
         return await asend_signed(self.credentials, partial(self._asend, action))
 
     async def _asend(self, action: Action[ResultT], credential: Any) -> ResultT:

@@ -10,6 +10,7 @@ ended, repaired) waits for a *place*: see :mod:`~airflow_provider_tcbatch.client
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
 from collections import deque
@@ -86,6 +87,8 @@ class _Window:
         self._updated = clock()
         #: When the last requests were sent, or will be.
         self._sent: deque[float] = deque(maxlen=self._most)
+        #: Those of them that were given back before their time: for whoever comes next, the earliest first.
+        self._free: list[float] = []
         self._not_before = float("-inf")
 
     def _now(self) -> float:
@@ -99,14 +102,27 @@ class _Window:
         free = self._sent[0] + self._seconds / self._factor if full else now
         return max(now, free, self._not_before)
 
+    def _given_back(self, now: float) -> float:
+        """The earliest that was given back; infinite if there is none."""
+        while self._free and self._free[0] < max(now, self._not_before):
+            heapq.heappop(self._free)
+        return self._free[0] if self._free else float("inf")
+
     def reserve(self) -> float:
         now = self._now()
         at = self._next(now)
+        if self._given_back(now) <= at:
+            return heapq.heappop(self._free) - now
         self._sent.append(at)
         return at - now
 
+    def give_back(self, left: float) -> None:
+        heapq.heappush(self._free, self._now() + left)
+
     def pause(self) -> float:
         now = self._now()
+        if (free := self._given_back(now)) <= self._next(now):
+            return free - now
         evenly = self._sent[-1] + self._seconds / self._factor / self._most if self._sent else now
         return max(self._next(now), evenly) - now
 
@@ -143,6 +159,14 @@ class RateLimiter:
         """Take a place in the line and return the seconds to wait before sending."""
         with self._lock:
             return self._window(action).reserve()
+
+    def give_back(self, action: str, left: float) -> None:
+        """Let others have a place whose time has not come: nothing is sent.
+
+        :param left: seconds until then.
+        """
+        with self._lock:
+            self._window(action).give_back(left)
 
     def pause(self, action: str) -> float:
         """Seconds to wait before a request is put together that is to go out at once.

@@ -224,6 +224,21 @@ async def test_a_throttle_slows_the_client_down(call: Any) -> None:
     assert client.limiter.reserve("DescribeJobs") > 1.5, "its window of a second has become twice as long"
 
 
+async def test_who_waits_for_the_rate_and_is_cancelled_does_not_hold_the_others_up() -> None:
+    with server(lambda *_: (200, "application/json", response(JobSet=[]))) as url:
+        client = client_of(url)
+        await client.acall(DescribeJobs())
+        for _ in range(9):
+            client.limiter.reserve("DescribeJobs")
+        waits = [asyncio.create_task(client.acall(DescribeJobs())) for _ in range(200)]
+        await asyncio.sleep(0)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        assert client.limiter.reserve("DescribeJobs") < 5.0, "200 take twenty seconds or more"
+        await client.aclose()
+
+
 async def test_wrong_keys_name_the_field(call: Any, emulator: Emulator, api: ApiClient) -> None:
     stranger = ApiClient(StaticKeys(emulator.info.secret_id, "wrong"), api.settings)
     with pytest.raises(e.PermissionDenied, match=r"Password.*conn 'x'"):

@@ -46,6 +46,34 @@ def test_no_window_of_a_second_holds_more_than_the_share(limit: int, share: floa
     assert all(later - earlier > 1.0 for earlier, later in zip(sent, sent[most:], strict=False))
 
 
+def test_places_that_are_given_back_are_taken_by_others() -> None:
+    """Thousands of waits may be cancelled at once: those that remain do not wait for them."""
+    clock = Clock()
+    limiter = RateLimiter({"DescribeJobs": 10}, 1.0, clock)
+    sent = [limiter.reserve("DescribeJobs") for _ in range(10)]
+    waits = [limiter.reserve("DescribeJobs") for _ in range(100)]
+    left = [at for number, at in enumerate(waits) if number % 10]
+    for at in reversed(left):
+        limiter.give_back("DescribeJobs", at)
+    sent += waits[::10]
+    clock.now = 0.5
+    assert limiter.pause("DescribeJobs") == pytest.approx(left[0] - 0.5)
+    again = [clock.now + limiter.reserve("DescribeJobs") for _ in range(95)]
+    assert again[:90] == pytest.approx(left)
+    assert again[90] > waits[-1]
+    sent = sorted(sent + again)
+    assert all(later - earlier > 1.0 for earlier, later in zip(sent, sent[10:], strict=False))
+
+
+def test_a_place_that_was_given_back_is_not_taken_when_its_time_is_over() -> None:
+    clock = Clock()
+    limiter = RateLimiter({"DescribeJobs": 2}, 1.0, clock)
+    waits = [limiter.reserve("DescribeJobs") for _ in range(4)]
+    limiter.give_back("DescribeJobs", waits[2])
+    clock.now = waits[2] + 0.1
+    assert clock.now + limiter.reserve("DescribeJobs") == pytest.approx(waits[2] + 1.1)
+
+
 def test_who_can_gather_sends_evenly() -> None:
     clock = Clock()
     limiter = RateLimiter({"DescribeJobs": 10}, 1.0, clock)
