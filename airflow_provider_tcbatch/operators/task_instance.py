@@ -146,7 +146,7 @@ class TCBatchTerminateTaskInstanceOperator(Waits):
             set(carried["indexes"]),
             poll_interval=self.poll_interval,
             deadlines=self.limits_here(deadlines),
-            say=self.log.info,
+            log_line=self.log.info,
         )
         try:
             end = run_here(wait.run(self.hook.settings))

@@ -152,7 +152,7 @@ class TCBatchEventSensor(SensesJobs):
         awaited = self._awaited()
         while True:
             deadlines = Deadlines(timeout=carried["give_up_at"])
-            wait = EventWait(awaited, poll_interval=self.longest_pause, deadlines=deadlines, say=self.log.info)
+            wait = EventWait(awaited, poll_interval=self.longest_pause, deadlines=deadlines, log_line=self.log.info)
             if awaited.heard_only:
                 try:
                     end = listen_here(self.hook.settings, wait, self._can_be_ended_by)

@@ -5,15 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow.triggers.base import TriggerEvent
-
-from airflow_provider_tcbatch.triggers._base.deferral import DeferredTrigger, Hold
-from airflow_provider_tcbatch.triggers._base.ending import end_job, kill_patience, put_to_an_end
-from airflow_provider_tcbatch.triggers._base.log_writer import Says, Told
-from airflow_provider_tcbatch.triggers._base.serialization import given
+from airflow_provider_tcbatch.triggers._base.one_event import BaseOneEventTrigger
 
 __all__ = ["TCBatchApiTrigger"]
 
@@ -21,7 +16,7 @@ __all__ = ["TCBatchApiTrigger"]
 _BLIND_SECONDS = 60.0
 
 
-class TCBatchApiTrigger(Says, DeferredTrigger):
+class TCBatchApiTrigger(BaseOneEventTrigger):
     """Wait until the API can be asked again; all triggers of a triggerer that use one account ask it together.
 
     What was refused for its rate waits its turn instead: the triggerer lets so many through a second as its share of
@@ -41,7 +36,7 @@ class TCBatchApiTrigger(Says, DeferredTrigger):
     :param env_id: a compute environment whose nodes are to go when the task is marked as failed or skipped.
     :param rounds: how often in a row the same step has been deferred for this: the more, the longer is the pause.
     :param asked: API action that failed.
-    :param deferral: the worker that deferred the task, see :class:`~.triggers._base.deferral.DeferredTrigger`.
+    :param deferral: the worker that deferred the task, see :class:`~.triggers._base.one_event.BaseOneEventTrigger`.
     """
 
     def __init__(
@@ -59,42 +54,37 @@ class TCBatchApiTrigger(Says, DeferredTrigger):
         asked: str | None = None,
         deferral: str | None = None,
     ) -> None:
-        super().__init__(deferral=deferral)
-        self.event = dict(event)
+        super().__init__(deferral)
+        self.event = event
         self.since = since
         self.until = until
         self.tencentcloud_conn_id = tencentcloud_conn_id
         self.region = region
         self.action = action
-        self.job_ids = list(job_ids)
+        self.job_ids: Sequence[str] = list(job_ids) or ()
         self.env_id = env_id
         self.rounds = rounds
         self.asked = asked
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what makes this trigger again in another process."""
-        names = ["event", "since", "until", "tencentcloud_conn_id", "region", "action", "job_ids", "env_id"]
-        names += ["rounds", "asked", "deferral"]
-        arguments = {name: getattr(self, name) for name in names if name != "job_ids" or self.job_ids}
-        return f"{type(self).__module__}.{type(self).__qualname__}", given(TCBatchApiTrigger, arguments)
+    def owned(self) -> tuple[Sequence[str], str | None]:
+        """What is to go with the task."""
+        return self.job_ids, self.env_id
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and hand on the event."""
-        hold = Hold(self)
+    async def wait(self) -> dict[str, Any]:
+        """Wait; the event with what became of the outage."""
         back = False
         try:
             await self._pause()
-            back = await self._wait()
+            back = await self._answered()
         except Exception as error:
             # The connection can't be read, say. A worker tries again, and fails if that does not help in time.
             self.log.warning(
                 "Whether the API can be asked again can't be told here: %s: %s", type(error).__name__, error
             )
             await asyncio.sleep(max(0.0, min(_BLIND_SECONDS, self.until - time.time())))
-        await hold.over()
         until = time.time() if back else None
         outage = {"since": self.since, "until": until, "rounds": self.rounds, "asked": self.asked}
-        yield TriggerEvent(Told({**self.event, "outage": outage}))  # type: ignore[no-untyped-call]
+        return {**self.event, "outage": outage}
 
     async def _pause(self) -> None:
         """Where the API has answered before, and a worker has still asked in vain, that is not tried at once again."""
@@ -104,35 +94,9 @@ class TCBatchApiTrigger(Says, DeferredTrigger):
             pause = outage_pause(self.rounds - 1, random.random())
             await asyncio.sleep(max(0.0, min(pause, self.until - time.time())))
 
-    async def _wait(self) -> bool:
-        # Imported here: a DAG file that names this trigger should not pay for its clients.
-        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
-        from airflow_provider_tcbatch.waits.sessions import job_watcher
-
-        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
-        async with job_watcher(settings) as watcher:
+    async def _answered(self) -> bool:
+        async with self.session() as (_, watcher):
             timeout = max(0.0, self.until - time.time())
             if self.action is not None:
                 return await watcher.release.let_through(self.action, timeout)
             return await watcher.probe.answered(timeout)
-
-    async def on_kill(self) -> None:
-        """End what the user does not want any more. Airflow gives this 30 seconds."""
-        what = ", ".join(self.job_ids) or f"compute environment {self.env_id}"
-        if not self.job_ids and self.env_id is None:
-            return
-        begun = time.monotonic()
-        if not await put_to_an_end(self, what, spared=("success",) if self.env_id is not None else ()):
-            return
-        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
-        from airflow_provider_tcbatch.policies.ownership.on_kill import SWEEP
-        from airflow_provider_tcbatch.waits.sessions import scale_to_zero
-
-        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
-        endings = [end_job(self, settings, job_id, begun) for job_id in self.job_ids]
-        if self.env_id is not None:
-            endings.append(scale_to_zero(settings, self.env_id, patience=kill_patience(begun)))
-        names = [*self.job_ids, self.env_id]
-        for name, result in zip(names, await asyncio.gather(*endings, return_exceptions=True), strict=False):
-            if result is not None:
-                self.log.warning("%s could not be ended; %s. %s", name, SWEEP, result)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink
 from airflow_provider_tcbatch.policies.arguments import number_of, text_of
 from airflow_provider_tcbatch.policies.compute_env.nodes import Condition, Until
-from airflow_provider_tcbatch.triggers._base.ending import kill_patience, put_to_an_end
-from airflow_provider_tcbatch.triggers._base.sensor_trigger import Observes
+from airflow_provider_tcbatch.triggers._base.sensor_trigger import BaseSensorTrigger
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.connection.settings import ConnectionSettings
-    from airflow_provider_tcbatch.waits.compute_env import EnvEnd
 
 __all__ = ["TCBatchComputeEnvTrigger"]
 
 
-class TCBatchComputeEnvTrigger(Observes):
+class TCBatchComputeEnvTrigger(BaseSensorTrigger):
     """Wait for a compute environment; all triggers of a triggerer that use one account share one watcher.
 
     It yields exactly one event, a dictionary:
@@ -47,7 +44,7 @@ class TCBatchComputeEnvTrigger(Observes):
     :param look_at: unix seconds at which the wait ends in any case, with status ``look``.
     :param cancel_on_kill: let the environment's nodes go when the user marks the waiting task as failed or skipped
         (Airflow 3.3 and later tell the trigger). One whose task is marked as succeeded is wanted.
-    :param common: what all triggers of sensors take, see :class:`~.triggers._base.sensor_trigger.Observes`.
+    :param common: what all triggers of sensors take, see :class:`~.triggers._base.sensor_trigger.BaseSensorTrigger`.
     """
 
     def __init__(
@@ -67,59 +64,36 @@ class TCBatchComputeEnvTrigger(Observes):
         self.env_name = env_name
         self.until = until
         self.nodes = nodes
-        self.ids = sorted(ids)
+        self.ids: Sequence[str] = sorted(ids) or ()
         self.fail_fast = fail_fast
         self.look_at = look_at
         self.cancel_on_kill = cancel_on_kill
-        own = ("env_id", "env_name", "until", "nodes", "ids", "fail_fast", "look_at", "cancel_on_kill")
-        super().__init__(own, **common)
+        super().__init__(**common)
 
-    async def on_kill(self) -> None:
-        """Let the nodes go if the user has put an end to the task. Airflow gives this 30 seconds."""
-        words = f"compute environment {self.env_id}"
-        if not self.cancel_on_kill or self.env_id is None:
-            return
-        begun = time.monotonic()
-        if not await put_to_an_end(self, words, spared=("success",)):
-            return
-        from airflow_provider_tcbatch.exceptions import TCBatchError
-        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
-        from airflow_provider_tcbatch.policies.ownership.on_kill import SWEEP
-        from airflow_provider_tcbatch.waits.sessions import scale_to_zero
+    def owned(self) -> tuple[Sequence[str], str | None]:
+        """The environment, where its nodes are to go with the task."""
+        return (), self.env_id if self.cancel_on_kill else None
 
-        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
-        try:
-            await scale_to_zero(settings, self.env_id, patience=kill_patience(begun))
-        except TCBatchError as error:
-            self.log.warning("The nodes of environment %s could not be let go; %s. %s", self.env_id, SWEEP, error)
+    def carries(self) -> Mapping[str, Any]:
+        """What is carried, and the environment."""
+        return {**super().carries(), "env_id": self.env_id}
 
-    async def wait_for_end(self) -> dict[str, Any]:
-        """Wait; the end, with the environment and what is carried."""
-        return {**await super().wait_for_end(), "env_id": self.env_id}
-
-    async def watch(self, settings: ConnectionSettings) -> EnvEnd:
-        """Wait for the environment."""
+    async def wait(self) -> dict[str, Any]:
+        """Wait for the environment, beside a watcher of its kind."""
         # Imported here: a DAG file that names this trigger should not pay for its clients.
         from airflow_provider_tcbatch.policies.compute_env.nodes import judge_env
-        from airflow_provider_tcbatch.policies.deadlines import Deadlines
         from airflow_provider_tcbatch.waits.compute_env import EnvEnd, EnvWait, find_env
         from airflow_provider_tcbatch.waits.sessions import env_watcher
 
+        settings = await self.settings()
         condition = Condition(Until(self.until), number_of("nodes", self.nodes), frozenset(self.ids), self.fail_fast)
         async with env_watcher(settings) as watcher:
             if self.env_name is not None:
                 self.env_id = await find_env(watcher.api, text_of("env_name", self.env_name))
                 if self.env_id is None:
-                    return EnvEnd(judge_env(None, condition).value)
-            wait = EnvWait(
-                text_of("env_id", self.env_id),
-                condition,
-                poll_interval=self.poll_interval,
-                deadlines=Deadlines.from_json(self.deadlines),
-                look_at=self.look_at,
-                say=self.say,
-            )
-            return await wait.run(watcher, settings)
+                    return EnvEnd(judge_env(None, condition).value).to_event()
+            wait = EnvWait(text_of("env_id", self.env_id), condition, **self.options, look_at=self.look_at)
+            return (await wait.run(watcher, settings)).to_event()
 
     def result(self, event: Mapping[str, Any]) -> dict[str, int] | None:
         """How many nodes there are; ``None`` where the environment is gone."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_tcbatch.policies.event.filter import EventFilter
-from airflow_provider_tcbatch.triggers._base.queue_trigger import CmqTrigger
+from airflow_provider_tcbatch.triggers._base.queue_trigger import BaseQueueTrigger
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.models.payloads import BatchEventPayload, BatchEventsPayload
@@ -18,7 +18,7 @@ __all__ = ["TCBatchEventTrigger"]
 Texts = str | Collection[str] | None
 
 
-class TCBatchEventTrigger(CmqTrigger):
+class TCBatchEventTrigger(BaseQueueTrigger):
     """Tell of events of jobs, tasks and environments, whoever submitted them: for an ``AssetWatcher``.
 
     Events of TDMQ CMQ queue ``queue_name`` that are asked for become asset events: the first one at once, those that
@@ -67,16 +67,16 @@ class TCBatchEventTrigger(CmqTrigger):
             env_names=env_names,
             variables=variables,
         )
-        self.confirm = confirm
-
-    def _more(self) -> dict[str, Any]:
+        # As plain JSON, always the same: in another order it would be another trigger to Airflow.
         filters = self.filter.to_json()
-        if "names" in filters:
-            filters["event_names"] = filters.pop("names")
-        if "variables" in filters:
-            # In another order it would be another trigger to Airflow.
-            filters["variables"] = dict(sorted(filters["variables"].items()))
-        return {**filters, "confirm": self.confirm}
+        self.event_names: Sequence[str] | None = filters.get("names")
+        self.job_ids: Sequence[str] | None = filters.get("job_ids")
+        self.job_names: Sequence[str] | None = filters.get("job_names")
+        self.task_names: Sequence[str] | None = filters.get("task_names")
+        self.env_ids: Sequence[str] | None = filters.get("env_ids")
+        self.env_names: Sequence[str] | None = filters.get("env_names")
+        self.variables = dict(sorted(self.filter.variables.items())) or None
+        self.confirm = confirm
 
     @property
     def asks_for(self) -> dict[str, bool]:

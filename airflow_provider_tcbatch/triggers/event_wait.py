@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_tcbatch.links import TCBatchComputeEnvLink, TCBatchJobLink
 from airflow_provider_tcbatch.policies.event.awaited import AwaitedEvents
-from airflow_provider_tcbatch.triggers._base.sensor_trigger import Observes
+from airflow_provider_tcbatch.triggers._base.sensor_trigger import BaseSensorTrigger
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.connection.settings import ConnectionSettings
-    from airflow_provider_tcbatch.waits.event import EventEnd
 
 __all__ = ["EVENT_ARGUMENTS", "TCBatchEventWaitTrigger", "event_links"]
 
@@ -29,7 +27,7 @@ EVENT_ARGUMENTS = (
 )
 
 
-class TCBatchEventWaitTrigger(Observes):
+class TCBatchEventWaitTrigger(BaseSensorTrigger):
     """Wait until one of some events has come; whatever becomes of the waiting task, jobs and environments are left
     alone.
 
@@ -54,7 +52,7 @@ class TCBatchEventWaitTrigger(Observes):
     :param env_id: the compute environment that they are about.
     :param env_name: exactly its name, instead.
     :param variables: EventVars that the event must carry, with these values.
-    :param common: what all triggers of sensors take, see :class:`~.triggers._base.sensor_trigger.Observes`.
+    :param common: what all triggers of sensors take, see :class:`~.triggers._base.sensor_trigger.BaseSensorTrigger`.
     """
 
     def __init__(
@@ -78,27 +76,21 @@ class TCBatchEventWaitTrigger(Observes):
         self.env_id = env_id
         self.env_name = env_name
         self.variables = variables
-        super().__init__(EVENT_ARGUMENTS, **common)
+        super().__init__(**common)
 
-    async def watch(self, settings: ConnectionSettings) -> EventEnd:
+    async def wait(self) -> dict[str, Any]:
         """Wait for the event."""
         # Imported here: a DAG file that names this trigger should not pay for its clients.
-        from airflow_provider_tcbatch.policies.deadlines import Deadlines
         from airflow_provider_tcbatch.waits.event import EventWait
-        from airflow_provider_tcbatch.waits.sessions import env_watcher, job_watcher
+        from airflow_provider_tcbatch.waits.sessions import env_watcher
 
-        awaited = AwaitedEvents.parse(**{name: getattr(self, name) for name in EVENT_ARGUMENTS})
-        wait = EventWait(
-            awaited,
-            poll_interval=self.poll_interval,
-            deadlines=Deadlines.from_json(self.deadlines),
-            say=self.say,
-        )
-        async with AsyncExitStack() as watchers:
-            if awaited.env_id is not None:
-                wait.envs = await watchers.enter_async_context(env_watcher(settings))
-            watcher = await watchers.enter_async_context(job_watcher(settings))
-            return await wait.run(watcher, settings)
+        async with self.session() as (settings, watcher):
+            awaited = AwaitedEvents.parse(**{name: getattr(self, name) for name in EVENT_ARGUMENTS})
+            wait = EventWait(awaited, **self.options)
+            if awaited.env_id is None:
+                return (await wait.run(watcher, settings)).to_event()
+            async with env_watcher(settings) as wait.envs:
+                return (await wait.run(watcher, settings)).to_event()
 
     def result(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """The event, and whether it was heard."""

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import TriggerEvent
-
-from airflow_provider_tcbatch.triggers._base.deferral import DeferredTrigger, Hold
-from airflow_provider_tcbatch.triggers._base.ending import end_job, put_to_an_end
-from airflow_provider_tcbatch.triggers._base.log_writer import Says, Told, lines_waiting
-from airflow_provider_tcbatch.triggers._base.serialization import given
+from airflow_provider_tcbatch.triggers._base.log_writer import lines_waiting
+from airflow_provider_tcbatch.triggers._base.one_event import BaseOneEventTrigger
 
 if TYPE_CHECKING:
-    pass
+    from airflow_provider_tcbatch.waits.job import JobWait
 
 __all__ = ["TCBatchJobTrigger", "TCBatchQuotaTrigger"]
 
 
-class TCBatchJobTrigger(Says, DeferredTrigger):
+class TCBatchJobTrigger(BaseOneEventTrigger):
     """Wait until a job has ended; all triggers of a triggerer that use one account share one watcher.
 
-    It yields exactly one event, for errors too: a trigger that raised would fail its task before the operator could
-    say why. The event is a dictionary:
+    It yields exactly one event, a dictionary:
 
     - ``status``: ``ended``; ``failing`` (with ``fail_fast``: the job runs but can't succeed any more); ``timeout``;
       ``away`` (the API could not be asked for longer than ``[tcbatch] api_patience``, and no limit is set); ``error``
@@ -50,7 +45,7 @@ class TCBatchJobTrigger(Says, DeferredTrigger):
     :param stream: show the output of so many running instances at a time.
     :param cancel_on_kill: terminate the job when the user marks the waiting task as failed, succeeded or skipped
         (Airflow 3.3 and later tell the trigger).
-    :param deferral: the worker that deferred the task, see :class:`~.triggers._base.deferral.DeferredTrigger`.
+    :param deferral: the worker that deferred the task, see :class:`~.triggers._base.one_event.BaseOneEventTrigger`.
     """
 
     def __init__(
@@ -70,12 +65,12 @@ class TCBatchJobTrigger(Says, DeferredTrigger):
         cancel_on_kill: bool = False,
         deferral: str | None = None,
     ) -> None:
-        super().__init__(deferral=deferral)
+        super().__init__(deferral)
         self.job_id = job_id
         self.tencentcloud_conn_id = tencentcloud_conn_id
         self.region = region
         self.poll_interval = poll_interval
-        self.deadlines = dict(deadlines or {})
+        self.deadlines = deadlines or None
         self.submitted_at = submitted_at
         self.errors = errors
         self.min_success = min_success
@@ -84,81 +79,42 @@ class TCBatchJobTrigger(Says, DeferredTrigger):
         self.stream = stream
         self.cancel_on_kill = cancel_on_kill
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what makes this trigger again in another process."""
-        arguments = {
-            "job_id": self.job_id,
-            "tencentcloud_conn_id": self.tencentcloud_conn_id,
-            "region": self.region,
-            "poll_interval": self.poll_interval,
-            "deadlines": self.deadlines,
-            "submitted_at": self.submitted_at,
-            "errors": self.errors,
-            "min_success": self.min_success,
-            "fail_fast": self.fail_fast,
-            "progress": self.progress,
-            "stream": self.stream,
-            "cancel_on_kill": self.cancel_on_kill,
-            "deferral": self.deferral,
-        }
-        return f"{type(self).__module__}.{type(self).__qualname__}", given(TCBatchJobTrigger, arguments)
+    def carries(self) -> Mapping[str, Any]:
+        """The job, and what is handed on."""
+        return {"job_id": self.job_id, "submitted_at": self.submitted_at, "errors": self.errors}
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and say how it ended."""
-        hold = Hold(self)
-        try:
-            event = await self._wait()
-        except Exception as error:
-            self.log.exception("Waiting for job %s failed", self.job_id)
-            event = {"status": "error", "message": f"{type(error).__name__}: {error}"}
-        await self.all_said()
-        await hold.over()
-        carried = {"job_id": self.job_id, "submitted_at": self.submitted_at, "errors": self.errors}
-        yield TriggerEvent(Told({**event, **carried}))  # type: ignore[no-untyped-call]
+    def owned(self) -> tuple[Sequence[str], str | None]:
+        """The job, where it is to go with the task."""
+        return (self.job_id,) if self.cancel_on_kill else (), None
 
-    async def on_kill(self) -> None:
-        """Terminate the job if the user has put an end to the task. Airflow gives this 30 seconds."""
-        begun = time.monotonic()
-        if not self.cancel_on_kill or not await put_to_an_end(self, f"job {self.job_id}"):
-            return
-        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
-
-        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
-        await end_job(self, settings, self.job_id, begun)
-
-    async def _wait(self) -> dict[str, Any]:
+    def make_wait(self) -> JobWait:
+        """The job's end."""
         # Imported here: a DAG file that names this trigger should not pay for its clients.
         from airflow_provider_tcbatch.client.logs.budget import SHARED, LineBudget
-        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
-        from airflow_provider_tcbatch.policies.deadlines import Deadlines
         from airflow_provider_tcbatch.policies.job.outcome import SuccessPolicy
         from airflow_provider_tcbatch.waits.job import JobWait
-        from airflow_provider_tcbatch.waits.sessions import job_watcher
 
-        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
-        wait = JobWait(
+        return JobWait(
             self.job_id,
-            poll_interval=self.poll_interval,
-            deadlines=Deadlines.from_json(self.deadlines),
+            **self.options,
             policy=SuccessPolicy(self.min_success, self.fail_fast),
             progress=self.progress,
             stream=self.stream,
             budget=LineBudget(SHARED, lines_waiting) if self.stream else None,
-            say=self.say,
             brief=not self.stream,
         )
-        async with job_watcher(settings) as watcher:
-            return (await wait.run(watcher, settings)).to_event()
 
 
-class TCBatchQuotaTrigger(DeferredTrigger):
+class TCBatchQuotaTrigger(BaseOneEventTrigger):
     """Wait until it is time to submit again what a quota of the account did not allow.
+
+    Its event is ``{"status": "quota", "waiting_since": ..., "attempts": ..., "record": ...}``.
 
     :param until: unix seconds.
     :param waiting_since: unix seconds when the quota was first in the way; handed on.
     :param attempts: how often the quota has been in the way so far; handed on.
     :param record: what the task knows of its job, where Airflow does not keep that; handed on.
-    :param deferral: the worker that deferred the task, see :class:`~.triggers._base.deferral.DeferredTrigger`.
+    :param deferral: the worker that deferred the task, see :class:`~.triggers._base.one_event.BaseOneEventTrigger`.
     """
 
     def __init__(
@@ -170,29 +126,17 @@ class TCBatchQuotaTrigger(DeferredTrigger):
         record: Mapping[str, Any] | None = None,
         deferral: str | None = None,
     ) -> None:
-        super().__init__(deferral=deferral)
+        super().__init__(deferral)
         self.until = until
         self.waiting_since = waiting_since
         self.attempts = attempts
         self.record = record
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what makes this trigger again in another process."""
-        arguments: dict[str, Any] = {
-            "until": self.until,
-            "waiting_since": self.waiting_since,
-            "attempts": self.attempts,
-        }
-        if self.record is not None:
-            arguments["record"] = dict(self.record)
-        return f"{type(self).__module__}.{type(self).__qualname__}", self.with_deferral(arguments)
+    def carries(self) -> Mapping[str, Any]:
+        """What the task knows."""
+        return {} if self.record is None else {"record": self.record}
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait; the event is ``{"status": "quota", "waiting_since": ..., "attempts": ..., "record": ...}``."""
-        hold = Hold(self)
+    async def wait(self) -> dict[str, Any]:
+        """Wait until then."""
         await asyncio.sleep(max(0.0, self.until - time.time()))
-        await hold.over()
-        event: dict[str, Any] = {"status": "quota", "waiting_since": self.waiting_since, "attempts": self.attempts}
-        if self.record is not None:
-            event["record"] = self.record
-        yield TriggerEvent(Told(event))  # type: ignore[no-untyped-call]
+        return {"status": "quota", "waiting_since": self.waiting_since, "attempts": self.attempts}

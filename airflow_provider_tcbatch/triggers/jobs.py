@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_tcbatch.triggers._base.ending import end_job, put_to_an_end
-from airflow_provider_tcbatch.triggers._base.one_event import OneEvent
+from airflow_provider_tcbatch.triggers._base.one_event import BaseOneEventTrigger
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.waits.jobs import JobsEnd
-
+    from airflow_provider_tcbatch.waits.jobs import JobsWait
 
 __all__ = ["TCBatchJobsTrigger", "TCBatchTaskInstancesTrigger"]
 
 
-class TCBatchJobsTrigger(OneEvent):
+class TCBatchJobsTrigger(BaseOneEventTrigger):
     """Wait until all of some jobs have ended; all triggers of a triggerer that use one account share one watcher.
 
     It yields exactly one event, a dictionary:
@@ -40,7 +36,7 @@ class TCBatchJobsTrigger(OneEvent):
     :param cancel_on_kill: terminate the jobs when the user marks the waiting task as failed, succeeded or skipped
         (Airflow 3.3 and later tell the trigger).
     :param carried: handed on in the event.
-    :param deferral: the worker that deferred the task, see :class:`~.triggers._base.deferral.DeferredTrigger`.
+    :param deferral: the worker that deferred the task, see :class:`~.triggers._base.one_event.BaseOneEventTrigger`.
     """
 
     def __init__(
@@ -56,57 +52,29 @@ class TCBatchJobsTrigger(OneEvent):
         carried: Mapping[str, Any] | None = None,
         deferral: str | None = None,
     ) -> None:
+        super().__init__(deferral)
         self.job_ids = list(job_ids)
         self.tencentcloud_conn_id = tencentcloud_conn_id
         self.region = region
         self.poll_interval = poll_interval
-        self.deadlines = dict(deadlines or {})
+        self.deadlines = deadlines or None
         self.interrupted = interrupted
         self.cancel_on_kill = cancel_on_kill
-        arguments = {
-            "job_ids": self.job_ids,
-            "tencentcloud_conn_id": tencentcloud_conn_id,
-            "region": region,
-            "poll_interval": poll_interval,
-            "deadlines": self.deadlines,
-            "interrupted": interrupted,
-            "cancel_on_kill": cancel_on_kill,
-        }
-        super().__init__(arguments, carried, deferral)
+        self.carried = carried or None
 
-    async def on_kill(self) -> None:
-        """Terminate the jobs if the user has put an end to the task. Airflow gives this 30 seconds."""
-        begun = time.monotonic()
-        if not self.cancel_on_kill or not await put_to_an_end(self, ", ".join(self.job_ids)):
-            return
-        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
+    def owned(self) -> tuple[Sequence[str], str | None]:
+        """The jobs, where they are to go with the task."""
+        return self.job_ids if self.cancel_on_kill else (), None
 
-        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
-        endings = [end_job(self, settings, job_id, begun) for job_id in self.job_ids]
-        for job_id, result in zip(self.job_ids, await asyncio.gather(*endings, return_exceptions=True), strict=True):
-            if result is not None:
-                self.log.warning("Job %s could not be terminated, it may still be running: %s", job_id, result)
-
-    async def _wait(self) -> JobsEnd:
+    def make_wait(self) -> JobsWait:
+        """The end of all jobs."""
         # Imported here: a DAG file that names this trigger should not pay for its clients.
-        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
-        from airflow_provider_tcbatch.policies.deadlines import Deadlines
         from airflow_provider_tcbatch.waits.jobs import JobsWait
-        from airflow_provider_tcbatch.waits.sessions import job_watcher
 
-        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
-        wait = JobsWait(
-            self.job_ids,
-            poll_interval=self.poll_interval,
-            deadlines=Deadlines.from_json(self.deadlines),
-            interrupted=self.interrupted,
-            say=self.say,
-        )
-        async with job_watcher(settings) as watcher:
-            return await wait.run(watcher, settings)
+        return JobsWait(self.job_ids, **self.options, interrupted=self.interrupted)
 
 
-class TCBatchTaskInstancesTrigger(OneEvent):
+class TCBatchTaskInstancesTrigger(BaseOneEventTrigger):
     """Wait until instances of a task have ended.
 
     It yields exactly one event, as :class:`TCBatchJobsTrigger` does; ``states`` holds the instances that have not
@@ -120,7 +88,7 @@ class TCBatchTaskInstancesTrigger(OneEvent):
     :param poll_interval: longest time in seconds between two looks.
     :param deadlines: unix seconds at which to give up, by limit; see :class:`~.policies.deadlines.Deadlines`.
     :param carried: handed on in the event.
-    :param deferral: the worker that deferred the task, see :class:`~.triggers._base.deferral.DeferredTrigger`.
+    :param deferral: the worker that deferred the task, see :class:`~.triggers._base.one_event.BaseOneEventTrigger`.
     """
 
     def __init__(
@@ -136,36 +104,19 @@ class TCBatchTaskInstancesTrigger(OneEvent):
         carried: Mapping[str, Any] | None = None,
         deferral: str | None = None,
     ) -> None:
+        super().__init__(deferral)
         self.job_id = job_id
         self.task_name = task_name
         self.indexes = list(indexes)
         self.tencentcloud_conn_id = tencentcloud_conn_id
         self.region = region
         self.poll_interval = poll_interval
-        self.deadlines = dict(deadlines or {})
-        arguments = {
-            "job_id": job_id,
-            "task_name": task_name,
-            "indexes": self.indexes,
-            "tencentcloud_conn_id": tencentcloud_conn_id,
-            "region": region,
-            "poll_interval": poll_interval,
-            "deadlines": self.deadlines,
-        }
-        super().__init__(arguments, carried, deferral)
+        self.deadlines = deadlines or None
+        self.carried = carried or None
 
-    async def _wait(self) -> JobsEnd:
-        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
-        from airflow_provider_tcbatch.policies.deadlines import Deadlines
+    async def wait(self) -> dict[str, Any]:
+        """Wait; the watcher does not look at instances."""
         from airflow_provider_tcbatch.waits.jobs import InstancesWait
 
-        settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
-        wait = InstancesWait(
-            self.job_id,
-            self.task_name,
-            set(self.indexes),
-            poll_interval=self.poll_interval,
-            deadlines=Deadlines.from_json(self.deadlines),
-            say=self.say,
-        )
-        return await wait.run(settings)
+        wait = InstancesWait(self.job_id, self.task_name, set(self.indexes), **self.options)
+        return (await wait.run(await self.settings())).to_event()

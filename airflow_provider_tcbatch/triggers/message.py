@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from airflow_provider_tcbatch.triggers._base.queue_trigger import CmqTrigger
+from airflow_provider_tcbatch.triggers._base.queue_trigger import BaseQueueTrigger
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.models.payloads import QueueMessagePayload, QueueMessagesPayload
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["CmqMessageTrigger"]
 
 
-class CmqMessageTrigger(CmqTrigger):
+class CmqMessageTrigger(BaseQueueTrigger):
     """Tell of the messages of a TDMQ CMQ queue, whatever they say, but for those of ``airflow tcbatch events check``.
 
     ``MessageQueueTrigger(scheme="tencent+cmq")`` of the common.messaging provider is another name for it. The payload

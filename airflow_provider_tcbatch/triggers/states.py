@@ -9,17 +9,17 @@ from airflow_provider_tcbatch.links import TCBatchJobLink
 from airflow_provider_tcbatch.policies.arguments import selection, several_of, text_of
 from airflow_provider_tcbatch.policies.job.quorum import Quorum
 from airflow_provider_tcbatch.policies.job.targets import Targets, states_of
-from airflow_provider_tcbatch.triggers._base.sensor_trigger import Observes
+from airflow_provider_tcbatch.triggers._base.sensor_trigger import BaseSensorTrigger
 
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.connection.settings import ConnectionSettings
-    from airflow_provider_tcbatch.waits.job_parts import QuorumEnd
-    from airflow_provider_tcbatch.waits.jobs import JobsEnd
+    from airflow_provider_tcbatch.waits.job_parts import QuorumWait, TaskTargetsWait
+    from airflow_provider_tcbatch.waits.job_states import JobTargetsWait, NamedJobWait
 
 __all__ = ["TCBatchJobStatesTrigger", "TCBatchQuorumTrigger", "TCBatchTaskStateTrigger"]
 
 
-class TCBatchJobStatesTrigger(Observes):
+class TCBatchJobStatesTrigger(BaseSensorTrigger):
     """Wait until all of some jobs have been seen in a state, or the newest job of a name has; whatever becomes of the
     waiting task, the jobs are left alone.
 
@@ -38,7 +38,7 @@ class TCBatchJobStatesTrigger(Observes):
     :param job_name: the name, instead of ``job_ids``.
     :param target_states: one of these is enough.
     :param failure_states: one of these ends the wait; ``None`` for all final states that are no targets.
-    :param common: what all triggers of sensors take, see :class:`~.triggers._base.sensor_trigger.Observes`.
+    :param common: what all triggers of sensors take, see :class:`~.triggers._base.sensor_trigger.BaseSensorTrigger`.
     """
 
     def __init__(
@@ -54,34 +54,20 @@ class TCBatchJobStatesTrigger(Observes):
         self.job_name = job_name
         self.target_states = target_states
         self.failure_states = failure_states
-        super().__init__(("job_ids", "job_name", "target_states", "failure_states"), **common)
+        super().__init__(**common)
 
-    async def watch(self, settings: ConnectionSettings) -> JobsEnd:
-        """Wait for the jobs."""
+    def make_wait(self) -> JobTargetsWait | NamedJobWait:
+        """The jobs, or the one of that name."""
         # Imported here: a DAG file that names this trigger should not pay for its clients.
-        from airflow_provider_tcbatch.policies.deadlines import Deadlines
         from airflow_provider_tcbatch.waits.job_states import JobTargetsWait, NamedJobWait
-        from airflow_provider_tcbatch.waits.sessions import job_watcher
 
         targets = Targets.parse(self.target_states, self.failure_states)
-        deadlines = Deadlines.from_json(self.deadlines)
-        wait: JobTargetsWait | NamedJobWait
         if self.job_name is not None:
-            name = text_of("job_name", self.job_name)
-            wait = NamedJobWait(name, targets, self.poll_interval, deadlines, self.say)
-        else:
-            job_ids = several_of("job_ids", self.job_ids, str)
-            if not job_ids:
-                self.log.warning("job_ids is empty: there is nothing to wait for")
-            wait = JobTargetsWait(
-                job_ids,
-                poll_interval=self.poll_interval,
-                deadlines=deadlines,
-                say=self.say,
-                targets=targets,
-            )
-        async with job_watcher(settings) as watcher:
-            return await wait.run(watcher, settings)
+            return NamedJobWait(text_of("job_name", self.job_name), targets, **self.options)
+        job_ids = several_of("job_ids", self.job_ids, str)
+        if not job_ids:
+            self.log.warning("job_ids is empty: there is nothing to wait for")
+        return JobTargetsWait(job_ids, **self.options, targets=targets)
 
     def result(self, event: Mapping[str, Any]) -> dict[str, str]:
         """The jobs' states by id."""
@@ -93,7 +79,7 @@ class TCBatchJobStatesTrigger(Observes):
         return {TCBatchJobLink.key: settings.job_url(job_ids[0])} if len(job_ids) == 1 else {}
 
 
-class TCBatchTaskStateTrigger(Observes):
+class TCBatchTaskStateTrigger(BaseSensorTrigger):
     """Wait until a task of a job has been seen in a state; whatever becomes of the waiting task, the job is left alone.
 
     It yields exactly one event, as :class:`TCBatchJobStatesTrigger` does; ``states`` holds the state by task name. It
@@ -103,7 +89,7 @@ class TCBatchTaskStateTrigger(Observes):
     :param task_name: its task.
     :param target_states: one of these is enough.
     :param failure_states: one of these ends the wait; ``None`` for all final states that are no targets.
-    :param common: what all triggers of sensors take, see :class:`~.triggers._base.sensor_trigger.Observes`.
+    :param common: what all triggers of sensors take, see :class:`~.triggers._base.sensor_trigger.BaseSensorTrigger`.
     """
 
     def __init__(
@@ -119,24 +105,15 @@ class TCBatchTaskStateTrigger(Observes):
         self.task_name = task_name
         self.target_states = target_states
         self.failure_states = failure_states
-        super().__init__(("job_id", "task_name", "target_states", "failure_states"), **common)
+        super().__init__(**common)
 
-    async def watch(self, settings: ConnectionSettings) -> JobsEnd:
-        """Wait for the task."""
-        from airflow_provider_tcbatch.policies.deadlines import Deadlines
+    def make_wait(self) -> TaskTargetsWait:
+        """The task."""
         from airflow_provider_tcbatch.waits.job_parts import TaskTargetsWait
-        from airflow_provider_tcbatch.waits.sessions import job_watcher
 
-        wait = TaskTargetsWait(
-            text_of("job_id", self.job_id),
-            text_of("task_name", self.task_name),
-            Targets.parse(self.target_states, self.failure_states),
-            poll_interval=self.poll_interval,
-            deadlines=Deadlines.from_json(self.deadlines),
-            say=self.say,
-        )
-        async with job_watcher(settings) as watcher:
-            return await wait.run(watcher, settings)
+        targets = Targets.parse(self.target_states, self.failure_states)
+        job_id, task_name = text_of("job_id", self.job_id), text_of("task_name", self.task_name)
+        return TaskTargetsWait(job_id, task_name, targets, **self.options)
 
     def result(self, event: Mapping[str, Any]) -> str:
         """The task's state."""
@@ -147,7 +124,7 @@ class TCBatchTaskStateTrigger(Observes):
         return {TCBatchJobLink.key: settings.job_url(text_of("job_id", self.job_id))}
 
 
-class TCBatchQuorumTrigger(Observes):
+class TCBatchQuorumTrigger(BaseSensorTrigger):
     """Wait until enough instances of a task have come to a state; whatever becomes of the waiting task, the job is left
     alone.
 
@@ -167,7 +144,7 @@ class TCBatchQuorumTrigger(Observes):
     :param indexes: its instances, as :class:`.TCBatchTaskInstanceSensor` takes them.
     :param states: one of these is enough for an instance.
     :param quorum: how many instances: ``all``, ``any``, a number, or a share.
-    :param common: what all triggers of sensors take, see :class:`~.triggers._base.sensor_trigger.Observes`.
+    :param common: what all triggers of sensors take, see :class:`~.triggers._base.sensor_trigger.BaseSensorTrigger`.
     """
 
     def __init__(
@@ -185,27 +162,21 @@ class TCBatchQuorumTrigger(Observes):
         self.indexes = indexes
         self.states = states
         self.quorum = quorum
-        super().__init__(("job_id", "task_name", "indexes", "states", "quorum"), **common)
+        super().__init__(**common)
 
-    async def watch(self, settings: ConnectionSettings) -> QuorumEnd:
-        """Wait for the instances."""
-        from airflow_provider_tcbatch.policies.deadlines import Deadlines
+    def make_wait(self) -> QuorumWait:
+        """The instances."""
         from airflow_provider_tcbatch.waits.job_parts import QuorumWait
-        from airflow_provider_tcbatch.waits.sessions import job_watcher
 
         chosen = selection(self.indexes)
-        wait = QuorumWait(
+        return QuorumWait(
             text_of("job_id", self.job_id),
             text_of("task_name", self.task_name),
             frozenset(states_of("states", self.states)),
             Quorum.parse(self.quorum),
             None if chosen is None else frozenset(chosen),
-            poll_interval=self.poll_interval,
-            deadlines=Deadlines.from_json(self.deadlines),
-            say=self.say,
+            **self.options,
         )
-        async with job_watcher(settings) as watcher:
-            return await wait.run(watcher, settings)
 
     def result(self, event: Mapping[str, Any]) -> dict[str, int]:
         """The numbers of instances."""

@@ -67,7 +67,7 @@ class EnvWait:
     :param poll_interval: longest time in seconds between two looks.
     :param deadlines: when to give up.
     :param look_at: unix seconds at which the wait ends in any case, because whoever waits has something to do then.
-    :param say: takes what the task's log shows: a format and its arguments.
+    :param log_line: takes what the task's log shows: a format and its arguments.
     """
 
     env_id: str
@@ -75,7 +75,7 @@ class EnvWait:
     poll_interval: float = 30.0
     deadlines: Deadlines = field(default_factory=Deadlines)
     look_at: float | None = None
-    say: Callable[..., None] = lambda *_: None
+    log_line: Callable[..., None] = lambda *_: None
 
     async def run(self, watcher: EnvWatcher, settings: ConnectionSettings) -> EnvEnd:
         """Wait for the end.
@@ -83,7 +83,7 @@ class EnvWait:
         :param watcher: a started watcher for the environment's account and region.
         :param settings: the connection.
         """
-        patience = Patience(self.say)
+        patience = Patience(self.log_line)
         end = await self._follow(watcher, patience)
         return replace(end, outage=patience.untold())
 
@@ -102,7 +102,7 @@ class EnvWait:
                     now = snapshot.now
                     words = "it does not exist" if now is None else str(now)
                     if words != said:
-                        self.say("Compute environment %s: %s", self.env_id, words)
+                        self.log_line("Compute environment %s: %s", self.env_id, words)
                     said = words
                     verdict = judge_env(now, self.condition)
                     if verdict is not Verdict.WAITING:

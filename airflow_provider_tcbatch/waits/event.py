@@ -101,7 +101,7 @@ class EventWait:
     :param awaited: the events.
     :param poll_interval: longest time in seconds between two looks, where there is something to look at.
     :param deadlines: when to give up.
-    :param say: takes what the task's log shows: a format and its arguments.
+    :param log_line: takes what the task's log shows: a format and its arguments.
     :param patience: how long the API may take to show what an event says, in seconds. Then it is ignored.
     :param envs: a started watcher of compute environments, where many may wait for one at the same time.
     """
@@ -109,7 +109,7 @@ class EventWait:
     awaited: AwaitedEvents
     poll_interval: float = 30.0
     deadlines: Deadlines = field(default_factory=Deadlines)
-    say: Callable[..., None] = lambda *_: None
+    log_line: Callable[..., None] = lambda *_: None
     patience: float = 15.0
     envs: EnvWatcher | None = None
 
@@ -117,8 +117,8 @@ class EventWait:
         #: Environment as it was counted last, by family.
         self._counted: dict[str, EnvNow | None] = {}
         # One of them is enough to tell of an outage.
-        says = [self.say] + [lambda *_: None] * len(self.awaited.looked_at)
-        self._patience = {family: Patience(say) for family, say in zip(self.awaited.looked_at, says, strict=False)}
+        lines = [self.log_line] + [lambda *_: None] * len(self.awaited.looked_at)
+        self._patience = {family: Patience(line) for family, line in zip(self.awaited.looked_at, lines, strict=False)}
 
     async def run(self, watcher: Watcher, settings: ConnectionSettings) -> EventEnd:
         """Wait for an event.
@@ -172,7 +172,7 @@ class EventWait:
             return end
         if end.verdict is not TargetVerdict.REACHED or not self.awaited.proven:
             return None
-        self.say("%s: that is known without an event", end.words)
+        self.log_line("%s: that is known without an event", end.words)
         return EventEnd("reached", end.event, seen=Seen.after(None))
 
     # -- hearing ---------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ class EventWait:
                 return EventEnd("error", message=f"{names} must be heard, and no event can be: {why}")
             if needed and not deaf and not watcher.hears and time.monotonic() >= begun + _DEAF_AT_FIRST:
                 deaf = True
-                self.say("No event is heard at the moment, as a warning above or in the triggerer's log explains")
+                self.log_line("No event is heard at the moment, as a warning above or in the triggerer's log explains")
             now = time.time()
             pauses = [doubt.due - now for doubt in doubts.values()] + [_DEAF_CHECK] * needed
             heard = await ear.next(max(0.0, min(pauses)) if pauses else None)
@@ -212,7 +212,7 @@ class EventWait:
                     return EventEnd("error", message=str(error))
                 # Whoever gave up now would forget what was heard, and it does not come again.
                 if not troubles:
-                    self.say("What was heard can't be looked for, and is kept meanwhile: %s", error)
+                    self.log_line("What was heard can't be looked for, and is kept meanwhile: %s", error)
                 troubles += 1
                 if can_not_be_asked(error):
                     # None of them can be looked for.
@@ -229,18 +229,18 @@ class EventWait:
             try:
                 confirmed = await confirm(api, doubt.event)
             except InvalidRequest as error:  # an id that can't be one
-                self.say("Event %s is ignored: %s", doubt.event.name, error)
+                self.log_line("Event %s is ignored: %s", doubt.event.name, error)
                 del doubts[key]
                 continue
             if confirmed is not None:
                 if self.awaited.matches(confirmed):
-                    self.say("Event %s was heard: %s", confirmed.name, confirmed.to_json())
+                    self.log_line("Event %s was heard: %s", confirmed.name, confirmed.to_json())
                     seen = Seen("event", time.time(), doubt.received_at)
                     return EventEnd("reached", confirmed, heard=True, seen=seen)
                 del doubts[key]  # it was about a job, or an environment, of another name
             elif now >= doubt.until:
                 told = {name: value for name, value in doubt.event.to_json().items() if value}
-                self.say("An event is ignored, for the service does not show what it says: %s", told)
+                self.log_line("An event is ignored, for the service does not show what it says: %s", told)
                 del doubts[key]
         return None
 
@@ -258,7 +258,7 @@ class EventWait:
                 seen = await look(watcher.api, self.awaited, family)
                 patience.answered()
                 if seen.words != said:
-                    self.say("%s", seen.words)
+                    self.log_line("%s", seen.words)
                 said = seen.words
                 if seen.verdict is not TargetVerdict.WAITING:
                     return seen

@@ -96,8 +96,8 @@ class JobWait:
     :param progress: log how many instances have ended, when that has changed.
     :param stream: follow the output of this many instances at a time; 0 for none.
     :param budget: how much of that output may be shown; ``None`` for as much as on a worker.
-    :param say: takes what the task's log shows: a format and its arguments. The state that ends the wait is not said:
-        whoever waits says it, and by what it was heard.
+    :param log_line: takes what the task's log shows: a format and its arguments. The state that ends the wait is not
+        said: whoever waits says it, and by what it was heard.
     :param brief: say the first state some seconds later. Where there are thousands of waits, each says its states
         minutes later, and not those that have passed by then, or for which it would be ten minutes: if thousands began
         or went on at once, a line of each would keep all waiting for the log.
@@ -111,13 +111,13 @@ class JobWait:
     progress: bool = False
     stream: int = 0
     budget: LineBudget | None = None
-    say: Callable[..., None] = lambda *_: None
+    log_line: Callable[..., None] = lambda *_: None
     brief: bool = False
     enforced: float | None = None
 
     _state: str | None = field(default=None, init=False)
     #: When the state is said (unix seconds), if it has not been yet.
-    _say_at: float | None = field(default=None, init=False)
+    _line_at: float | None = field(default=None, init=False)
     _started: bool = field(default=False, init=False)
     _shown: tuple[int, int] | None = field(default=None, init=False)
     #: Since when the instances are counted often: the beginning of the wait, or the last hint.
@@ -149,7 +149,7 @@ class JobWait:
         from airflow_provider_tcbatch.client.logs.stream import LogStream
 
         def show(task: str, index: int, stream: str, line: str) -> None:
-            self.say("[%s %d %s] %s", visible(task), index, stream, visible(masked(line)))
+            self.log_line("[%s %d %s] %s", visible(task), index, stream, visible(masked(line)))
 
         # Making a client for COS reads its keys: not on the event loop. One does for all waits of an account.
         known, key = _cos_clients.setdefault(watcher, {}), settings.cos
@@ -167,7 +167,7 @@ class JobWait:
             limit, patient = self._heed_outage(subscription)
             # What Airflow itself enforces is no alarm: it would ring for ever once it is over.
             own = None if limit == self.enforced else limit
-            alarms = [detail_at, own, patient, None if stream is None else stream_at, self._say_at]
+            alarms = [detail_at, own, patient, None if stream is None else stream_at, self._line_at]
             first = min((at for at in alarms if at is not None), default=None)
             snapshot = await subscription.next(None if first is None else max(0.0, first - now))
             now = time.time()
@@ -176,7 +176,7 @@ class JobWait:
                     return end
                 # Whether a job is FAILED at its first failed instance or at its last one is not documented.
                 if self._lingering is None:
-                    self.say("Job %s is %s, its other instances are waited for", self.job_id, end.state)
+                    self.log_line("Job %s is %s, its other instances are waited for", self.job_id, end.state)
                 self._lingering, detail_at = end, now
             now = time.time()
             if detail_at is not None and subscription.nudged and self.policy.fail_fast:
@@ -187,9 +187,9 @@ class JobWait:
                 if (end := await self._look_closer(watcher)) is not None:
                     return end
                 detail_at = self._next_detail(watcher)
-            if self._say_at is not None and now >= self._say_at:
-                self.say("Job %s is %s", self.job_id, self._state)
-                self._say_at = None
+            if self._line_at is not None and now >= self._line_at:
+                self.log_line("Job %s is %s", self.job_id, self._state)
+                self._line_at = None
             if stream is not None and now >= stream_at:
                 await stream.turn()
                 stream_at = time.time() + _STREAM_SECONDS
@@ -213,7 +213,7 @@ class JobWait:
     def _heed_outage(self, subscription: Subscription[JobSnapshot]) -> tuple[float | None, float | None]:
         """Take in whether the API can be asked; when a limit is reached, and when there is something to do about it."""
         if subscription.outage is not None and self._patience is None:
-            self._patience = Patience(self.say)
+            self._patience = Patience(self.log_line)
         if self._patience is None:
             first = self.deadlines.next(started=self._started)
             return first and first[0], None
@@ -243,14 +243,14 @@ class JobWait:
     def _note_state(self, state: str) -> None:
         final = judge(state).is_final
         if state != self._state:
-            self._say_at = None
+            self._line_at = None
             if final:
                 pass  # said by whoever waits
             elif self.brief:
                 first, last = _FIRST_SAID if self._state is None else (0.0, 0.0)
-                self._say_at = log_turns.turns.take(random.uniform(first, last))
+                self._line_at = log_turns.turns.take(random.uniform(first, last))
             else:
-                self.say("Job %s is %s", self.job_id, state)
+                self.log_line("Job %s is %s", self.job_id, state)
         self._state = state
         if state == State.RUNNING or final:
             self._started = True
@@ -275,7 +275,7 @@ class JobWait:
             # The watcher looks at the job's state all the while: it tells when the service can't be reached.
             if isinstance(error, ApiError) and not isinstance(error, NotFound) and not error.retryable:
                 if not self._refused:
-                    self.say("The instances of job %s can't be counted: %s", self.job_id, error)
+                    self.log_line("The instances of job %s can't be counted: %s", self.job_id, error)
                 self._refused = True
                 self.progress = False
                 return self._lingering
@@ -286,7 +286,7 @@ class JobWait:
         self._started = self._started or counts.started > 0
         self.progress = self.progress and counts.total > 1
         if counts.total > 1 and self._shown != (counts.done, counts.failed) and (self._shown or counts.done):
-            self.say(
+            self.log_line(
                 "Job %s: %d of %d instances done, %d failed", self.job_id, counts.done, counts.total, counts.failed
             )
         self._shown = (counts.done, counts.failed)

@@ -68,7 +68,7 @@ class TaskTargetsWait:
     :param targets: what is waited for.
     :param poll_interval: longest time in seconds between two looks while no events flow.
     :param deadlines: when to give up.
-    :param say: takes what the task's log shows: a format and its arguments.
+    :param log_line: takes what the task's log shows: a format and its arguments.
     :param patience: of the wait that this one is a part of; default is one of its own.
     """
 
@@ -77,11 +77,11 @@ class TaskTargetsWait:
     targets: Targets
     poll_interval: float = 30.0
     deadlines: Deadlines = field(default_factory=Deadlines)
-    say: Callable[..., None] = lambda *_: None
+    log_line: Callable[..., None] = lambda *_: None
     patience: Patience | None = None
 
     def __post_init__(self) -> None:
-        self._patience = self.patience or Patience(self.say)
+        self._patience = self.patience or Patience(self.log_line)
         self._state: str | None = None
 
     async def run(self, watcher: Watcher, settings: ConnectionSettings) -> JobsEnd:
@@ -133,7 +133,7 @@ class TaskTargetsWait:
         if state is None:
             return None
         if state != self._state:
-            self.say("Task %r of job %s is %s", self.task_name, self.job_id, state)
+            self.log_line("Task %r of job %s is %s", self.task_name, self.job_id, state)
         self._state = state
         verdict = self.targets.judge(state, over=is_still(view.job_state, view.task_instance_metrics))
         return None if verdict is TargetVerdict.WAITING else JobsEnd(verdict.value, self._states(), seen=seen)
@@ -191,7 +191,7 @@ class QuorumWait:
     :param indexes: the instances; ``None`` for all.
     :param poll_interval: longest time in seconds between two looks.
     :param deadlines: when to give up.
-    :param say: takes what the task's log shows: a format and its arguments.
+    :param log_line: takes what the task's log shows: a format and its arguments.
     :param patience: of the wait that this one is a part of; default is one of its own.
     """
 
@@ -202,11 +202,11 @@ class QuorumWait:
     indexes: frozenset[int] | None = None
     poll_interval: float = 30.0
     deadlines: Deadlines = field(default_factory=Deadlines)
-    say: Callable[..., None] = lambda *_: None
+    log_line: Callable[..., None] = lambda *_: None
     patience: Patience | None = None
 
     def __post_init__(self) -> None:
-        self._patience = self.patience or Patience(self.say)
+        self._patience = self.patience or Patience(self.log_line)
 
     async def run(self, watcher: Watcher, settings: ConnectionSettings) -> QuorumEnd:
         """Wait for the quorum.
@@ -238,7 +238,7 @@ class QuorumWait:
                         before, counts = counts, await self.look(watcher.api, ended=ended)
                         patience.answered()
                         if counts != before:
-                            self.say("Task %r of job %s: %s", self.task_name, self.job_id, counts)
+                            self.log_line("Task %r of job %s: %s", self.task_name, self.job_id, counts)
                         if counts.verdict is not QuorumVerdict.WAITING:
                             status = "reached" if counts.verdict is QuorumVerdict.REACHED else "failed"
                             return QuorumEnd(status, counts, seen=Seen.after(snapshot))

@@ -64,7 +64,7 @@ class NamedJobWait:
     :param targets: what is waited for.
     :param poll_interval: longest time in seconds between two looks.
     :param deadlines: when to give up.
-    :param say: takes what the task's log shows: a format and its arguments.
+    :param log_line: takes what the task's log shows: a format and its arguments.
     :param patience: of the wait that this one is a part of; default is one of its own.
     """
 
@@ -72,11 +72,11 @@ class NamedJobWait:
     targets: Targets
     poll_interval: float = 30.0
     deadlines: Deadlines = field(default_factory=Deadlines)
-    say: Callable[..., None] = lambda *_: None
+    log_line: Callable[..., None] = lambda *_: None
     patience: Patience | None = None
 
     def __post_init__(self) -> None:
-        self._patience = self.patience or Patience(self.say)
+        self._patience = self.patience or Patience(self.log_line)
 
     async def run(self, watcher: Watcher, settings: ConnectionSettings) -> JobsEnd:
         """Wait for the state.
@@ -102,7 +102,7 @@ class NamedJobWait:
                         return JobsEnd("error", message=str(error))
                 if newest is not None:
                     if known is None or known.job_id != newest.job_id:
-                        self.say("The newest job called %r is %s", self.job_name, newest.job_id)
+                        self.log_line("The newest job called %r is %s", self.job_name, newest.job_id)
                         watching.close()
                         subscription = watching.enter_context(watcher.subscribe(newest.job_id, self.poll_interval))
                     known = newest

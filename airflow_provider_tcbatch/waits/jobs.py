@@ -137,7 +137,7 @@ class JobsWait:
     :param poll_interval: longest time in seconds between two looks at a job while no events flow.
     :param deadlines: when to give up.
     :param interrupted: whether FAILED_INTERRUPTED is an end.
-    :param say: takes what the task's log shows: a format and its arguments.
+    :param log_line: takes what the task's log shows: a format and its arguments.
     :param patience: of the wait that this one is a part of; default is one of its own.
     """
 
@@ -145,11 +145,11 @@ class JobsWait:
     poll_interval: float = 30.0
     deadlines: Deadlines = field(default_factory=Deadlines)
     interrupted: bool = True
-    say: Callable[..., None] = lambda *_: None
+    log_line: Callable[..., None] = lambda *_: None
     patience: Patience | None = None
 
     def __post_init__(self) -> None:
-        self._patience = self.patience or Patience(self.say)
+        self._patience = self.patience or Patience(self.log_line)
         self._states: dict[str, str] = {}
         self._ended = 0
         #: The last look that told something new.
@@ -189,7 +189,7 @@ class JobsWait:
                         # them all waiting for the log.
                         if self._ended < len(self.job_ids):
                             told = (self._ended, len(self.job_ids))
-                            self.say("Job %s is %s (%d of %d)", job_id, snapshot.state, *told)
+                            self.log_line("Job %s is %s (%d of %d)", job_id, snapshot.state, *told)
                         return
                 if (reached := self.deadlines.reached(time.time(), started=True)) is not None:
                     raise Stop(JobsEnd("timeout", self._states, limit=reached))
@@ -213,7 +213,7 @@ class InstancesWait:
     :param indexes: its instances.
     :param poll_interval: longest time in seconds between two looks.
     :param deadlines: when to give up.
-    :param say: takes what the task's log shows: a format and its arguments.
+    :param log_line: takes what the task's log shows: a format and its arguments.
     """
 
     job_id: str
@@ -221,7 +221,7 @@ class InstancesWait:
     indexes: Collection[int]
     poll_interval: float = 30.0
     deadlines: Deadlines = field(default_factory=Deadlines)
-    say: Callable[..., None] = lambda *_: None
+    log_line: Callable[..., None] = lambda *_: None
 
     async def run(self, settings: ConnectionSettings) -> JobsEnd:
         """Wait for the end.
@@ -236,7 +236,7 @@ class InstancesWait:
 
     async def _poll(self, api: ApiClient) -> JobsEnd:
         begun = time.time()
-        patience = Patience(self.say)
+        patience = Patience(self.log_line)
         states: dict[str, str] = {}
 
         def end(status: str, **more: Any) -> JobsEnd:

@@ -30,13 +30,13 @@ class Patience:
     :class:`~.waits.log_turns.LogTurns`; what has not been said when the wait ends is left to the worker, see
     :meth:`untold`.
 
-    :param say: takes what the task's log shows: a format and its arguments.
+    :param log_line: takes what the task's log shows: a format and its arguments.
     """
 
-    __slots__ = ("_ends", "_failures", "_line", "_line_at", "_said", "_say", "outage")
+    __slots__ = ("_ends", "_failures", "_line", "_line_at", "_log_line", "_said", "outage")
 
-    def __init__(self, say: Callable[..., None]) -> None:
-        self._say = say
+    def __init__(self, log_line: Callable[..., None]) -> None:
+        self._log_line = log_line
         #: Failed questions in a row, by who asked; nobody is in it while all get answers.
         self._failures: dict[Hashable, int] | None = None
         #: The outage that lasts.
@@ -105,7 +105,7 @@ class Patience:
         """
         if self._line is not None and self._line_at is not None and time.time() >= self._line_at:
             self._said = self._line.until is None
-            self._say("%s", self._line)
+            self._log_line("%s", self._line)
             self._line = self._line_at = None
         too_long = self.outage is not None and limit is None and time.time() >= self._until()
         return self.outage if too_long else None

@@ -261,7 +261,7 @@ class WaitsForEnv(CanWait):
             poll_interval=self.poll_interval,
             deadlines=deadlines,
             look_at=pause.look_at,
-            say=self.log.info,
+            log_line=self.log.info,
         )
         event = wait_env_here(self.hook.settings, wait).to_event()
         self.tell_outage(event.get("outage"))

@@ -204,7 +204,7 @@ class WaitsForJob(OwnsJob):
             policy=self._policy,
             progress=progress,
             stream=stream,
-            say=self.log.info,
+            log_line=self.log.info,
         )
         try:
             end = wait_here(self.hook.settings, wait)

@@ -187,7 +187,7 @@ class WaitsForJobs(Waits):
                 poll_interval=self.poll_interval,
                 deadlines=self.limits_here(deadlines),
                 interrupted=self.interrupted_ends,
-                say=self.log.info,
+                log_line=self.log.info,
             )
             end = wait_here(self.hook.settings, wait)
         except AirflowTaskTimeout:

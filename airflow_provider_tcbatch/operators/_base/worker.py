@@ -36,9 +36,9 @@ class OnWorker:
         :param options: as Airflow's operators take them.
         """
         # Who does not defer needs no triggers, and Airflow's base of them takes long to import.
-        from airflow_provider_tcbatch.triggers._base.deferral import DeferredTrigger
+        from airflow_provider_tcbatch.triggers._base.one_event import BaseOneEventTrigger
 
-        if isinstance(trigger, DeferredTrigger):
+        if isinstance(trigger, BaseOneEventTrigger):
             trigger.deferral = _deferral().to_text()
         super().defer(trigger=trigger, **options)  # type: ignore[misc]
         raise AssertionError("defer() has returned")

@@ -17,7 +17,7 @@ from airflow_provider_tcbatch.operators._base.worker import OnWorker
 from airflow_provider_tcbatch.policies.backoff import LONGEST
 
 if TYPE_CHECKING:
-    from airflow_provider_tcbatch.triggers._base.sensor_trigger import Observes
+    from airflow_provider_tcbatch.triggers._base.sensor_trigger import BaseSensorTrigger
 
 __all__ = ["SensorTrigger", "lost_at_the_end"]
 
@@ -41,7 +41,7 @@ class SensorTrigger(OnWorker, BaseSensorOperator, metaclass=TCBatchOperatorMeta)
     """
 
     #: What waits in the sensor's place.
-    trigger_class: ClassVar[type[Observes]]
+    trigger_class: ClassVar[type[BaseSensorTrigger]]
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class SensorTrigger(OnWorker, BaseSensorOperator, metaclass=TCBatchOperatorMeta)
         """Longest time in seconds between two looks of the trigger."""
         return max(1.0, float(self.poke_interval))
 
-    def make_trigger(self, deadlines: Mapping[str, float], carried: Mapping[str, Any]) -> Observes:
+    def make_trigger(self, deadlines: Mapping[str, float], carried: Mapping[str, Any]) -> BaseSensorTrigger:
         """The trigger, for a worker that defers to it.
 
         :param deadlines: when it gives up.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_tcbatch.policies.backoff import LONGEST
 from airflow_provider_tcbatch.policies.deferral import Deferral, hold_until
 
-__all__ = ["DeferredTrigger", "Hold"]
+__all__ = ["Hold"]
 
 #: Seconds between two looks whether the worker's process is still there. No more of them wind up at a time than the
 #: executor runs on this machine.
@@ -22,36 +21,18 @@ _LONGEST = 600.0
 _QUIET = 10.0
 
 
-class DeferredTrigger(BaseTrigger):
-    """A trigger that a task is deferred to. What it knows of the worker travels with it.
-
-    :param deferral: what :meth:`~airflow_provider_tcbatch.policies.deferral.Deferral.to_text` wrote. An operator sets
-        it when it defers.
-    """
-
-    if TYPE_CHECKING:
-        deferral: str | None
-
-    def __init__(self, *, deferral: str | None = None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.deferral = deferral
-
-    def with_deferral(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """A trigger's arguments by name, and ``deferral``, if it has one."""
-        return arguments if self.deferral is None else {**arguments, "deferral": self.deferral}
-
-
 class Hold:
     """Holds back the end of one run of a trigger. Made when the run begins.
 
     :param trigger: the trigger.
+    :param deferral: what it knows of the worker.
     """
 
     __slots__ = ("_deferral", "_gone", "_seen", "_started", "_timer", "_trigger")
 
-    def __init__(self, trigger: DeferredTrigger) -> None:
+    def __init__(self, trigger: BaseTrigger, deferral: str | None) -> None:
         self._trigger = trigger
-        self._deferral = Deferral.from_text(trigger.deferral)
+        self._deferral = Deferral.from_text(deferral)
         self._started = time.monotonic()
         self._gone: float | None = None
         self._seen = False

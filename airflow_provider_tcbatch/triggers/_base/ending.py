@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from airflow_provider_tcbatch.policies.ownership.on_kill import SWEEP, state_of,
 if TYPE_CHECKING:
     from airflow_provider_tcbatch.connection.settings import ConnectionSettings
 
-__all__ = ["GUARD_SECONDS", "KILL_SECONDS", "end_job", "kill_patience", "log", "put_to_an_end"]
+__all__ = ["end_all", "put_to_an_end"]
 
 
 #: Seconds that on_kill goes on asking for a job's end: a SUBMITTED job can't be ended yet.
@@ -73,7 +73,26 @@ async def put_to_an_end(trigger: BaseTrigger, what: str, spared: Collection[str]
     return ended
 
 
-def kill_patience(begun: float) -> float:
+async def end_all(
+    trigger: BaseTrigger, settings: ConnectionSettings, job_ids: Sequence[str], env_id: str | None, begun: float
+) -> None:
+    """End jobs, and let the nodes of a compute environment go, for a trigger that is killed; log what can't be done.
+
+    :param begun: ``time.monotonic()`` when on_kill began.
+    """
+    from airflow_provider_tcbatch.waits.sessions import scale_to_zero
+
+    endings = [(f"Job {job_id}", _end_job(trigger, settings, job_id, begun)) for job_id in job_ids]
+    if env_id is not None:
+        emptying = scale_to_zero(settings, env_id, patience=_patience(begun))
+        endings.append((f"Compute environment {env_id}", emptying))
+    results = await asyncio.gather(*(ending for _, ending in endings), return_exceptions=True)
+    for (name, _), error in zip(endings, results, strict=True):
+        if error is not None:
+            trigger.log.warning("%s could not be ended; %s. %s", name, SWEEP, error)
+
+
+def _patience(begun: float) -> float:
     """Seconds that are left to go on asking for an end.
 
     :param begun: ``time.monotonic()`` when on_kill began.
@@ -81,8 +100,8 @@ def kill_patience(begun: float) -> float:
     return min(KILL_SECONDS, max(1.0, begun + _KILLED_SECONDS - time.monotonic()))
 
 
-async def end_job(trigger: BaseTrigger, settings: ConnectionSettings, job_id: str, begun: float) -> None:
-    """End a job for a trigger that is killed, and log what has become of it.
+async def _end_job(trigger: BaseTrigger, settings: ConnectionSettings, job_id: str, begun: float) -> None:
+    """End a job, and log what has become of it.
 
     Where a thousand tasks are put to an end at once, the account's rate does not let all of these requests through in
     the time that Airflow gives. Those that are left go on waiting for their turn as long as the process lives.
@@ -90,11 +109,10 @@ async def end_job(trigger: BaseTrigger, settings: ConnectionSettings, job_id: st
     :param begun: ``time.monotonic()`` when on_kill began.
     """
     from airflow_provider_tcbatch.client.background import spawn
-    from airflow_provider_tcbatch.exceptions import TCBatchError
     from airflow_provider_tcbatch.waits.jobs import has_ended
     from airflow_provider_tcbatch.waits.sessions import terminate
 
-    ending = spawn(terminate(settings, job_id, patience=kill_patience(begun)), f"tcbatch-end-{job_id}")
+    ending = spawn(terminate(settings, job_id, patience=_patience(begun)), f"tcbatch-end-{job_id}")
     _endings.add(ending)
     ending.add_done_callback(_endings.discard)
     done, _ = await asyncio.wait({ending}, timeout=max(1.0, begun + _KILLED_SECONDS - time.monotonic()))
@@ -107,11 +125,7 @@ async def end_job(trigger: BaseTrigger, settings: ConnectionSettings, job_id: st
             settings.job_url(job_id),
         )
         return
-    try:
-        state = ending.result()
-    except TCBatchError as error:
-        trigger.log.warning("Job %s could not be terminated; %s. %s", job_id, SWEEP, error)
-        return
+    state = ending.result()
     if state is None:
         trigger.log.info("Job %s does not exist any more", job_id)
     elif has_ended(state, interrupted=False):
@@ -126,4 +140,4 @@ def _tell_failure(job_id: str, ending: asyncio.Task[str | None]) -> None:
     if ending.cancelled():
         log.warning("Job %s was not ended before this process ended; %s", job_id, SWEEP)
     elif (error := ending.exception()) is not None:
-        log.warning("Job %s could not be terminated; %s. %s", job_id, SWEEP, error)
+        log.warning("Job %s could not be ended; %s. %s", job_id, SWEEP, error)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["Batched", "Says", "Told", "lines_waiting"]
+__all__ = ["CompactBatch", "CompactEvent", "LogWriterMixin", "lines_waiting"]
 
 
 @functools.cache
@@ -68,7 +68,7 @@ def lines_waiting() -> int:
     return _Counts.said - _Counts.written
 
 
-class Told(dict[str, Any]):
+class CompactEvent(dict[str, Any]):
     """What an event tells, which shows no more of itself in a log than how the wait ended.
 
     A triggerer logs each event, and stores it only when that line is through its pipe, of which the other process takes
@@ -80,7 +80,7 @@ class Told(dict[str, Any]):
         return " ".join(str(self[name]) for name in ("status", "state", "limit", "message") if self.get(name))
 
 
-class Batched(dict[str, Any]):
+class CompactBatch(dict[str, Any]):
     """What an event tells of many things, which shows in a log how many they are.
 
     Airflow logs each event on the loop; messages may have hundreds of kilobytes.
@@ -90,7 +90,7 @@ class Batched(dict[str, Any]):
         return ", ".join(f"{len(things)} {name}" for name, things in self.items())
 
 
-class Says:
+class LogWriterMixin:
     """Mixin of triggers that write to their task's log.
 
     A triggerer sends each line through a pipe to its other process, which does not read while it stores events, one
@@ -109,7 +109,7 @@ class Says:
         self._said = 0
         self._written = 0
 
-    def say(self, form: str, *args: object) -> None:
+    def log_line(self, form: str, *args: object) -> None:
         """Have a line written soon, as ``log.info`` writes it."""
         self._said += 1
         _Counts.said += 1
@@ -123,7 +123,7 @@ class Says:
             self._written += 1
             _Counts.written += 1
 
-    async def all_said(self) -> None:
+    async def drain_log(self) -> None:
         """Wait until everything is written: Airflow closes the log when the trigger has ended."""
         while self._written != self._said:
             await asyncio.get_running_loop().run_in_executor(_writer(), int)

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from airflow_provider_tcbatch.triggers._base.log_writer import Batched
+from airflow_provider_tcbatch.triggers._base.log_writer import CompactBatch
+from airflow_provider_tcbatch.triggers._base.serialization import SignatureMixin
 
 if TYPE_CHECKING:
     from airflow.triggers.shared_stream import SharedStreamProducer
 
     from airflow_provider_tcbatch.watching.event_reader import Arrival, EventReader
 
-__all__ = ["CmqTrigger", "acknowledges"]
+__all__ = ["BaseQueueTrigger", "acknowledges"]
 
 #: Without acknowledgements, a message is deleted so many seconds after its event was handed to Airflow.
 _STORED_SECONDS = 5.0
@@ -29,7 +30,7 @@ def acknowledges() -> bool:
     return hasattr(BaseEventTrigger, "create_shared_stream_producer")
 
 
-class CmqTrigger(BaseEventTrigger):
+class BaseQueueTrigger(SignatureMixin, BaseEventTrigger):
     """Reads a durable queue of its user's own.
 
     From Airflow 3.3 on all such triggers of a triggerer that name one queue share one reader, and a message is deleted
@@ -52,21 +53,10 @@ class CmqTrigger(BaseEventTrigger):
         self.tencentcloud_conn_id = tencentcloud_conn_id
         self.region = region
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what makes this trigger again in another process: plain JSON, always the same."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "queue_name": self.queue_name,
-                "tencentcloud_conn_id": self.tencentcloud_conn_id,
-                "region": self.region,
-                **self._more(),
-            },
-        )
-
-    def _more(self) -> dict[str, Any]:
-        """Further arguments."""
-        return {}
+    @property
+    def _place(self) -> tuple[str, str | None, str]:
+        """Where the queue is."""
+        return self.tencentcloud_conn_id, self.region, self.queue_name
 
     @property
     def asks_for(self) -> dict[str, bool]:
@@ -83,7 +73,7 @@ class CmqTrigger(BaseEventTrigger):
         """Triggers with equal keys share one reader."""
         from airflow_provider_tcbatch.triggers._base.queue_reader import queue_key
 
-        return queue_key(self.tencentcloud_conn_id, self.region, self.queue_name) if acknowledges() else None
+        return queue_key(*self._place) if acknowledges() else None
 
     @classmethod
     def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
@@ -93,8 +83,7 @@ class CmqTrigger(BaseEventTrigger):
         from airflow_provider_tcbatch.triggers._base.shared_stream import QueueProducer
 
         patience = seconds_of("triggerer", "shared_stream_ack_timeout", 300.0)
-        names = (kwargs["tencentcloud_conn_id"], kwargs["region"], kwargs["queue_name"])
-        return QueueProducer(event_reader(*names, visibility=2 * patience))
+        return QueueProducer(event_reader(*cls(**kwargs)._place, visibility=2 * patience))
 
     async def filter_shared_stream(
         self, shared_stream: AsyncIterator[Sequence[Arrival]]
@@ -103,11 +92,11 @@ class CmqTrigger(BaseEventTrigger):
         from airflow_provider_tcbatch.triggers._base.queue_reader import queue_memory
 
         # Nothing is awaited before this: the reader must know before it hands out a message that this trigger gets.
-        with queue_memory(self.tencentcloud_conn_id, self.region, self.queue_name).asking(**self.asks_for):
+        with queue_memory(*self._place).asking(**self.asks_for):
             async for batch in shared_stream:
                 # Before the next batch is taken: that says that this one is through.
                 if (payload := self.payload(batch)) is not None:
-                    yield TriggerEvent(Batched(payload))  # type: ignore[no-untyped-call]
+                    yield TriggerEvent(CompactBatch(payload))  # type: ignore[no-untyped-call]
 
     # -- before --------------------------------------------------------------------------------------
 
@@ -115,14 +104,14 @@ class CmqTrigger(BaseEventTrigger):
         """Read the queue alone, where Airflow does not say when an event has been stored."""
         from airflow_provider_tcbatch.triggers._base.queue_reader import event_reader, queue_memory
 
-        reader: EventReader = event_reader(self.tencentcloud_conn_id, self.region, self.queue_name)
+        reader: EventReader = event_reader(*self._place)
         loop = asyncio.get_running_loop()
         try:
-            with queue_memory(self.tencentcloud_conn_id, self.region, self.queue_name).asking(**self.asks_for):
+            with queue_memory(*self._place).asking(**self.asks_for):
                 async with aclosing(reader.batches()) as batches:
                     async for batch in batches:
                         if (payload := self.payload(batch)) is not None:
-                            yield TriggerEvent(Batched(payload))  # type: ignore[no-untyped-call]
+                            yield TriggerEvent(CompactBatch(payload))  # type: ignore[no-untyped-call]
                         later = 0.0 if payload is None else _STORED_SECONDS
                         for arrival in batch:
                             loop.call_later(later, partial(reader.finish, arrival.key, delete=True))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTaskEndEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
+from airflow.triggers.base import BaseTaskEndEvent, TaskSkippedEvent, TaskSuccessEvent
 
-from airflow_provider_tcbatch.triggers._base.deferral import Hold
-from airflow_provider_tcbatch.triggers._base.log_writer import Told
-from airflow_provider_tcbatch.triggers._base.one_event import OneEvent
+from airflow_provider_tcbatch.triggers._base.one_event import BaseOneEventTrigger
 from airflow_provider_tcbatch.triggers._base.rendering import push_xcoms, render
 
 if TYPE_CHECKING:
@@ -17,9 +15,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_tcbatch.connection.settings import ConnectionSettings
-    from airflow_provider_tcbatch.triggers._base.one_event import End
 
-__all__ = ["WAIT_KEY", "Observes", "wait_of"]
+__all__ = ["WAIT_KEY", "BaseSensorTrigger", "wait_of"]
 
 #: XCom that says how the wait in the triggerer ended.
 WAIT_KEY = "tcbatch_wait"
@@ -33,15 +30,14 @@ def wait_of(event: Mapping[str, Any]) -> dict[str, Any]:
     return {name: event.get(name) for name in ("status", "source", "observed_at", "event_received_at")}
 
 
-class Observes(OneEvent):
+class BaseSensorTrigger(BaseOneEventTrigger):
     """Base of the triggers of sensors. Whatever becomes of the waiting task, what is waited for is left alone.
 
     Started by the scheduler instead of by a worker, it gets its arguments as the DAG file has them, Jinja included,
     and Airflow renders the attributes that are called as the sensor's template fields between ``__init__`` and
-    ``run``. So ``__init__`` only keeps what it is given, and :meth:`watch` reads it. (An ``__init__`` that raises
+    ``run``. So ``__init__`` only keeps what it is given, and the wait reads it. (An ``__init__`` that raises
     anything but a TypeError would end the triggerer.)
 
-    :param arguments: names of the arguments that are the trigger's own. Each is an attribute, too.
     :param tencentcloud_conn_id: id of a connection of type ``tencentcloud``.
     :param region: region; default is the connection's.
     :param poll_interval: longest time in seconds between two looks while no events flow.
@@ -52,12 +48,11 @@ class Observes(OneEvent):
         whether the sensor's return value is pushed, and which of ``soft_fail`` and ``never_fail`` turns a failure into
         a skip, if one does.
     :param carried: handed on in the event.
-    :param deferral: the worker that deferred the task, see :class:`~.triggers._base.deferral.DeferredTrigger`.
+    :param deferral: the worker that deferred the task, see :class:`~.triggers._base.one_event.BaseOneEventTrigger`.
     """
 
     def __init__(
         self,
-        arguments: Sequence[str],
         *,
         tencentcloud_conn_id: str = "tencentcloud_default",
         region: str | None = None,
@@ -68,27 +63,18 @@ class Observes(OneEvent):
         carried: Mapping[str, Any] | None = None,
         deferral: str | None = None,
     ) -> None:
-        super().__init__({}, carried, deferral)
+        super().__init__(deferral)
         self.tencentcloud_conn_id = tencentcloud_conn_id
         self.region = region
         self.poll_interval = poll_interval
-        self.deadlines = dict(deadlines or {})
+        self.deadlines = deadlines or None
         self.margin = margin
-        self.ending = None if ending is None else dict(ending)
-        own = ("tencentcloud_conn_id", "region", "poll_interval", "deadlines", "margin", "ending", "carried")
-        self._names = (*arguments, *own)
+        self.ending = ending
+        self.carried = carried or None
         self._settings: ConnectionSettings | None = None
         self._not_rendered: Exception | None = None
 
     # -- what a trigger says -----------------------------------------------------------------------------
-
-    async def watch(self, settings: ConnectionSettings) -> End:
-        """Wait.
-
-        :param settings: the connection.
-        :raises ValueError: if an argument, as it came out of rendering, does not say what to wait for.
-        """
-        raise NotImplementedError
 
     def result(self, event: Mapping[str, Any]) -> Any:
         """What the sensor returns: what was waited for has been seen.
@@ -107,11 +93,6 @@ class Observes(OneEvent):
 
     # -- a run -------------------------------------------------------------------------------------------
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what makes this trigger again in another process."""
-        path = f"{type(self).__module__}.{type(self).__qualname__}"
-        return path, self.with_deferral({name: getattr(self, name) for name in self._names})
-
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
         """Called by Airflow if it has started the trigger itself. What goes wrong here is for :meth:`run` to say."""
         try:
@@ -120,36 +101,22 @@ class Observes(OneEvent):
             self.log.info("A worker has to render it: %s", error)
             self._not_rendered = error
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and say how it ended, or end the task."""
-        hold = Hold(self)
-        self._set_deadline()
-        event = await self.wait_for_end()
-        end = await self._end(event)
-        await self.all_said()
-        if end is None and self.margin is None:  # else there is no worker that may still be winding up
-            await hold.over()
-        yield end or TriggerEvent(Told(event))  # type: ignore[no-untyped-call]
+    async def settings(self) -> ConnectionSettings:
+        """The connection, kept for the end."""
+        self._settings = await super().settings()
+        return self._settings
 
-    async def _wait(self) -> End:
-        # Imported here: a DAG file that names this trigger should not pay for its clients.
-        from airflow_provider_tcbatch.hooks.tencent_cloud import TencentCloudHook
-
-        if self._not_rendered is not None:
-            raise self._not_rendered
-        self._settings = await TencentCloudHook(self.tencentcloud_conn_id, self.region).asettings()
-        return await self.watch(self._settings)
-
-    def _set_deadline(self) -> None:
+    def begin(self) -> None:
         """Turn the instant at which Airflow would end the trigger into its own, which comes before it."""
         after = getattr(self, "timeout_after", None)  # set by the triggerer
-        if self.margin is None or after is None:
-            return
-        give_up_at = after.timestamp() - self.margin
-        self.deadlines = {"timeout": give_up_at}
-        self.carried["give_up_at"] = give_up_at
+        if self.margin is not None and after is not None:
+            give_up_at = after.timestamp() - self.margin
+            self.deadlines = {"timeout": give_up_at}
+            self.carried = {**(self.carried or {}), "give_up_at": give_up_at}
+        if self._not_rendered is not None:
+            raise self._not_rendered
 
-    async def _end(self, event: Mapping[str, Any]) -> BaseTaskEndEvent | None:
+    async def end_task(self, event: Mapping[str, Any]) -> BaseTaskEndEvent | None:
         """The end of the task, where nothing is left to do for a worker.
 
         That is not so where it fails: Airflow would try again what can't come out otherwise, and nobody would say why.
@@ -175,6 +142,6 @@ class Observes(OneEvent):
         if event.get("outage"):
             from airflow_provider_tcbatch.policies.outage import Outage
 
-            self.say("%s", Outage(**event["outage"]))
-        self.say("It has come true, which ends the task: %s", result)
+            self.log_line("%s", Outage(**event["outage"]))
+        self.log_line("It has come true, which ends the task: %s", result)
         return TaskSuccessEvent()

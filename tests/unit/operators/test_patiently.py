@@ -76,7 +76,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(base, "time", SimpleNamespace(time=lambda: clock.now))
     monkeypatch.setattr(api, "time", SimpleNamespace(time=lambda: clock.now, monotonic=lambda: clock.now))
     monkeypatch.setattr(api, "asyncio", SimpleNamespace(sleep=clock.sleep))
-    monkeypatch.setattr(api.TCBatchApiTrigger, "_wait", probe)
+    monkeypatch.setattr(api.TCBatchApiTrigger, "_answered", probe)
     return clock
 
 

@@ -193,7 +193,7 @@ def test_output_is_streamed_while_the_job_runs_each_line_once(
     real = job_wait.JobWait.run
 
     async def watched(self: job_wait.JobWait, *arguments: Any) -> job_wait.WaitEnd:
-        say = self.say
+        say = self.log_line
 
         def note(text: str, *values: object) -> None:
             seen.append(text % values)
@@ -201,7 +201,7 @@ def test_output_is_streamed_while_the_job_runs_each_line_once(
             if "first part" in seen[-1]:
                 gate.touch()  # the job goes on once its first line has been shown
 
-        self.say = note
+        self.log_line = note
         return await real(self, *arguments)
 
     monkeypatch.setattr(job_wait.JobWait, "run", watched)

@@ -132,7 +132,7 @@ def test_its_log_says_so_once(world: World, api_outage: Outage, mode: str, monke
 
     for name in ("info", "warning"):
         monkeypatch.setattr(type(waiting.log), name, lambda self, *words, **_: write(*words), raising=False)
-    saying = "airflow_provider_tcbatch.triggers._base.log_writer.Says.say"
+    saying = "airflow_provider_tcbatch.triggers._base.log_writer.LogWriterMixin.log_line"
     monkeypatch.setattr(saying, lambda self, *words: write(*words))
     sensing = threading.Thread(target=lambda: run(waiting))
     api_outage.begin()

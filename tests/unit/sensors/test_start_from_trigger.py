@@ -212,7 +212,7 @@ def test_the_margin_to_airflows_own_end(timeout: float, execution_timeout: float
     most = None if execution_timeout is None else timedelta(seconds=execution_timeout)
     now = time.time()
     trigger = start_trigger(sensor(job_ids="job-1", timeout=timeout, execution_timeout=most))
-    trigger._set_deadline()
+    trigger.begin()
     assert trigger.deadlines["timeout"] - now == pytest.approx(patience, abs=9)
     assert trigger.timeout_after.timestamp() - trigger.deadlines["timeout"] >= 15
 

@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_tcbatch.connection.worker_process import is_there
 from airflow_provider_tcbatch.policies import deferral as policy
 from airflow_provider_tcbatch.policies.deferral import Deferral
-from airflow_provider_tcbatch.triggers._base.deferral import DeferredTrigger
+from airflow_provider_tcbatch.triggers._base.one_event import BaseOneEventTrigger
 from airflow_provider_tcbatch.triggers.api import TCBatchApiTrigger
 from airflow_provider_tcbatch.triggers.compute_env import TCBatchComputeEnvTrigger
 from airflow_provider_tcbatch.triggers.event_wait import TCBatchEventWaitTrigger
@@ -26,7 +26,7 @@ from airflow_provider_tcbatch.triggers.states import (
 )
 
 #: Every trigger that a task is deferred to; each ends at once, as there is no such connection.
-TRIGGERS: dict[type[DeferredTrigger], dict[str, Any]] = {
+TRIGGERS: dict[type[BaseOneEventTrigger], dict[str, Any]] = {
     TCBatchApiTrigger: {"event": {"status": "again"}, "since": 0.0, "until": 0.0},
     TCBatchJobTrigger: {"job_id": "job-1"},
     TCBatchQuotaTrigger: {"until": 0.0, "waiting_since": 0.0, "attempts": 1},
@@ -56,7 +56,7 @@ def worker() -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
-def make(kind: type[DeferredTrigger], deferral: Deferral | None) -> DeferredTrigger:
+def make(kind: type[BaseOneEventTrigger], deferral: Deferral | None) -> BaseOneEventTrigger:
     """A trigger as a triggerer has it, for a task that a worker has deferred."""
     where = {} if kind is TCBatchQuotaTrigger else {"tencentcloud_conn_id": "no_such_connection"}
     trigger = kind(**TRIGGERS[kind], **where, deferral=None if deferral is None else deferral.to_text())
@@ -64,7 +64,7 @@ def make(kind: type[DeferredTrigger], deferral: Deferral | None) -> DeferredTrig
     return trigger
 
 
-async def end(trigger: DeferredTrigger) -> None:
+async def end(trigger: BaseOneEventTrigger) -> None:
     assert len([event async for event in trigger.run()]) == 1
 
 
@@ -75,13 +75,14 @@ def subclasses(kind: type[Any]) -> Iterator[type[Any]]:
 
 
 def test_no_trigger_is_forgotten() -> None:
-    ours = {kind for kind in subclasses(DeferredTrigger) if "serialize" in vars(kind) or not kind.__subclasses__()}
-    names = {kind.__name__ for kind in ours if kind.__module__.startswith("airflow_provider_tcbatch")}
-    assert names - {"OneEvent", "Observes"} == {kind.__name__ for kind in TRIGGERS}
+    names = {
+        kind.__name__ for kind in subclasses(BaseOneEventTrigger) if kind.__module__.startswith("airflow_provider_")
+    }
+    assert names - {"BaseSensorTrigger"} == {kind.__name__ for kind in TRIGGERS}
 
 
 @pytest.mark.parametrize("kind", TRIGGERS)
-def test_what_is_known_of_the_worker_travels_with_the_trigger(kind: type[DeferredTrigger]) -> None:
+def test_what_is_known_of_the_worker_travels_with_the_trigger(kind: type[BaseOneEventTrigger]) -> None:
     trigger = make(kind, Deferral(1.5, 2.0, 3.0, "here.1.2"))
     _, arguments = trigger.serialize()
     assert arguments["deferral"] == "1.50 2.0 3 here.1.2"
@@ -91,7 +92,7 @@ def test_what_is_known_of_the_worker_travels_with_the_trigger(kind: type[Deferre
 
 @pytest.mark.parametrize("kind", TRIGGERS)
 async def test_nothing_ends_while_the_worker_winds_up(
-    kind: type[DeferredTrigger], worker: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+    kind: type[BaseOneEventTrigger], worker: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(policy, "_ROUND", 0.1)
     assert worker.stdout is not None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.triggers.base import TriggerEvent
 
-from airflow_provider_tcbatch.triggers._base.log_writer import Batched, Says, Told
+from airflow_provider_tcbatch.triggers._base.log_writer import CompactBatch, CompactEvent, LogWriterMixin
 
 pytestmark = pytest.mark.oldest
 
@@ -29,7 +29,7 @@ class Pipe:
         self.lines.append((name.get(), form % args))
 
 
-class Trigger(Says):
+class Trigger(LogWriterMixin):
     def __init__(self, log: Any) -> None:
         super().__init__()
         self.log = log
@@ -42,9 +42,9 @@ async def test_who_writes_to_a_full_pipe_stops_nobody_else() -> None:
     async def run(trigger: Trigger, called: str) -> None:
         name.set(called)
         for number in range(3):
-            trigger.say("line %d", number)
+            trigger.log_line("line %d", number)
             await asyncio.sleep(0)
-        await trigger.all_said()
+        await trigger.drain_log()
 
     running = [asyncio.create_task(run(first, "a")), asyncio.create_task(run(second, "b"))]
     for _ in range(10):
@@ -59,32 +59,32 @@ async def test_who_writes_to_a_full_pipe_stops_nobody_else() -> None:
 
 async def test_who_has_said_nothing_waits_for_nobody() -> None:
     pipe = Pipe()
-    Trigger(pipe).say("on its way")
-    await asyncio.wait_for(Trigger(pipe).all_said(), 60)
+    Trigger(pipe).log_line("on its way")
+    await asyncio.wait_for(Trigger(pipe).drain_log(), 60)
     pipe.open.set()
 
 
 async def test_a_line_that_can_not_be_written_ends_no_wait() -> None:
     trigger = Trigger(Pipe())
     trigger.log.open.set()
-    trigger.say("%d", "not a number")
-    trigger.say("%d", 1)
-    await trigger.all_said()
+    trigger.log_line("%d", "not a number")
+    trigger.log_line("%d", 1)
+    await trigger.drain_log()
     assert trigger.log.lines == [("nobody", "1")]
 
 
 def test_a_forked_process_writes_too() -> None:
     script = """
 import asyncio, os, logging, sys
-from airflow_provider_tcbatch.triggers._base.log_writer import Says
+from airflow_provider_tcbatch.triggers._base.log_writer import LogWriterMixin
 
-class Trigger(Says):
+class Trigger(LogWriterMixin):
     log = logging.getLogger()
 
 async def speak(word):
     trigger = Trigger()
-    trigger.say("%s", word)
-    await asyncio.wait_for(trigger.all_said(), 60)
+    trigger.log_line("%s", word)
+    await asyncio.wait_for(trigger.drain_log(), 60)
 
 logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
 asyncio.run(speak("parent"))
@@ -109,7 +109,7 @@ os.waitpid(child, 0)
 )
 def test_a_log_shows_of_an_event_how_it_ended(told: dict[str, Any], shown: str) -> None:
     """A triggerer ends waits at the pace at which the lines of their events come through its log."""
-    event = TriggerEvent(Told(told))  # type: ignore[no-untyped-call]
+    event = TriggerEvent(CompactEvent(told))  # type: ignore[no-untyped-call]
     assert repr(event) == f"TriggerEvent<{shown}>"
 
 
@@ -117,7 +117,7 @@ def test_airflow_stores_all_of_it() -> None:
     from airflow.sdk.execution_time.comms import _RequestFrame
 
     told = {"status": "ended", "state": "SUCCEED", "limit": None, "nested": {"a": [1, None]}}
-    event = TriggerEvent(Told(told))  # type: ignore[no-untyped-call]
+    event = TriggerEvent(CompactEvent(told))  # type: ignore[no-untyped-call]
     assert event.model_dump() == {"payload": told}
     assert type(event.model_dump()["payload"]) is dict
     frame = _RequestFrame(id=1, body=event.model_dump()).as_bytes()
@@ -127,7 +127,7 @@ def test_airflow_stores_all_of_it() -> None:
 
 def test_an_event_of_many_messages_shows_how_many_they_are() -> None:
     payload = {"messages": [{"body": "x" * 200_000}] * 3}
-    event = TriggerEvent(Batched(payload))
+    event = TriggerEvent(CompactBatch(payload))
     assert "3 messages" in str(event)
     assert len(str(event)) < 100
     assert event.payload == payload

@@ -92,7 +92,7 @@ async def hearing(api: ApiClient, hook: TCBatchHook) -> AsyncIterator[Watcher]:
 
 def wait_for(event_names: Any, said: Said, *, patience: float = 0.5, **chosen: Any) -> EventWait:
     awaited = AwaitedEvents.parse(event_names=event_names, **chosen)
-    return EventWait(awaited, poll_interval=0.2, patience=patience, say=said)
+    return EventWait(awaited, poll_interval=0.2, patience=patience, log_line=said)
 
 
 async def publish(hook: TCBatchHook, name: str, **members: Any) -> None:

@@ -151,7 +151,7 @@ async def test_a_wait_ends_with_the_job(
     api: ApiClient, hook: TCBatchHook, said: Said, command: str, state: str
 ) -> None:
     job_id = hook.submit_job(job(command))
-    end = await waited(api, hook, JobWait(job_id, poll_interval=0.1, say=said))
+    end = await waited(api, hook, JobWait(job_id, poll_interval=0.1, log_line=said))
     assert (end.status, end.state, end.source, end.limit, end.streamed) == ("ended", state, "poll", None, False)
     assert end.observed_at == pytest.approx(time.time(), abs=60)
     assert not said.count(f"is {state}"), "whoever waits says how it ended"
@@ -165,7 +165,7 @@ async def test_a_brief_one_says_neither_the_first_state_at_once_nor_the_last(
     monkeypatch.setattr(log_turns, "turns", log_turns.LogTurns(lines=20, together=0.1))
     job_id = hook.submit_job(job(held(gate)))
     await running(hook, job_id)
-    waiting = asyncio.create_task(waited(api, hook, JobWait(job_id, poll_interval=0.1, say=said, brief=True)))
+    waiting = asyncio.create_task(waited(api, hook, JobWait(job_id, poll_interval=0.1, log_line=said, brief=True)))
     await said.until(lambda: bool(said.lines))
     (gate / "all").touch()
     assert (await waiting).state == "SUCCEED"
@@ -182,7 +182,9 @@ async def test_many_brief_ones_say_their_states_one_after_the_other(
     await running(hook, second)
     async with watching(api) as watcher:
         waits = [
-            asyncio.create_task(JobWait(job_id, poll_interval=0.1, say=said, brief=True).run(watcher, hook.settings))
+            asyncio.create_task(
+                JobWait(job_id, poll_interval=0.1, log_line=said, brief=True).run(watcher, hook.settings)
+            )
             for job_id in (first, second)
         ]
         await said.until(lambda: bool(said.lines))
@@ -221,7 +223,7 @@ def test_who_would_speak_too_late_says_nothing_and_takes_no_turn() -> None:
 
 
 async def test_a_brief_one_that_is_quick_says_nothing(api: ApiClient, hook: TCBatchHook, said: Said) -> None:
-    end = await waited(api, hook, JobWait(hook.submit_job(job("true")), poll_interval=0.1, say=said, brief=True))
+    end = await waited(api, hook, JobWait(hook.submit_job(job("true")), poll_interval=0.1, log_line=said, brief=True))
     assert end.state == "SUCCEED"
     assert not said.count("is SUCCEED")
 
@@ -330,7 +332,7 @@ async def test_progress_is_told_when_it_has_changed(
     monkeypatch.setattr(module, "_PROGRESS_SECONDS", 0.1)
     monkeypatch.setattr(Watcher, "jobs", 0)
     job_id = hook.submit_job(job(held(gate), instances=3))
-    wait = JobWait(job_id, poll_interval=0.1, progress=True, say=said)
+    wait = JobWait(job_id, poll_interval=0.1, progress=True, log_line=said)
     async with watching(api) as watcher:
         task = asyncio.create_task(wait.run(watcher, hook.settings))
         await said.until(lambda: f"Job {job_id} is RUNNING" in said.lines)
@@ -351,7 +353,7 @@ async def test_a_job_of_one_instance_has_no_progress(
     monkeypatch.setattr(module, "_PROGRESS_SECONDS", 0.05)
     monkeypatch.setattr(Watcher, "jobs", 0)
     job_id = hook.submit_job(job(held(gate)))
-    wait = JobWait(job_id, poll_interval=0.1, progress=True, say=said)
+    wait = JobWait(job_id, poll_interval=0.1, progress=True, log_line=said)
     async with watching(api) as watcher:
         task = asyncio.create_task(wait.run(watcher, hook.settings))
         await Outage.until_true(lambda: api.sent.get("DescribeJob"))
@@ -392,7 +394,7 @@ async def test_instances_that_may_not_be_counted_do_not_end_the_wait(
     monkeypatch.setattr(Watcher, "jobs", 0)
     job_id = hook.submit_job(job(held(gate), instances=2))
     refusal = emulator.faults.add("error", action="DescribeJob", code="UnauthorizedOperation")
-    wait = JobWait(job_id, poll_interval=0.1, progress=True, policy=SuccessPolicy(None, fail_fast), say=said)
+    wait = JobWait(job_id, poll_interval=0.1, progress=True, policy=SuccessPolicy(None, fail_fast), log_line=said)
     async with watching(api) as watcher:
         task = asyncio.create_task(wait.run(watcher, hook.settings))
         await said.until(lambda: said.count("can't be counted") == 1 and f"Job {job_id} is RUNNING" in said.lines)
@@ -421,7 +423,7 @@ async def test_a_passing_failure_to_count_is_passed_over(
     emulator.faults.add("error", action="DescribeJob", code="InternalError", count=3)
     (gate / "0").touch()
     async with watching(api) as watcher:
-        wait = JobWait(job_id, poll_interval=0.1, progress=True, say=said)
+        wait = JobWait(job_id, poll_interval=0.1, progress=True, log_line=said)
         task = asyncio.create_task(wait.run(watcher, hook.settings))
         await said.until(lambda: said.count("1 of 2 instances done") == 1)
         (gate / "all").touch()
@@ -445,7 +447,7 @@ async def test_fail_fast_lets_a_job_go_on_that_can_still_succeed(
 ) -> None:
     job_id = hook.submit_job(job(held(gate), instances=3))
     let_fail(gate, 1)
-    wait = JobWait(job_id, poll_interval=0.1, policy=SuccessPolicy(2, fail_fast=True), progress=True, say=said)
+    wait = JobWait(job_id, poll_interval=0.1, policy=SuccessPolicy(2, fail_fast=True), progress=True, log_line=said)
     async with watching(api) as watcher:
         task = asyncio.create_task(wait.run(watcher, hook.settings))
         await said.until(lambda: said.count("1 of 3 instances done, 1 failed") == 1)
@@ -485,7 +487,7 @@ async def test_fail_fast_hears_of_a_failed_instance(
     async with watching(api, ear) as watcher:
         await asyncio.wait_for(ear.hearing.wait(), 60)
         job_id = await asyncio.to_thread(announced, api, emulator, job(held(gate), instances=3))
-        wait = JobWait(job_id, poll_interval=600, policy=SuccessPolicy(fail_fast=True), say=said)
+        wait = JobWait(job_id, poll_interval=600, policy=SuccessPolicy(fail_fast=True), log_line=said)
         wait._fresh -= 1200  # a long wait already, looked at seldom
         task = asyncio.create_task(wait.run(watcher, hook.settings))
         await running(hook, job_id, 3)
@@ -588,7 +590,7 @@ async def test_a_cos_that_does_not_answer_does_not_keep_a_wait_that_streams(
     redirect = {"StdoutRedirectPath": path, "StderrRedirectPath": path}
     job_id = hook.submit_job(job("echo out", RedirectInfo=redirect))
     emulator.faults.add("slow", service="cos", seconds=40)
-    end = await waited(api, hook, JobWait(job_id, poll_interval=0.1, stream=10, say=said), 25)
+    end = await waited(api, hook, JobWait(job_id, poll_interval=0.1, stream=10, log_line=said), 25)
     assert end.state == "SUCCEED"
     [line] = [record.getMessage() for record in caplog.records if "left out is" in record.getMessage()]
     assert "in 1 s ([tcbatch] explain_timeout)" in line
