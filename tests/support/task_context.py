@@ -7,9 +7,10 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
     from airflow.sdk.exceptions import (
         AirflowFailException,
         AirflowRescheduleException,
@@ -41,6 +42,7 @@ __all__ = [
     "Task",
     "TaskDeferred",
     "TaskInstance",
+    "instance_in",
 ]
 
 
@@ -107,6 +109,13 @@ class TaskInstance:
         self.xcoms[key] = value
 
 
+def instance_in(context: Context) -> TaskInstance:
+    """The task instance of a context that was made here, with what Airflow's does not show."""
+    ti: object = context["ti"]
+    assert isinstance(ti, TaskInstance)
+    return ti
+
+
 class Task:
     """A task over its tries: each ``next_try`` or ``clear`` makes the context of another one.
 
@@ -121,7 +130,7 @@ class Task:
         self._try = 0
         self._max_tries = retries
 
-    def next_try(self) -> dict[str, Any]:
+    def next_try(self) -> Context:
         """A retry, or the first try."""
         self._try += 1
         ti = TaskInstance(self._try, self._max_tries)
@@ -134,9 +143,10 @@ class Task:
         context: dict[str, Any] = {"ti": ti, "dag_run": run}
         if self._durable:
             context["task_state_store"] = self.store.accessor(ti.id)
-        return context
+        # Airflow's, as far as an operator looks: the values are of types of their own.
+        return cast("Context", context)
 
-    def clear(self) -> dict[str, Any]:
+    def clear(self) -> Context:
         """The user clears the task: it may be tried as often as before."""
         self._max_tries = self._try + self._retries
         return self.next_try()

@@ -88,5 +88,5 @@ def test_a_worker_that_winds_up_asks_airflow_for_nothing(
     else:
         operator = operator.prepare_for_execution()
     ti = SimpleNamespace(task=operator, start_date=None, end_date=None, **KEY._asdict())
-    task_runner.finalize(ti, state, {}, structlog.wrap_logger(logging.getLogger("task")))  # type: ignore[arg-type]
+    task_runner.finalize(ti, state, {}, structlog.wrap_logger(logging.getLogger("task")))
     assert asked == [], "no XCom is looked up, none is stored: neither a 404 nor an empty row"

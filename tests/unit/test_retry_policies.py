@@ -49,7 +49,7 @@ def test_what_an_airflow_without_policies_would_say(monkeypatch: pytest.MonkeyPa
     class Old:
         """``airflow.sdk`` as it was."""
 
-    monkeypatch.setitem(sys.modules, "airflow.sdk", Old())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "airflow.sdk", Old())
     with pytest.raises(e.ConfigurationError, match=r"needs Airflow 3\.3 or later, this is 3\."):
         infrastructure_only()
 

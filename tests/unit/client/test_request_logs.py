@@ -152,7 +152,7 @@ async def test_the_masker_knows_the_secrets_of_a_request_before_it_is_sent(kind:
     for action in (
         SubmitJob.parse(zone, at="SubmitJob"),
         CreateTaskTemplate.parse({"TaskTemplateName": f"t-{kind}", "TaskTemplateInfo": task}, at="Template"),
-        SubmitJob(placement={"Zone": emulator.info.zone}, job=Job.parse(JOB, at="Job")),  # type: ignore[arg-type]
+        SubmitJob(placement={"Zone": emulator.info.zone}, job=Job.parse(JOB, at="Job")),
     ):
         masked.clear()
         if kind == "blocking":

@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator
 from airflow_provider_tcbatch.execution.airflow_context import deployment_id, owner_of, this_try, variables_of
 from airflow_provider_tcbatch.policies.ownership.marks import Owner
 from airflow_provider_tcbatch.policies.ownership.record import ThisTry
-from tests.support.task_context import Task
+from tests.support.task_context import Task, instance_in
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_the_owner_is_the_task_instance(context: Any) -> None:
 
 @pytest.mark.parametrize(("index", "expected"), [(None, -1), (-1, -1), (0, 0), (7, 7)])
 def test_the_owner_of_a_mapped_task_has_its_index(context: Any, index: int | None, expected: int) -> None:
-    context["ti"].map_index = index
+    instance_in(context).map_index = index
     assert owner_of(context).map_index == expected
 
 
@@ -49,13 +49,13 @@ def test_the_try_is_told_from_those_before_it() -> None:
 
 
 def test_a_try_without_retries_has_numbers_all_the_same(context: Any) -> None:
-    context["ti"].max_tries = None
+    instance_in(context).max_tries = None
     this = this_try(context, BaseOperator(task_id="submit"))
     assert (this.max_tries, this.retries) == (0, 0)
 
 
 def test_the_variables_have_the_names_that_airflow_uses(context: Any) -> None:
-    context["ti"].map_index = 3
+    instance_in(context).map_index = 3
     context["dag_run"].data_interval_end = datetime(2026, 1, 31, tzinfo=timezone.utc)
     assert variables_of(context) == {
         "AIRFLOW_CTX_DAG_ID": "a_dag",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import Context
 from airflow.sdk.execution_time import context as airflow_context
 from airflow.sdk.execution_time import task_runner
 
@@ -37,7 +38,7 @@ from airflow_provider_tcbatch.policies.ownership.marks import OWNER_TAG
 from airflow_provider_tcbatch.waits import sessions as watching
 from airflow_provider_tcbatch.watching import poller
 from airflow_provider_tcbatch.watching.subscription import WatcherTimings
-from tests.support.task_context import Replaced, Store, Task, TaskDeferred
+from tests.support.task_context import Replaced, Store, Task, TaskDeferred, instance_in
 from tests.unit.conftest import job
 
 both = pytest.mark.parametrize("deferrable", [False, True], ids=["blocking", "deferred"])
@@ -140,7 +141,7 @@ class Ran:
     """An operator at its end, deferrals included."""
 
     def __init__(
-        self, operator: Any, context: dict[str, Any] | None = None, meanwhile: Callable[[], None] | None = None
+        self, operator: Any, context: Context | None = None, meanwhile: Callable[[], None] | None = None
     ) -> None:
         self.context = context or Task(durable=HAS_STORE).next_try()
         self.triggers: list[Any] = []
@@ -163,7 +164,7 @@ class Ran:
 
     @property
     def xcoms(self) -> dict[str, Any]:
-        return self.context["ti"].xcoms
+        return instance_in(self.context).xcoms
 
 
 async def event_of(trigger: Any) -> dict[str, Any]:
@@ -541,7 +542,7 @@ def test_a_killed_worker_asks_what_became_of_its_task(
     """Whoever marks it as a success wants the environment; what was cleared is tried again."""
     operator, context = create(durable=durable), task.next_try()
     env_id = Ran(operator, context).result
-    ti = context["ti"]
+    ti = instance_in(context)
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", object(), raising=False)
     states = {ti.run_id: {ti.task_id: state}}
     monkeypatch.setattr(task_runner.RuntimeTaskInstance, "get_task_states", lambda **_: states)
@@ -562,7 +563,7 @@ def test_a_killed_worker_waits_for_a_busy_airflow(
     monkeypatch.setattr(killed, "_SECONDS", budget)
     operator, context = create(), task.next_try()
     env_id = Ran(operator, context).result
-    ti = context["ti"]
+    ti = instance_in(context)
 
     def states(**_: Any) -> Any:
         time.sleep(seconds)

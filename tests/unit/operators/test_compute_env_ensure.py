@@ -13,7 +13,7 @@ from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.execution.errors import PermanentInvalidRequest
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.operators.compute_env_ensure import TCBatchEnsureComputeEnvOperator
-from tests.support.task_context import Task
+from tests.support.task_context import Task, instance_in
 from tests.unit.operators.test_compute_env import (
     Crash,
     Ran,
@@ -82,7 +82,7 @@ def test_it_is_made_and_then_left_alone(deferrable: bool, calls: list[str]) -> N
     assert len(first.triggers) == deferrable
     calls.clear()
     context = Task().next_try()
-    context["ti"].run_id = "the next run"
+    instance_in(context).run_id = "the next run"
     again = Ran(ensure(env, deferrable=deferrable), context)
     assert (again.result, again.xcoms["env_created"], paths(again)) == (first.result, False, [])
     assert not {"ModifyComputeEnv", "CreateComputeEnv"} & set(calls)
@@ -209,7 +209,7 @@ def test_a_worker_killed_at_its_creation_leaves_one_environment(monkeypatch: pyt
 
     monkeypatch.setattr(ApiClient, "call", call)
     with pytest.raises(Crash):
-        ensure().execute(task.next_try())  # type: ignore[arg-type]
+        ensure().execute(task.next_try())
     ran = Ran(ensure(), task.next_try())
     assert env_ids() == [ran.result]
     assert ran.xcoms["env_created"] is True
@@ -309,7 +309,7 @@ def test_a_retry_goes_on_with_the_alternative_that_is_there() -> None:
 
     operator.reached = die  # type: ignore[method-assign]
     with pytest.raises(Crash):
-        operator.execute(task.next_try())  # type: ignore[arg-type]
+        operator.execute(task.next_try())
     [env_id] = env_ids()
     ran = Ran(spot(), task.next_try())
     assert (ran.result, ran.xcoms["env_created"]) == (env_id, True)

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk import Context
 from airflow.sdk.api.datamodels._generated import DagRunState
 
 from airflow_provider_tcbatch import exceptions as e
@@ -27,7 +28,7 @@ from airflow_provider_tcbatch.operators.task_template_setup import (
     TCBatchSetUpTaskTemplateOperator,
     TCBatchTearDownTaskTemplateOperator,
 )
-from tests.support.task_context import Store, TaskDeferred, TaskInstance
+from tests.support.task_context import Store, TaskDeferred, TaskInstance, instance_in
 from tests.unit.operators.test_compute_env import FAST_LIMITS, HAS_STORE, PACE, a_day_passes, event_of, wish
 
 SETUP, TEARDOWN = "machines", "machines_teardown"
@@ -54,7 +55,7 @@ class Airflow:
         self.runs: dict[str, str] = {}
         self.xcoms: dict[tuple[str, str], dict[str, Any]] = {}
         self.stores: dict[tuple[str, str], Store] = {}
-        self.context: dict[str, Any] = {}
+        self.context: Context = {}
 
     def begin(self, run_id: str, task_id: str) -> dict[str, Any]:
         """A task begins: its context."""
@@ -73,7 +74,7 @@ class Airflow:
         }
         for name, method in more.items():
             setattr(ti, name, method)
-        context: dict[str, Any] = {"ti": ti, "dag_run": SimpleNamespace()}
+        context: Context = {"ti": ti, "dag_run": SimpleNamespace()}
         if HAS_STORE:
             store = self.stores.setdefault((run_id, task_id), Store())
             store.current = ti.id
@@ -96,7 +97,7 @@ class Airflow:
                 result = operator.execute_complete(self.context, event)
             except TaskDeferred as deferred:
                 result = deferred
-        self.context["ti"].xcom_push(key="return_value", value=result)
+        instance_in(self.context).xcom_push(key="return_value", value=result)
         self.states[run_id][operator.task_id] = "success"
         return result
 

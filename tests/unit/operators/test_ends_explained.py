@@ -22,7 +22,7 @@ from airflow_provider_tcbatch.sensors.task import TCBatchTaskSensor
 from airflow_provider_tcbatch.waits import sessions as watching
 from airflow_provider_tcbatch.waits.job import WaitEnd
 from tests.support.processes import wait_for
-from tests.support.task_context import Task, TaskDeferred
+from tests.support.task_context import Task, TaskDeferred, instance_in
 from tests.unit.conftest import job
 
 #: Instance 0 succeeds, 1 fails where it is told to, all others run on.
@@ -74,7 +74,7 @@ class Waiting:
 
     def _begun(self) -> None:
         wait_for("all have begun", lambda: len(list(self.folder.iterdir())) == self.instances, timeout=60)
-        job_id = self.context["ti"].xcoms["job_id"]
+        job_id = instance_in(self.context).xcoms["job_id"]
 
         def ended() -> int:
             metrics = self.hook.describe_job(job_id).task_instance_metrics
@@ -133,7 +133,7 @@ def test_a_limit_shows_what_the_job_printed(
     log = capsys.readouterr().out
     shown = {index for index in range(3) if f"[main {index} stdout] out-of-{index}" in log}
     assert shown == {"failed": {1, 2}, "all": {0, 1, 2}, "none": set()}[logs]
-    assert "tcbatch_summary" in wait.context["ti"].xcoms
+    assert "tcbatch_summary" in instance_in(wait.context).xcoms
 
 
 @MODES
@@ -175,7 +175,7 @@ def test_what_never_began_is_told_what_to_do_about(hook: TCBatchHook, emulator: 
         task_id="submit", job=job("true"), deferrable=False, poll_interval=0.2, queue_timeout=2
     )
     with pytest.raises(e.QueueTimeout) as caught:
-        operator.execute(Task().next_try())  # type: ignore[arg-type]
+        operator.execute(Task().next_try())
     text = str(caught.value)
     assert "Never started: task 'main' instance 0" in text
     assert "What to do: its machines could not be had in time: raise queue_timeout" in text
@@ -210,14 +210,14 @@ def test_the_next_try_says_who_ended_the_job_before(
     task = Task(retries=2)
     operator = TCBatchSubmitJobOperator(task_id="submit", job=job("sleep 60"), deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
-        operator.execute(task.next_try())  # type: ignore[arg-type]
+        operator.execute(task.next_try())
     first = deferred.value.trigger.job_id
     [name] = task.store.data
     task.store.data[name] = {**task.record, "ending": {"reason": "killed", "requested_at": time.time()}}
     hook.end_job(first)
     operator = TCBatchSubmitJobOperator(task_id="submit", job=job("sleep 60"), deferrable=True)
     with caplog.at_level(logging.INFO), pytest.raises(TaskDeferred) as deferred:
-        operator.execute(task.next_try())  # type: ignore[arg-type]
+        operator.execute(task.next_try())
     assert f"Batch job {first} (test) was ended because its task was killed: 1 of 1 instances failed" in caplog.text
     hook.terminate_job(deferred.value.trigger.job_id, patience=20)
 
@@ -248,7 +248,7 @@ def test_a_sensor_that_gives_up_says_what_it_saw(hook: TCBatchHook, emulator: Em
     sensor = TCBatchJobSensor(task_id="sense", job_ids=job_id, deferrable=True, timeout=5)
     event = {"status": "timeout", "errors": 0, "give_up_at": time.time()}
     with pytest.raises(Exception, match=rf"Last seen: {job_id} \([A-Z]+\)\. Console: http"):
-        sensor.execute_complete(Task().next_try(), event)  # type: ignore[arg-type]
+        sensor.execute_complete(Task().next_try(), event)
     hook.terminate_job(job_id, patience=20)
 
 
@@ -307,7 +307,7 @@ def test_a_failed_task_does_not_wait_for_what_explains_it(
     event = {"status": "ended", "job_id": job_id, "state": "FAILED", "errors": 0}
     again = TCBatchSubmitJobOperator(task_id="submit", job=body, deferrable=True)
     explained(emulator, slow, lambda: again.execute_complete(context, event))
-    assert context["ti"].xcoms["tcbatch_summary"]["state"] == "FAILED"
+    assert instance_in(context).xcoms["tcbatch_summary"]["state"] == "FAILED"
 
 
 @SLOW

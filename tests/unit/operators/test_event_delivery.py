@@ -13,7 +13,7 @@ from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.exceptions import ConfigurationError
 from airflow_provider_tcbatch.hooks.cmq import CmqHook
 from airflow_provider_tcbatch.operators.event_delivery import TCBatchEventsCheckOperator, TCBatchEventsSetupOperator
-from tests.support.task_context import Task
+from tests.support.task_context import Task, instance_in
 
 DAG_FILE = """
 from airflow.sdk import DAG
@@ -54,7 +54,7 @@ def test_a_dag_sets_up_and_checks(dag: Any) -> None:
 def execute(connection: str, own_emulator: Emulator) -> Callable[..., Any]:
     def go(operator: Any) -> Any:
         context = Task().next_try()
-        context["ti"].xcom_push = lambda key, value: pushed.update({key: value})
+        instance_in(context).xcom_push = lambda key, value: pushed.update({key: value})
         return operator.execute(context)
 
     pushed: dict[str, Any] = {}

@@ -26,7 +26,7 @@ from airflow_provider_tcbatch.operators.job_actions import (
 )
 from airflow_provider_tcbatch.operators.task_instance import TCBatchTerminateTaskInstanceOperator
 from tests.support.processes import wait_for
-from tests.support.task_context import Task, TaskDeferred
+from tests.support.task_context import Task, TaskDeferred, instance_in
 from tests.unit.conftest import job
 
 both = pytest.mark.parametrize("deferrable", [False, True], ids=["blocking", "deferred"])
@@ -101,7 +101,7 @@ class Ran:
 
     @property
     def xcoms(self) -> dict[str, Any]:
-        return self.context["ti"].xcoms
+        return instance_in(self.context).xcoms
 
 
 # -- running again -----------------------------------------------------------------------------------------
@@ -348,7 +348,7 @@ def test_a_job_that_is_deleted_while_it_is_waited_for_has_ended(emulator: Emulat
     TCBatchHook().delete_job(job_id)
     event = {"status": "error", "states": {}, "limit": None, "message": "gone", **deferred.value.trigger.carried}
     assert operator.execute_complete(context, event) == [job_id]
-    assert context["ti"].xcoms["tcbatch_states"] == {job_id: None}
+    assert instance_in(context).xcoms["tcbatch_states"] == {job_id: None}
 
 
 def test_a_wait_that_fails_again_and_again_is_given_up(emulator: Emulator, gate: Path) -> None:

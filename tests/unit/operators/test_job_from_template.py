@@ -19,7 +19,7 @@ from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.links import TCBatchLogsLink, TCBatchTaskTemplateLink
 from airflow_provider_tcbatch.models.job import Docker, EnvVar
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
-from tests.support.task_context import Task, TaskDeferred
+from tests.support.task_context import Task, TaskDeferred, instance_in
 from tests.unit.conftest import job
 
 NAME = "greeting"
@@ -163,24 +163,24 @@ def test_it_runs_and_asks_once(template: str, calls: list[str], emulator: Emulat
         logs="all",
     )
     context = Task().next_try()
-    job_id = operator.execute(context)  # type: ignore[arg-type]
+    job_id = operator.execute(context)
     assert calls.count("DescribeTaskTemplates") == 1
     words = [[v["Value"] for v in task["EnvVars"] if v["Name"] == "WORD"] for task in submitted(str(job_id))["Tasks"]]
     assert words == [["hello"], ["bye"], []]
-    summary = context["ti"].xcoms["tcbatch_summary"]
+    summary = instance_in(context).xcoms["tcbatch_summary"]
     assert {name: task["instances"] for name, task in summary["tasks"].items()} == {
         name: {"SUCCEED": 1} for name in "abc"
     }
     assert template in operator._template_ids
     expected = TCBatchHook().settings.template_url(template)
-    assert context["ti"].xcoms[TCBatchTaskTemplateLink.key] == expected
+    assert instance_in(context).xcoms[TCBatchTaskTemplateLink.key] == expected
 
 
 def test_a_job_without_templates_asks_for_none_and_has_no_button(connection: str, calls: list[str]) -> None:
     context = Task().next_try()
-    submit(*job("true")["Tasks"]).execute(context)  # type: ignore[arg-type]
+    submit(*job("true")["Tasks"]).execute(context)
     assert "DescribeTaskTemplates" not in calls
-    assert TCBatchTaskTemplateLink.key not in context["ti"].xcoms
+    assert TCBatchTaskTemplateLink.key not in instance_in(context).xcoms
 
 
 def test_ids_and_names_are_asked_for_together(template: str, content: dict[str, Any], calls: list[str]) -> None:
@@ -196,20 +196,20 @@ def test_after_a_deferral_the_summary_is_of_what_was_submitted(
     operator, task = submit({"TaskTemplateName": NAME}, deferrable=True), Task()
     context = task.next_try()
     with pytest.raises(TaskDeferred) as raised:
-        operator.execute(context)  # type: ignore[arg-type]
+        operator.execute(context)
     job_id = raised.value.trigger.job_id
     state = emulator.wait_job(job_id)
     TCBatchHook().modify_task_template(template, task={**content, "TaskInstanceNum": 9})
     event = {"status": "ended", "job_id": job_id, "state": state, "source": "poll", "submitted_at": 1.0}
     resumed = submit({"TaskTemplateName": NAME}, deferrable=True)
-    resumed.execute_complete(context, event)  # type: ignore[arg-type]
-    assert context["ti"].xcoms["tcbatch_summary"]["tasks"]["main"]["instances"] == {"SUCCEED": 1}
+    resumed.execute_complete(context, event)
+    assert instance_in(context).xcoms["tcbatch_summary"]["tasks"]["main"]["instances"] == {"SUCCEED": 1}
 
 
 def test_render_shows_the_job_in_full(template: str, content: dict[str, Any]) -> None:
     content["Authentications"] = [{"Scene": "COS", "SecretId": "id", "SecretKey": "the-secret-of-the-template"}]
     TCBatchHook().modify_task_template(template, task=content)
-    wire = submit({"TaskTemplateName": NAME, "Timeout": 7}).render_request(Task().next_try())  # type: ignore[arg-type]
+    wire = submit({"TaskTemplateName": NAME, "Timeout": 7}).render_request(Task().next_try())
     [task] = wire["Job"]["Tasks"]
     assert (task["Timeout"], task["Application"]["Command"]) == (7, content["Application"]["Command"])
     assert task["Authentications"][0]["SecretKey"] == "***"
@@ -244,7 +244,7 @@ def test_templates_that_do_not_exist_are_all_named(template: str) -> None:
         {"TaskTemplateName": "nowhere"}, {"TaskTemplateName": NAME}, {"TaskTemplateId": "task-tmpl-00000000"}
     )
     with pytest.raises(e.NotFound) as caught:
-        operator.execute(Task().next_try())  # type: ignore[arg-type]
+        operator.execute(Task().next_try())
     assert "Job.Tasks[0] from task template 'nowhere'" in str(caught.value)
     assert "Job.Tasks[2] from task template 'task-tmpl-00000000'" in str(caught.value)
     assert NAME not in str(caught.value)
@@ -253,7 +253,7 @@ def test_templates_that_do_not_exist_are_all_named(template: str) -> None:
 def test_a_job_that_is_wrong_after_the_merge_says_where_it_comes_from(template: str) -> None:
     operator = submit({"TaskTemplateName": NAME, "ComputeEnv": None})
     with pytest.raises(PermanentInvalidRequest) as caught:
-        operator.execute(Task().next_try())  # type: ignore[arg-type]
+        operator.execute(Task().next_try())
     assert "neither is given" in str(caught.value)
     assert f"Job.Tasks[0] from task template '{NAME}'" in str(caught.value)
     with pytest.raises(e.InvalidRequest, match="unique"):
@@ -335,8 +335,8 @@ def repaired(task: Task, template: str, content: dict[str, Any], *, changed: boo
         operator = submit({"TaskTemplateName": NAME}, on_retry="repair")
         context = task.next_try()
         with pytest.raises(e.JobFailed):
-            operator.execute(context)  # type: ignore[arg-type]
-        jobs.append(context["ti"].xcoms["job_id"])
+            operator.execute(context)
+        jobs.append(instance_in(context).xcoms["job_id"])
         if changed and number == 0:
             hook.modify_task_template(template, task={**failing, "Timeout": 601})
     return jobs[0], jobs[1]
@@ -365,11 +365,11 @@ def test_a_crash_never_makes_a_second_job(
     before = {view.job_id for view in hook.describe_jobs()}
     crash()
     with pytest.raises(KeyboardInterrupt):
-        submit({"TaskTemplateName": NAME}, deferrable=True).execute(task.next_try())  # type: ignore[arg-type]
+        submit({"TaskTemplateName": NAME}, deferrable=True).execute(task.next_try())
     if changed:
         hook.modify_task_template(template, task={**waiting, "Timeout": 601})
     with pytest.raises(TaskDeferred):
-        submit({"TaskTemplateName": NAME}, deferrable=True).execute(task.next_try())  # type: ignore[arg-type]
+        submit({"TaskTemplateName": NAME}, deferrable=True).execute(task.next_try())
     made = {view.job_id for view in hook.describe_jobs()} - before
     gate.touch()
     assert made == {task.record["job_id"]}
@@ -406,16 +406,16 @@ def test_a_job_that_is_there_does_not_need_its_template(
     if answer != "came":
         crash()
     with pytest.raises(TaskDeferred if answer == "came" else KeyboardInterrupt):
-        operator.execute(task.next_try())  # type: ignore[arg-type]
+        operator.execute(task.next_try())
     hook.delete_task_templates([template])
     calls.clear()
     context = task.next_try()
     with pytest.raises(TaskDeferred) as again:
-        submit({"TaskTemplateName": NAME}, deferrable=True).execute(context)  # type: ignore[arg-type]
+        submit({"TaskTemplateName": NAME}, deferrable=True).execute(context)
     gate.touch()
     assert {view.job_id for view in hook.describe_jobs()} - before == {again.value.trigger.job_id}
     assert again.value.trigger.progress is False, "what is known of the job comes from the job"
-    assert "path=x%2F" in context["ti"].xcoms[TCBatchLogsLink.key]
+    assert "path=x%2F" in instance_in(context).xcoms[TCBatchLogsLink.key]
     assert ("DescribeTaskTemplates" in calls) is answer.endswith("late"), "read only to send the same again"
 
 
@@ -426,11 +426,11 @@ def test_what_is_to_be_submitted_needs_its_template(template: str, content: dict
     hook.modify_task_template(template, task=failing)
     context = task.next_try()
     with pytest.raises(e.JobFailed):
-        submit({"TaskTemplateName": NAME}).execute(context)  # type: ignore[arg-type]
+        submit({"TaskTemplateName": NAME}).execute(context)
     hook.delete_task_templates([template])
     repairing = task.next_try()
     with pytest.raises(e.JobFailed):
-        submit({"TaskTemplateName": NAME}, on_retry="repair").execute(repairing)  # type: ignore[arg-type]
-    assert repairing["ti"].xcoms["job_id"] == context["ti"].xcoms["job_id"]
+        submit({"TaskTemplateName": NAME}, on_retry="repair").execute(repairing)
+    assert instance_in(repairing).xcoms["job_id"] == instance_in(context).xcoms["job_id"]
     with pytest.raises(e.NotFound, match="no such template"):
-        submit({"TaskTemplateName": NAME}).execute(task.next_try())  # type: ignore[arg-type]
+        submit({"TaskTemplateName": NAME}).execute(task.next_try())

@@ -80,7 +80,7 @@ def test_the_number_that_another_task_returned_is_text_where_text_is_wanted() ->
             task_id="submit", job=job("true", EnvVars=[{"Name": "DAY", "Value": day()}])
         )
     ti = type("TI", (), {"xcom_pull": lambda self, **options: 20240131})()
-    operator.render_template_fields({"ti": ti}, operator.dag.get_template_env())  # type: ignore[typeddict-item]
+    operator.render_template_fields({"ti": ti}, operator.dag.get_template_env())
     assert operator.final_job().to_wire()["Tasks"][0]["EnvVars"] == [{"Name": "DAY", "Value": "20240131"}]
 
 
@@ -261,20 +261,20 @@ def test_what_is_no_jinja_is_found_at_parse_with_its_path(command: str) -> None:
 def test_jinja_that_is_wrong_inside_is_named_when_it_is_rendered() -> None:
     operator = TCBatchSubmitJobOperator(task_id="t", job=job("echo {{ ds | }}"))
     with pytest.raises(PermanentInvalidRequest, match=r"Application\.Command: not valid Jinja, line 1"):
-        operator.render_template_fields({})  # type: ignore[typeddict-item]
+        operator.render_template_fields({})
 
 
 def test_a_run_without_a_logical_date_says_so() -> None:
     with DAG("d", schedule=None):
         operator = TCBatchSubmitJobOperator(task_id="t", job=job("echo {{ ds }}"))
     with pytest.raises(InvalidRequest, match=r"Application\.Command: 'ds' is undefined.*no logical date.*run_after"):
-        operator.render_template_fields({}, operator.dag.get_template_env())  # type: ignore[typeddict-item]
+        operator.render_template_fields({}, operator.dag.get_template_env())
 
 
 def test_text_between_raw_tags_and_json_in_a_command_are_left_alone() -> None:
     command = '{% raw %}echo ${#names[@]}{% endraw %} \'{"a": {"b": {"c": 1}}}\''
     operator = TCBatchSubmitJobOperator(task_id="t", job=job(command))
-    operator.render_template_fields({})  # type: ignore[typeddict-item]
+    operator.render_template_fields({})
     assert operator.final_job().tasks[0].application.command == 'echo ${#names[@]} \'{"a": {"b": {"c": 1}}}\''
 
 
@@ -290,7 +290,7 @@ def test_an_error_at_parse_begins_with_task_file_and_line() -> None:
     with pytest.raises(InvalidRequest, match=rf"^Task 'x' \({file}:\d+\): timeout is -1"):
         TCBatchSubmitJobOperator(task_id="x", job=job("true"), timeout=-1)
     with pytest.raises(InvalidRequest, match=rf"^Task 's' \({file}:\d+\): deferrable is 'no'"):
-        TCBatchJobSensor(task_id="s", job_ids="job-12345678", deferrable="no")  # type: ignore[arg-type]
+        TCBatchJobSensor(task_id="s", job_ids="job-12345678", deferrable="no")
 
 
 def test_event_names_of_the_user_guide_lead_to_those_of_the_api() -> None:

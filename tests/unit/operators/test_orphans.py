@@ -20,7 +20,7 @@ from airflow_provider_tcbatch.operators.orphans import AskedByTask, TCBatchOrpha
 from airflow_provider_tcbatch.policies.compute_env.sharing import SHARED
 from airflow_provider_tcbatch.policies.orphans import GRACE_SECONDS, KEEP_VARIABLE, Fate
 from airflow_provider_tcbatch.policies.ownership.marks import Owner, marked, marked_env
-from tests.support.task_context import Task
+from tests.support.task_context import Task, instance_in
 from tests.unit.conftest import job
 
 DAG_FILE = """
@@ -161,7 +161,7 @@ def test_where_airflow_can_not_be_asked_everything_is_spared(connection: str, tm
     job_id = left_behind(Owner("unasked", "d", "r", "t"), gate)
     # No task runs here, so there is nobody to ask.
     operator = TCBatchOrphansOperator(task_id="sweep", deployment="unasked", grace=0, end=True)
-    [row] = operator.execute(Task().next_try())  # type: ignore[arg-type]
+    [row] = operator.execute(Task().next_try())
     assert (row["id"], row["fate"], row["result"]) == (job_id, "unsure", None)
     assert "Airflow could not tell about its run" in row["why"]
     gate.touch()
@@ -178,8 +178,8 @@ def test_it_fails_if_something_could_not_be_ended(
     context = Task().next_try()
     operator = TCBatchOrphansOperator(task_id="sweep", deployment="failing", grace=0, end=True)
     with pytest.raises(e.TCBatchError, match=f"1 of 1 orphans could not be ended:\n  {job_id}: PermissionDenied"):
-        operator.execute(context)  # type: ignore[arg-type]
-    [row] = context["ti"].xcoms["return_value"]
+        operator.execute(context)
+    [row] = instance_in(context).xcoms["return_value"]
     assert (row["id"], row["result"], row["words"]) == (job_id, "not ended", "PermissionDenied: not allowed")
     (tmp_path / "gate").touch()
 
@@ -218,6 +218,6 @@ def test_the_grace_is_that_of_the_command_line() -> None:
 )
 def test_a_job_that_may_outlive_its_task_says_so(connection: str, options: dict[str, Any], kept: bool) -> None:
     operator = TCBatchSubmitJobOperator(task_id="submit", job=job("true"), **options)
-    wire = operator.render_request(Task().next_try())  # type: ignore[arg-type]
+    wire = operator.render_request(Task().next_try())
     names = {variable["Name"] for variable in wire["Job"]["Tasks"][0]["EnvVars"]}
     assert (KEEP_VARIABLE in names) is kept

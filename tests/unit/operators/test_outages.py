@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import Context
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.api import ApiClient
@@ -35,7 +36,7 @@ from airflow_provider_tcbatch.operators.task_template import TCBatchCreateTaskTe
 from airflow_provider_tcbatch.policies.job import submission as submission_policy
 from airflow_provider_tcbatch.triggers.api import TCBatchApiTrigger
 from tests.support.outages import Outage
-from tests.support.task_context import Task, TaskDeferred
+from tests.support.task_context import Task, TaskDeferred, instance_in
 from tests.unit.conftest import job
 
 pytestmark = pytest.mark.usefixtures("quick_pauses")
@@ -71,7 +72,7 @@ class Run:
     :param context: of the try; default is the first of a task without retries.
     """
 
-    def __init__(self, operator: Any, context: dict[str, Any] | None = None) -> None:
+    def __init__(self, operator: Any, context: Context | None = None) -> None:
         self.operator = operator
         self.context = context or Task().next_try()
         self.log = Log()
@@ -149,7 +150,7 @@ def calls(emulator: Emulator) -> Mapping[str, int]:
 
 def running_job(run: Run, hook: TCBatchHook) -> str:
     """The job of a task, as soon as it runs and is waited for."""
-    return wait_until(lambda: _running(run.context["ti"].xcoms.get("job_id"), hook))
+    return wait_until(lambda: _running(instance_in(run.context).xcoms.get("job_id"), hook))
 
 
 def _running(job_id: str | None, hook: TCBatchHook) -> str | None:
@@ -307,7 +308,7 @@ def test_a_job_that_started_in_an_outage_does_not_miss_its_queue_timeout(
     own_emulator.configure(submitted_seconds=3.0)
     run = Run(submit(gate, deferrable=deferrable, queue_timeout=10))
     began = time.monotonic()
-    job_id = wait_until(lambda: run.context["ti"].xcoms.get("job_id"))
+    job_id = wait_until(lambda: instance_in(run.context).xcoms.get("job_id"))
     api_outage.begin()
     wait_until(lambda: own_emulator.services.batch.jobs[job_id].state == "RUNNING")
     wait_until(lambda: time.monotonic() >= began + 11)
@@ -416,7 +417,7 @@ def test_the_end_of_a_job_is_waited_for(
     api_outage.wait(LONG)
     api_outage.end()
     assert run.result() == [job_id]
-    assert run.context["ti"].xcoms["tcbatch_states"] == {job_id: "FAILED"}
+    assert instance_in(run.context).xcoms["tcbatch_states"] == {job_id: "FAILED"}
 
 
 @both
@@ -458,7 +459,7 @@ def test_an_environment_is_neither_failed_nor_removed(
     run = Run(
         TCBatchCreateComputeEnvOperator(task_id="make", compute_env=ENV, deferrable=deferrable, poll_interval=0.2)
     )
-    env_id = wait_until(lambda: run.context["ti"].xcoms.get("env_id"))
+    env_id = wait_until(lambda: instance_in(run.context).xcoms.get("env_id"))
     api_outage.begin()
     api_outage.wait(LONG)
     api_outage.end()
@@ -492,7 +493,7 @@ def test_the_patience_is_over_and_the_environment_is_left_as_it_is(
     run = Run(
         TCBatchCreateComputeEnvOperator(task_id="make", compute_env=env, deferrable=deferrable, poll_interval=0.2)
     )
-    env_id = wait_until(lambda: run.context["ti"].xcoms.get("env_id"))
+    env_id = wait_until(lambda: instance_in(run.context).xcoms.get("env_id"))
     api_outage.begin()
     with pytest.raises(e.ApiUnavailable, match="is left as it is"):
         run.result()
@@ -742,7 +743,7 @@ def test_a_template_that_an_outage_hid_is_no_other_ones(
     api_outage.end()
     assert [run.result()] == [view.task_template_id for view in hook.describe_task_templates()]
     assert calls(own_emulator)["batch.CreateTaskTemplate"] == 1
-    assert {change["before"] for change in run.context["ti"].xcoms["tcbatch_changes"]} == {None}, "it was made"
+    assert {change["before"] for change in instance_in(run.context).xcoms["tcbatch_changes"]} == {None}, "it was made"
 
 
 def test_a_deletion_that_is_put_off_again_and_again_is_no_wait_that_fails(

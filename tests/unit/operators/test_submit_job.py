@@ -214,7 +214,7 @@ def test_a_template_file_is_found_beside_the_dag_and_rendered(tmp_path: Path) ->
     with DAG("d", schedule=None, template_searchpath=[str(tmp_path)]):
         operator = submit("etl.yaml")
     assert stored(operator)["job"] == "etl.yaml", "what a file holds is not stored with the DAG"
-    operator.render_template_fields({"ds": "today"}, operator.dag.get_template_env())  # type: ignore[typeddict-item]
+    operator.render_template_fields({"ds": "today"}, operator.dag.get_template_env())
     sent = operator.final_job()
     assert [(t.task_name, t.application.command) for t in sent.tasks] == [("a", "run a"), ("b", "run b")]
     assert sent.job_name == "etl-today"
@@ -224,7 +224,7 @@ def test_a_missing_template_file_is_named(tmp_path: Path) -> None:
     with DAG("d", schedule=None, template_searchpath=[str(tmp_path)]):
         operator = submit("nowhere.yaml")
     with pytest.raises(InvalidRequest, match=r"nowhere\.yaml"):
-        operator.render_template_fields({}, operator.dag.get_template_env())  # type: ignore[typeddict-item]
+        operator.render_template_fields({}, operator.dag.get_template_env())
 
 
 def test_a_command_that_ends_like_a_file_name_is_left_alone() -> None:

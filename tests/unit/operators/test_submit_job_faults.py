@@ -14,7 +14,7 @@ from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.execution.ownership import kill_switch as killed
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
-from tests.support.task_context import Task, TaskDeferred
+from tests.support.task_context import Task, TaskDeferred, instance_in
 from tests.unit.conftest import job
 
 
@@ -142,9 +142,9 @@ def test_a_timeout_terminates_a_job_that_is_still_submitted(context: Any, emulat
 def test_execution_timeout_is_a_deadline_of_the_deferred_wait(context: Any) -> None:
     with pytest.raises(TaskDeferred) as deferred:
         submit("sleep 60", deferrable=True, execution_timeout=timedelta(seconds=90), timeout=3600).execute(context)
-    started = context["ti"].start_date.timestamp()
+    started = instance_in(context).start_date.timestamp()
     assert deferred.value.trigger.deadlines["execution_timeout"] == pytest.approx(started + 90)
-    job_id = context["ti"].xcoms["job_id"]
+    job_id = instance_in(context).xcoms["job_id"]
     with pytest.raises(e.ExecutionTimeout, match="execution_timeout"):
         submit(execution_timeout=timedelta(seconds=90)).execute_complete(
             context, event(job_id, "timeout", limit="execution_timeout", submitted_at=time.time())
@@ -161,7 +161,7 @@ def test_a_kill_takes_the_job_along_unless_told_not_to(
     with pytest.raises(TaskDeferred):
         operator.execute(context)
     operator.on_kill()
-    job_id = context["ti"].xcoms["job_id"]
+    job_id = instance_in(context).xcoms["job_id"]
     if cancel:
         assert emulator.wait_job(job_id) == "FAILED"
     else:

@@ -24,7 +24,7 @@ from airflow_provider_tcbatch.operators.task_template import (
     TCBatchModifyTaskTemplateOperator,
 )
 from airflow_provider_tcbatch.policies import outage
-from tests.support.task_context import Task
+from tests.support.task_context import Task, instance_in
 from tests.unit.conftest import job
 
 NAME = "nightly"
@@ -84,7 +84,7 @@ class Done:
             now = task.next_try()
         operator.render_template_fields({**context, **now})
         self.value = operator.execute(now)
-        self.xcoms: dict[str, Any] = now["ti"].xcoms
+        self.xcoms: dict[str, Any] = instance_in(now).xcoms
 
     @property
     def changes(self) -> dict[str, tuple[Any, Any]]:

@@ -9,8 +9,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from airflow.sdk import Context
 
-from tests.support.task_context import AirflowRescheduleException, Task, TaskDeferred
+from tests.support.task_context import AirflowRescheduleException, Task, TaskDeferred, instance_in
 
 #: The three ways to wait, as arguments of a sensor.
 MODES = {
@@ -38,17 +39,17 @@ def run(sensor: Any) -> tuple[Any, dict[str, Any]]:
                 trigger = more.trigger
     sent = {name for name in sensor.hook.api.sent if not name.startswith("Describe")}
     assert not sent, "a sensor only observes"
-    return result, context["ti"].xcoms
+    return result, instance_in(context).xcoms
 
 
-def _executed(sensor: Any, context: dict[str, Any]) -> Any:
+def _executed(sensor: Any, context: Context) -> Any:
     """What a sensor returns, whose worker is given back between two looks with mode reschedule."""
     while True:
         try:
             return sensor.execute(context)
         except AirflowRescheduleException as again:
             now = datetime.now(timezone.utc)
-            context["ti"].first_rescheduled = context["ti"].first_rescheduled or now
+            instance_in(context).first_rescheduled = instance_in(context).first_rescheduled or now
             time.sleep(max(0.0, (again.reschedule_date - now).total_seconds()))
 
 

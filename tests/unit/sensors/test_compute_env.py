@@ -12,7 +12,7 @@ from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.sensors._base.sensor import AirflowSensorTimeout
 from airflow_provider_tcbatch.sensors.compute_env import TCBatchComputeEnvSensor
-from tests.support.task_context import Task, TaskDeferred
+from tests.support.task_context import Task, TaskDeferred, instance_in
 
 ENV = {"EnvName": "pool", "EnvData": {"InstanceType": "S5.MEDIUM4"}, "ResourceMaxRetryCount": 0}
 
@@ -47,7 +47,7 @@ def sense(env_id: str | None, until: str, **options: Any) -> Any:
                 break
             except TaskDeferred as more:
                 trigger = more.trigger
-    assert context["ti"].xcoms.keys() <= {"tcbatch_env_url", "tcbatch_wait"}
+    assert instance_in(context).xcoms.keys() <= {"tcbatch_env_url", "tcbatch_wait"}
     sent = {name for name in sensor.hook.api.sent if not name.startswith("Describe")}
     assert not sent, "a sensor only observes"
     return result

@@ -22,7 +22,7 @@ from airflow_provider_tcbatch.sensors._base.sensor import AirflowSensorTimeout
 from airflow_provider_tcbatch.sensors.event import TCBatchEventSensor
 from airflow_provider_tcbatch.triggers._base import sensor_trigger as observing
 from tests.support.from_trigger import start_trigger
-from tests.support.task_context import AirflowSkipException, Task
+from tests.support.task_context import AirflowSkipException, Task, instance_in
 from tests.unit.conftest import job
 from tests.unit.sensors.sensing import both, run
 
@@ -449,7 +449,7 @@ def test_it_begins_in_the_triggerer(world: World, ends: bool, monkeypatch: pytes
     else:
         context = Task().next_try()
         found = waiting.resume_execution("execute_complete", {"event": event.payload}, context)
-        xcoms = context["ti"].xcoms
+        xcoms = instance_in(context).xcoms
     assert (found["job_id"], found["heard"]) == (world.jobs[0], True)
     assert xcoms["tcbatch_job_url"] == world.hook.settings.job_url(world.jobs[0])
     wait = xcoms["tcbatch_wait"]

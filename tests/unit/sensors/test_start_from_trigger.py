@@ -27,7 +27,7 @@ from airflow_provider_tcbatch.sensors.job import TCBatchJobSensor
 from airflow_provider_tcbatch.sensors.task import TCBatchTaskSensor
 from airflow_provider_tcbatch.sensors.task_instance import TCBatchTaskInstanceSensor
 from tests.support.from_trigger import start_trigger
-from tests.support.task_context import AirflowSkipException, Task, TaskDeferred
+from tests.support.task_context import AirflowSkipException, Task, TaskDeferred, instance_in
 from tests.unit.conftest import job
 from tests.unit.sensors.sensing import run
 
@@ -88,7 +88,7 @@ def resumed(sense: Any, event: Any, **conf: Any) -> tuple[Any, dict[str, Any]]:
     context = Task().next_try()
     sense.render_template_fields({"dag_run": SimpleNamespace(conf=conf)})
     result = sense.resume_execution("execute_complete", {"event": json.loads(json.dumps(event.payload))}, context)
-    return result, context["ti"].xcoms
+    return result, instance_in(context).xcoms
 
 
 WAITS = [

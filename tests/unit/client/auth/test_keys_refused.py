@@ -40,7 +40,7 @@ from airflow_provider_tcbatch.models.cmq import DescribeCmqQueues
 from airflow_provider_tcbatch.operators._base.operator import AirflowFailException
 from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from tests.support.processes import wait_for
-from tests.support.task_context import Task
+from tests.support.task_context import Task, instance_in
 from tests.unit.client.auth.test_sources import ROLE, Clock, FakeCloud, home, set_pod
 from tests.unit.conftest import job
 
@@ -66,7 +66,7 @@ class Roles(FakeCloud):
         self.refused: str | None = None
 
     @property
-    def refusal(self) -> tuple[str, str] | None:  # type: ignore[override]
+    def refusal(self) -> tuple[str, str] | None:
         """What STS says to the last request."""
         refused = self.refused is not None and f"={self.refused}/" in self.requests[-1][0].get("authorization", "")
         return ("AuthFailure.SecretIdNotFound", "not found") if refused else None
@@ -389,11 +389,11 @@ def test_a_task_whose_keys_are_refused_may_be_tried_again(
     cloud.bad = True
     operator = TCBatchSubmitJobOperator(task_id="submit", job=job("true"), deferrable=False, poll_interval=0.2)
     with pytest.raises(TCBatchError) as caught:
-        operator.execute(task.next_try())  # type: ignore[arg-type]
+        operator.execute(task.next_try())
     assert not isinstance(caught.value, AirflowFailException)
     cloud.bad = False
     operator = TCBatchSubmitJobOperator(task_id="submit", job=job("true"), deferrable=False, poll_interval=0.2)
-    job_id = operator.execute(task.next_try())  # type: ignore[arg-type]
+    job_id = operator.execute(task.next_try())
     assert job_id is not None
     assert emulator.wait_job(job_id) == "SUCCEED"
 
@@ -407,7 +407,7 @@ def test_a_wait_goes_on_with_new_keys(connection: str, emulator: Emulator, cloud
 
     def looks() -> int:
         calls = emulator.on_loop(lambda services: services.host.calls.as_json()["calls"])
-        job_id = context["ti"].xcoms.get("job_id")
+        job_id = instance_in(context).xcoms.get("job_id")
         return sum(call["action"] == "DescribeJobs" and job_id in call["job_ids"] for call in calls)
 
     thread = threading.Thread(target=lambda: done.append(operator.execute(context)))
@@ -417,7 +417,7 @@ def test_a_wait_goes_on_with_new_keys(connection: str, emulator: Emulator, cloud
     wait_for("new keys", lambda: cloud.given == 2, timeout=60)
     gate.touch()
     thread.join(60)
-    assert done == [context["ti"].xcoms["job_id"]]
+    assert done == [instance_in(context).xcoms["job_id"]]
 
 
 @pytest.mark.parametrize("wrong", ["refused", "no keys"])

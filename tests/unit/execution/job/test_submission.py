@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import Context
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.api import ApiClient
@@ -27,7 +28,7 @@ from airflow_provider_tcbatch.policies.job.submission import TOKEN_WINDOW
 from airflow_provider_tcbatch.policies.ownership.marks import OWNER_TAG
 from airflow_provider_tcbatch.triggers.api import TCBatchApiTrigger
 from airflow_provider_tcbatch.triggers.job import TCBatchQuotaTrigger
-from tests.support.task_context import AirflowSkipException, Replaced, Task, TaskDeferred
+from tests.support.task_context import AirflowSkipException, Replaced, Task, TaskDeferred, instance_in
 from tests.unit.conftest import job
 
 
@@ -61,14 +62,14 @@ def submit(command: str = "true", instances: int = 1, **options: Any) -> TCBatch
     return TCBatchSubmitJobOperator(task_id="submit", job=given, **options)
 
 
-def deferred(operator: TCBatchSubmitJobOperator, context: dict[str, Any]) -> str:
+def deferred(operator: TCBatchSubmitJobOperator, context: Context) -> str:
     """Run until it defers; the job's id."""
     with pytest.raises(TaskDeferred) as raised:
         operator.execute(context)
     return str(raised.value.trigger.job_id)
 
 
-def finish(operator: TCBatchSubmitJobOperator, context: dict[str, Any], emulator: Emulator, job_id: str) -> Any:
+def finish(operator: TCBatchSubmitJobOperator, context: Context, emulator: Emulator, job_id: str) -> Any:
     state = emulator.wait_job(job_id)
     event = {"status": "ended", "job_id": job_id, "state": state, "source": "poll", "submitted_at": time.time()}
     return operator.execute_complete(context, event)
@@ -213,7 +214,7 @@ def test_a_retry_goes_on_with_a_running_job(task: Task, emulator: Emulator, gate
     first = deferred(submit(until(gate)), task.next_try())
     context = task.next_try()
     assert deferred(submit(until(gate)), context) == first
-    assert context["ti"].xcoms["job_id"] == first
+    assert instance_in(context).xcoms["job_id"] == first
 
 
 def test_a_retry_finds_the_work_done(task: Task, emulator: Emulator) -> None:
@@ -221,7 +222,7 @@ def test_a_retry_finds_the_work_done(task: Task, emulator: Emulator) -> None:
     emulator.wait_job(first)
     context = task.next_try()
     assert submit().execute(context) == first
-    assert context["ti"].xcoms["tcbatch_summary"]["state"] == "SUCCEED"
+    assert instance_in(context).xcoms["tcbatch_summary"]["state"] == "SUCCEED"
     # And once it has been said to be done, it need not even exist any more.
     TCBatchHook().delete_job(first)
     assert submit().execute(task.next_try()) == first
@@ -793,7 +794,7 @@ def test_enough_instances_are_a_success(task: Task, emulator: Emulator, wanted: 
     job_id = deferred(operator, context)
     if fine:
         assert finish(operator, context, emulator, job_id) == job_id
-        assert context["ti"].xcoms["tcbatch_summary"]["tasks"]["main"]["exit_codes"] == {"0": 2, "1": 1}
+        assert instance_in(context).xcoms["tcbatch_summary"]["tasks"]["main"]["exit_codes"] == {"0": 2, "1": 1}
     else:
         with pytest.raises(e.JobFailed):
             finish(operator, context, emulator, job_id)
@@ -851,15 +852,15 @@ def test_a_failed_job_may_still_have_enough_successes(task: Task, emulator: Emul
     hook = TCBatchHook()
 
     def open_when_failed() -> None:
-        while not context["ti"].xcoms.get("job_id") or state(context["ti"].xcoms["job_id"]) != "FAILED":
+        while not instance_in(context).xcoms.get("job_id") or state(instance_in(context).xcoms["job_id"]) != "FAILED":
             time.sleep(0.05)
         gate.touch()
 
     helper = threading.Thread(target=open_when_failed)
     helper.start()
-    assert operator.execute(context) == context["ti"].xcoms["job_id"]
+    assert operator.execute(context) == instance_in(context).xcoms["job_id"]
     helper.join()
-    metrics = hook.describe_job(context["ti"].xcoms["job_id"]).task_instance_metrics
+    metrics = hook.describe_job(instance_in(context).xcoms["job_id"]).task_instance_metrics
     assert metrics is not None
     assert (metrics.succeed_count, metrics.failed_count) == (3, 1)
 
@@ -888,7 +889,7 @@ def test_fail_fast_ends_the_job_at_the_first_failed_instance(
     else:
         with pytest.raises(e.JobFailed, match="exit code 5"):
             operator.execute(context)
-    assert state(context["ti"].xcoms["job_id"]) == "FAILED"
+    assert state(instance_in(context).xcoms["job_id"]) == "FAILED"
     assert task.record["ending"]["reason"] == "fail_fast"
 
 
@@ -903,7 +904,7 @@ def test_a_job_that_never_starts_is_given_up(task: Task, emulator: Emulator, gat
     with pytest.raises(e.QueueTimeout, match=r"no instance started within queue_timeout") as raised:
         operator.execute(context)
     assert "Never started: task 'main' instance 0" in str(raised.value)
-    assert (state(context["ti"].xcoms["job_id"]) == "FAILED") is cancel
+    assert (state(instance_in(context).xcoms["job_id"]) == "FAILED") is cancel
 
 
 def test_a_job_that_has_started_is_not_given_up_by_queue_timeout(task: Task, emulator: Emulator) -> None:

@@ -28,7 +28,7 @@ from airflow_provider_tcbatch.operators.job import TCBatchSubmitJobOperator
 from airflow_provider_tcbatch.operators.job_actions import TCBatchRetryJobsOperator
 from airflow_provider_tcbatch.policies.ownership.record import Record, ThisTry
 from tests.support.processes import wait_for
-from tests.support.task_context import Task, TaskDeferred
+from tests.support.task_context import Task, TaskDeferred, instance_in
 from tests.unit.conftest import job
 
 #: What the switch gives itself; Airflow kills the process five seconds after it asked it to end.
@@ -127,11 +127,11 @@ class Killed:
         if not owner:
             successor: Any = self.task.next_try()
             records_for(successor, durable=True).save(self._record(successor, job_id))
-        self.switch = KillSwitch(hook, job_id, owner_of(context), str(context["ti"].id), self.records)
+        self.switch = KillSwitch(hook, job_id, owner_of(context), str(instance_in(context).id), self.records)
 
     @staticmethod
     def _record(context: Any, job_id: str) -> Record:
-        ti = context["ti"]
+        ti = instance_in(context)
         this = ThisTry(ti.try_number, str(ti.id), ti.max_tries, 3)
         return Record(this, "token", time.time(), job_id=job_id, submitted_at=time.time())
 
@@ -490,15 +490,15 @@ def test_a_worker_that_waits_itself_is_killed_in_the_middle(
 
     def work() -> None:
         try:
-            operator.execute(context)  # type: ignore[arg-type]
+            operator.execute(context)
         except BaseException as error:
             failures.append(error)
 
     thread = threading.Thread(target=work)
     thread.start()
-    while "job_id" not in context["ti"].xcoms:
+    while "job_id" not in instance_in(context).xcoms:
         time.sleep(0.02)
-    job_id = context["ti"].xcoms["job_id"]
+    job_id = instance_in(context).xcoms["job_id"]
     in_time(operator.on_kill)
     assert emulator.wait_job(job_id) == "FAILED"
     thread.join(60)
@@ -525,7 +525,7 @@ def test_a_job_whose_failed_instances_are_about_to_run_again_does_not_run_on(
 
     def work() -> None:
         with contextlib.suppress(BaseException):  # whatever a task says that has been killed
-            operator.execute(task.next_try())  # type: ignore[arg-type]
+            operator.execute(task.next_try())
 
     operator.hook.retry_jobs = retry  # type: ignore[method-assign,assignment]
     thread = threading.Thread(target=work)
