@@ -9,6 +9,7 @@ import pytest
 
 from airflow_provider_tcbatch import exceptions as e
 from airflow_provider_tcbatch.client.api import ApiClient
+from airflow_provider_tcbatch.client.retry import ATTEMPTS
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.models.actions import DescribeJob
@@ -120,11 +121,11 @@ async def test_a_job_that_ends_between_two_reads_is_read_again(
     job_id = submit(f"until [ -e {tmp_path}/go ]; do sleep 0.02; done", 1)
 
     class Ending(ApiClient):
-        async def acall(self, action: Any, *, attempts: int | None = None) -> Any:
+        async def acall(self, action: Any, *, attempts: int = ATTEMPTS, patience: float | None = None) -> Any:
             if isinstance(action, DescribeJob):
                 (tmp_path / "go").touch()
                 await asyncio.to_thread(emulator.wait_job, job_id)
-            return await super().acall(action, attempts=attempts or 1)
+            return await super().acall(action, attempts=attempts, patience=patience)
 
     ending = Ending(api.credentials, api.settings)
     counts = await QuorumWait(job_id, "main", frozenset({"SUCCEED"}), Quorum("all")).look(ending)
