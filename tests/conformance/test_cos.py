@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -19,12 +21,14 @@ BUCKET = "airflow-1250000000"
 def client(request: pytest.FixtureRequest, emulator: Emulator) -> CosS3Client:
     info = emulator.info
     address = urlsplit(info.cos_endpoint)
-    where = {
+    ways: dict[str, dict[str, Any]] = {
         "virtual host": {"IP": address.hostname, "Port": address.port},
         "path style": {"Domain": f"{address.netloc}/{BUCKET}"},
-    }[request.param]
+    }
     return CosS3Client(
-        CosConfig(Region=info.region, SecretId=info.secret_id, SecretKey=info.secret_key, Scheme="http", **where),
+        CosConfig(
+            Region=info.region, SecretId=info.secret_id, SecretKey=info.secret_key, Scheme="http", **ways[request.param]
+        ),
         retry=0,
     )
 
@@ -127,10 +131,11 @@ def client_with(emulator: Emulator, **changes: str) -> CosS3Client:
 )
 def test_wrong_signature_is_refused(emulator: Emulator, changes: dict[str, str], code: str) -> None:
     client = client_with(emulator, **changes)
-    for call in (
+    calls: tuple[Callable[[], Any], ...] = (
         lambda: client.get_object(Bucket=BUCKET, Key="x"),
         lambda: client.put_object(Bucket=BUCKET, Key="x", Body=b"x" * 300_000),
-    ):
+    )
+    for call in calls:
         with pytest.raises(CosServiceError) as caught:
             call()
         assert (caught.value.get_status_code(), caught.value.get_error_code()) == (403, code)

@@ -65,7 +65,7 @@ def actions() -> dict[str, type[Action[Any]]]:
     for module in pkgutil.iter_modules(models.__path__):
         importlib.import_module(f"{models.__name__}.{module.name}")
     found: dict[str, type[Action[Any]]] = {}
-    waiting = [Action]
+    waiting: list[type[Action[Any]]] = [Action]
     while waiting:
         for cls in waiting.pop().__subclasses__():
             waiting.append(cls)

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import requests
+from tencentcloud.batch.v20170312 import batch_client
+from tencentcloud.batch.v20170312 import models as batch_models
 
 from airflow_provider_tcbatch.emulator import Emulator, Settings
 from airflow_provider_tcbatch.emulator.faults import FaultError
 from airflow_provider_tcbatch.emulator.services import Services
-from tests.conformance.conftest import Call, submission, task
+from tests.conformance.conftest import Call, credential, profile, request_of, submission, task
 from tests.support.processes import wait_for
 
 
@@ -85,8 +87,6 @@ def test_a_misspelt_fault_gives_one_sentence(emulator: Emulator) -> None:
 def test_a_faster_clock_wakes_what_sleeps_already() -> None:
     """An hour that has begun passes at the new speed, and so does a message's time to be invisible."""
     with Emulator(Settings(mode="simulate", simulated_seconds=3600, submitted_seconds=0, starting_seconds=0)) as own:
-        from tests.conformance.conftest import batch_client, batch_models, credential, profile, request_of
-
         client = batch_client.BatchClient(credential(own), own.info.region, profile(own))
         job_id = client.SubmitJob(request_of(batch_models, "SubmitJob", submission(task("x")))).JobId
         wait_for(
@@ -192,8 +192,6 @@ def test_an_error_file_that_is_a_pipe_holds_nobody(emulator: Emulator, batch: Ca
 
 def test_reset_leaves_no_files(tmp_path: Path) -> None:
     with Emulator(Settings(submitted_seconds=0, starting_seconds=0), data_dir=tmp_path) as own:
-        from tests.conformance.conftest import batch_client, batch_models, credential, profile, request_of
-
         client = batch_client.BatchClient(credential(own), own.info.region, profile(own))
         for command in ("true", "sleep 60"):
             client.SubmitJob(request_of(batch_models, "SubmitJob", submission(task(command))))

@@ -30,6 +30,7 @@ from tencentcloud.tdmq.v20200217 import models as tdmq_models
 from tencentcloud.tdmq.v20200217 import tdmq_client
 
 from airflow_provider_tcbatch.emulator import Emulator
+from airflow_provider_tcbatch.emulator.services import Services
 from airflow_provider_tcbatch.emulator.signing import cmq as cmq_signing
 from tests.conformance.conftest import alive, request_of, submission, task
 from tests.support.processes import wait_for
@@ -215,7 +216,8 @@ def test_a_lost_machine_is_retried_and_told(served: Served, tmp_path: Path) -> N
     """MaxRetryCount counts what was lost with the emulator, and the events of it reach those who asked for them."""
     mark = tmp_path / "mark"
     command = f"test -e {mark} && exit 0; touch {mark}; sleep 600"
-    events = [{"EventName": name, "EventVars": []} for name in ("JOB_SUCCEED", "JOB_FAILED", "TASK_INSTANCE_FAILED")]
+    names = ("JOB_SUCCEED", "JOB_FAILED", "TASK_INSTANCE_FAILED")
+    events: list[dict[str, Any]] = [{"EventName": name, "EventVars": []} for name in names]
     notifications = [{"TopicName": "airflow-batch", "EventConfigs": events}]
     again = served.batch("SubmitJob", **submission(task(command, MaxRetryCount=1), Notifications=notifications)).JobId
     wait_for("it runs", mark.exists, timeout=60)
@@ -515,14 +517,16 @@ def test_a_reset_is_kept_too(tmp_path: Path) -> None:
 def test_a_clock_that_ran_ahead_does_not_go_back(tmp_path: Path) -> None:
     from airflow_provider_tcbatch.emulator import Settings
 
+    def noted(services: Services) -> float:
+        services.host.ledger.note("emulator", "test", 1)
+        return services.host.now()
+
     with Emulator(Settings(speed=1e6), data_dir=tmp_path) as first:
         wait_for(
             "days have passed",
             lambda: first.on_loop(lambda services: services.host.now()) > time.time() + 100_000,
             timeout=60,
         )
-        shown = first.on_loop(
-            lambda services: (services.batch, services.host.ledger.note("emulator", "test", 1), services.host.now())
-        )[2]
+        shown = first.on_loop(noted)
     with Emulator(data_dir=tmp_path) as second:
         assert second.on_loop(lambda services: services.host.now()) >= shown

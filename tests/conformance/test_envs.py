@@ -7,6 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentClo
 from airflow_provider_tcbatch.emulator import Emulator, Settings
 from airflow_provider_tcbatch.emulator.batch.envs import nodes
 from airflow_provider_tcbatch.emulator.batch.envs.actions import find_node
+from airflow_provider_tcbatch.emulator.services import Services
 from tests.conformance.conftest import Call, states, submission, task
 
 PACE = Settings(
@@ -114,6 +116,17 @@ def code(call: Callable[[], Any]) -> str:
     with pytest.raises(TencentCloudSDKException) as caught:
         call()
     return str(caught.value.get_code())
+
+
+def lose(emulator: Emulator, node_id: str, *why: str) -> bool:
+    """A node loses its machine; whether it had one."""
+
+    def now(services: Services) -> bool:
+        node = find_node(services.batch, node_id)
+        assert node is not None
+        return nodes.lose(services.batch, node, *why)
+
+    return bool(on_loop(emulator, now))
 
 
 def on_loop(emulator: Emulator, action: Callable[[Any], Any]) -> Any:
@@ -335,7 +348,7 @@ def test_delete(batch: Call, emulator: Emulator, envs: Envs) -> None:
         ("AttachInstances", {"Instances": [{"InstanceId": "ins-00000000"}]}, "UnsupportedOperation"),
         ("DetachInstances", {"InstanceIds": ["ins-00000000"]}, "UnsupportedOperation"),
     ):
-        assert code(lambda action=action, params=params: batch(action, EnvId=env_id, **params)) == expected
+        assert code(partial(batch, action, EnvId=env_id, **params)) == expected
     assert code(lambda: submit(batch, bound("true", env_id))) == "ResourceNotFound.ComputeEnv"
     emulator.configure(env_deleting_seconds=0.02)
     quick = envs.ready(2)
@@ -478,9 +491,7 @@ def test_a_lost_node_fails_or_retries_its_instance(
     before = envs.show(env_id).ComputeNodeSet[0]
     once = submit(batch, bound("sleep 60", env_id))
     in_state(batch, once, "RUNNING")
-    assert on_loop(
-        emulator, lambda services: nodes.lose(services.batch, find_node(services.batch, before.ComputeNodeId))
-    )
+    assert lose(emulator, before.ComputeNodeId)
     assert emulator.wait_job(once) == "FAILED"
     assert instance_of(batch, once).StateReason == "first heartbeat timeout"
     assert events_until(cmq, topic, "COMPUTE_NODE_ABNORMAL")
@@ -494,9 +505,7 @@ def test_a_lost_node_fails_or_retries_its_instance(
     marker = '[ -e "$HOME/../../2" ] || exec sleep 60'
     again = submit(batch, bound(marker, env_id, MaxRetryCount=1, FailedAction="INTERRUPT"))
     in_state(batch, again, "RUNNING")
-    on_loop(
-        emulator, lambda services: nodes.lose(services.batch, find_node(services.batch, node.ComputeNodeId), "gone")
-    )
+    lose(emulator, node.ComputeNodeId, "gone")
     assert emulator.wait_job(again) == "SUCCEED"
     assert states(emulator, again, "instance").count("RUNNING") == 2
 

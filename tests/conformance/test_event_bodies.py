@@ -64,7 +64,7 @@ def test_the_least_that_is_said_of_a_machine(emulator: Emulator, batch: Call, td
     tdmq("CreateCmqTopic", TopicName=name)
     tdmq("CreateCmqSubscribe", TopicName=name, SubscriptionName="s", Protocol="queue", Endpoint=name)
     configs = [{"EventName": "COMPUTE_NODE_RUNNING", "EventVars": []}]
-    told = {"Notifications": [{"TopicName": name, "EventConfigs": configs}]}
+    told: dict[str, Any] = {"Notifications": [{"TopicName": name, "EventConfigs": configs}]}
     emulator.wait_job(batch("SubmitJob", **submission(task("true"), **told)).JobId)
     rented = json.loads(cmq("ReceiveMessage", queueName=name)["msgBody"])
     assert rented.keys() == {"EventName", "ComputeNodeId"}

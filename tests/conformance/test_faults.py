@@ -235,7 +235,8 @@ def test_control_api(emulator: Emulator, batch: Call) -> None:
     assert code_of(batch, "DescribeJobs") == "RequestLimitExceeded"
     (listed,) = requests.get(url, timeout=5).json()["faults"]
     assert (listed["id"], listed["hits"], listed["kind"]) == (added.json()["id"], 1, "throttle")
-    for bad in ({"kind": "earthquake"}, {"kind": "drop", "count": "many"}, {}, [], {"kind": 7}):
+    bodies: tuple[Any, ...] = ({"kind": "earthquake"}, {"kind": "drop", "count": "many"}, {}, [], {"kind": 7})
+    for bad in bodies:
         answer = session.post(url, json=bad, timeout=5)
         assert answer.status_code == 400
         assert "invalid" in answer.json()["error"]

@@ -470,6 +470,13 @@ def test_control_api(place: Place, data: st.DataObject) -> None:
     assert place.emulator.info.secret_key not in answer.text
 
 
+def connected(endpoint: str) -> socket.socket:
+    """A connection to where an endpoint is."""
+    address = urlsplit(endpoint)
+    assert address.port is not None
+    return socket.create_connection((address.hostname, address.port), timeout=20)
+
+
 @settings(parent=bounded, max_examples=max(20, EXAMPLES // 3))
 @given(st.data())
 def test_what_is_no_http(place: Place, data: st.DataObject) -> None:
@@ -489,8 +496,7 @@ def test_what_is_no_http(place: Place, data: st.DataObject) -> None:
         )
     )
     for endpoint in (place.emulator.info.endpoint, place.emulator.info.cos_endpoint):
-        address = urlsplit(endpoint)
-        with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
+        with connected(endpoint) as connection:
             connection.sendall(noise)
     assert place.session.get(place.emulator.info.endpoint + "/_emulator/health", timeout=20).json()["status"] == "ok"
 
@@ -504,8 +510,7 @@ def test_a_client_that_leaves_in_the_middle_is_no_error(
 
     calls = place.emulator.info.endpoint + "/_emulator/calls"
     before = codes()
-    address = urlsplit(place.emulator.info.endpoint)
-    with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
+    with connected(place.emulator.info.endpoint) as connection:
         scope = "Credential=a/2026-01-01/batch/tc3_request, SignedHeaders=content-type;host"
         authorization = f"TC3-HMAC-SHA256 {scope}, Signature={'b' * 64}"
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nAuthorization: {authorization}\r\n\r\n"

@@ -181,7 +181,8 @@ def test_absolute_paths_where_the_system_allows_none(
         ("InputMappings", mapped(bucket.path("in/"), "/data/")),
         ("OutputMappings", mapped("/data/", bucket.path("out/"))),
     ):
-        code, message = refused(batch, task("true", **{member: value}))
+        given: dict[str, Any] = {member: value}
+        code, message = refused(batch, task("true", **given))
         assert code == "InvalidParameterValue.LocalPath"
         assert "private mounts" in message
 
@@ -194,7 +195,8 @@ def test_hostile_local_paths(batch: Call, emulator: Emulator, bucket: Bucket, pa
         ("InputMappings", mapped(bucket.path("in/"), path)),
         ("OutputMappings", mapped(path, bucket.path("out/"))),
     ):
-        assert refused(batch, task("true", **{member: value}))[0] == "InvalidParameterValue.LocalPath"
+        given: dict[str, Any] = {member: value}
+        assert refused(batch, task("true", **given))[0] == "InvalidParameterValue.LocalPath"
 
 
 def test_the_emulators_own_folder_cannot_be_hidden(batch: Call, emulator: Emulator, bucket: Bucket) -> None:
@@ -230,8 +232,9 @@ def test_what_was_accepted_in_mode_simulate_is_not_carried_out_later(
 ) -> None:
     bucket.put("in/x", b"x")
     mapping = mapped(bucket.path("in/"), path) if member == "InputMappings" else mapped(path, bucket.path("out/"))
+    given: dict[str, Any] = {member: mapping}
     emulator.configure(mode="simulate", simulated_exit_code=1, simulated_seconds=0)
-    job_id, state = run(batch, emulator, task("true", **{member: mapping}))
+    job_id, state = run(batch, emulator, task("true", **given))
     assert state == "FAILED"
     emulator.configure(mode="process")
     batch("RetryJobs", JobIds=[job_id])

@@ -160,7 +160,7 @@ def test_a_job_of_ten_thousand_tasks(emulator: Emulator, batch: Call) -> None:
 
 def test_a_simulated_job_may_name_file_servers(emulator: Emulator, batch: Call) -> None:
     """Nothing is mounted, so any storage will do; a job that runs is refused, since there is no such server."""
-    paths = {
+    paths: dict[str, Any] = {
         "InputMappings": [{"SourcePath": "cfs://10.0.0.7:/data/", "DestinationPath": "/data/"}],
         "OutputMappings": [{"SourcePath": "out/", "DestinationPath": "nfs://10.0.0.8:/results/"}],
         "RedirectInfo": {"StdoutRedirectPath": "cfs://10.0.0.7:/logs/", "StderrRedirectPath": "cfs://10.0.0.7:/logs/"},
