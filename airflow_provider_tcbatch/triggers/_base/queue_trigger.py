@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,7 @@ class BaseQueueTrigger(SignatureMixin, BaseEventTrigger):
 
     # -- before --------------------------------------------------------------------------------------
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
+    async def run(self) -> AsyncGenerator[TriggerEvent, None]:
         """Read the queue alone, where Airflow does not say when an event has been stored."""
         from airflow_provider_tcbatch.triggers._base.queue_reader import event_reader, queue_memory
 

@@ -37,7 +37,7 @@ def made(nodes: int) -> str:
 async def only_event(env_id: str, until: str, **options: Any) -> dict[str, Any]:
     trigger = TCBatchComputeEnvTrigger(env_id=env_id, until=until, poll_interval=0.2, **options)
     [event] = [event.payload async for event in trigger.run()]
-    return event
+    return dict(event)
 
 
 def test_it_survives_the_way_to_another_process() -> None:

@@ -143,9 +143,7 @@ async def test_a_misspelt_hold_is_told_and_is_none(wrong: str, monkeypatch: pyte
     monkeypatch.setenv("AIRFLOW__TCBATCH__DEFERRAL_HOLD", wrong)
     trigger = make(TCBatchQuotaTrigger, Deferral(heartbeat=0.0))
     lines: list[str] = []
-    trigger._log = SimpleNamespace(
-        warning=lambda form, *words: lines.append(form % words), info=lambda *_: None
-    )
+    trigger._log = SimpleNamespace(warning=lambda form, *words: lines.append(form % words), info=lambda *_: None)
     await end(trigger)
     assert [line for line in lines if f"[tcbatch] deferral_hold of Airflow's configuration is {wrong!r}; write" in line]
 

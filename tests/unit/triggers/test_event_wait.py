@@ -17,7 +17,7 @@ from tests.unit.conftest import job
 
 async def only_event(trigger: Any) -> dict[str, Any]:
     [event] = [event.payload async for event in trigger.run()]
-    return event
+    return dict(event)
 
 
 @pytest.mark.parametrize(

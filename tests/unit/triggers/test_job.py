@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.oldest, pytest.mark.middle]
 async def only_event(trigger: TCBatchJobTrigger) -> dict[str, Any]:
     events = [event.payload async for event in trigger.run()]
     assert len(events) == 1
-    return events[0]
+    return dict(events[0])
 
 
 def test_it_survives_the_way_to_another_process() -> None:

@@ -70,7 +70,8 @@ def test_the_row_of_a_trigger_is_found_again_at_each_parse() -> None:
         row = Trigger(encoded["classpath"], encoded["kwargs"])
         rows.append(TCBatchEventTrigger.hash(row.classpath, row.kwargs))
         assert rows[-1] == TCBatchEventTrigger.hash(encoded["classpath"], encoded["kwargs"])
-        arguments = {name: smart_decode_trigger_kwargs(value) for name, value in row.kwargs.items()}
+        decode: Callable[[Any], Any] = smart_decode_trigger_kwargs
+        arguments = {name: decode(value) for name, value in row.kwargs.items()}
         assert TCBatchEventTrigger(**arguments).serialize() == trigger.serialize()
     assert len(set(rows)) == 1
 

@@ -21,7 +21,7 @@ NOWHERE = {"tencentcloud_conn_id": "no_such_connection"}
 
 async def only_event(trigger: Any) -> dict[str, Any]:
     [event] = [event.payload async for event in trigger.run()]
-    return event
+    return dict(event)
 
 
 @pytest.mark.parametrize(
