@@ -272,7 +272,7 @@ async def test_large_messages_are_received_one_by_one(
     assert all(message.body == LARGE for message in found.values())
     assert caplog.text.count("received one by one") == 1
     fill(own_emulator, queue, *["small"] * 10)
-    counts = []
+    counts: list[int] = []
     while sum(counts) < 10:
         assert time.monotonic() < until
         messages = await cmq.areceive(queue, wait=1)

@@ -22,6 +22,7 @@ from airflow_provider_tcbatch.client.endpoints import CosSettings
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.models.actions import SubmitJob
 from airflow_provider_tcbatch.models.job import Job
+from airflow_provider_tcbatch.models.request import Action
 from airflow_provider_tcbatch.models.template_actions import CreateTaskTemplate
 
 DOCKER, LOGIN, MOUNT = "docker-pass-71", "Login-pass-72", "mount-key-73"
@@ -149,11 +150,12 @@ async def test_the_masker_knows_the_secrets_of_a_request_before_it_is_sent(kind:
     keys.mask = lambda secret: masked.append((secret, dict(api.sent)))
     zone = {"Placement": {"Zone": emulator.info.zone}, "Job": JOB}
     task = JOB["Tasks"][0]
-    for action in (
+    actions: tuple[Action[Any], ...] = (
         SubmitJob.parse(zone, at="SubmitJob"),
         CreateTaskTemplate.parse({"TaskTemplateName": f"t-{kind}", "TaskTemplateInfo": task}, at="Template"),
         SubmitJob(placement={"Zone": emulator.info.zone}, job=Job.parse(JOB, at="Job")),
-    ):
+    )
+    for action in actions:
         masked.clear()
         if kind == "blocking":
             api.call(action)

@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from airflow_provider_tcbatch.emulator import clock as clock_module
 from airflow_provider_tcbatch.emulator.clock import Clock
 from airflow_provider_tcbatch.emulator.latch import Latch
 
@@ -13,7 +12,7 @@ from airflow_provider_tcbatch.emulator.latch import Latch
 @pytest.fixture
 def wall(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1_000_000.0]
-    monkeypatch.setattr(clock_module.time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "time", lambda: now[0])
     return now
 
 

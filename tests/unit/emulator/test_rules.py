@@ -212,19 +212,26 @@ def test_settings() -> None:
 
 
 #: What the command line says, too.
+
+
+def settings(**values: Any) -> Settings:
+    """Settings of any name, as a user may misspell them."""
+    return Settings(**values)
+
+
 MISSPELT = "capactiy: there is no such setting, did you mean 'capacity'? 'tcbatch-emulator settings' lists them"
 
 
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: Settings(capactiy=3), MISSPELT),
+        (lambda: settings(capactiy=3), MISSPELT),
         (lambda: Settings.model_validate({"capactiy": "3"}), MISSPELT),
         (lambda: Settings().updated({"capactiy": 3}), MISSPELT),
         (lambda: setattr(Settings(), "capactiy", 3), MISSPELT),
         (lambda: setattr(Settings(), "capacity", 0), "capacity: Input should be greater than 0"),
         (
-            lambda: Settings(xyz=1, capacity=0),
+            lambda: settings(xyz=1, capacity=0),
             "capacity: Input should be greater than 0; "
             "xyz: there is no such setting; 'tcbatch-emulator settings' lists them",
         ),

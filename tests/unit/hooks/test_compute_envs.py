@@ -39,7 +39,7 @@ def test_an_environment_lives_and_dies(hook: TCBatchHook) -> None:
     assert hook.create_compute_env(ENV, client_token="env-once") == env_id
 
     def running(view: Any) -> bool:
-        return view.compute_node_metrics.running_count == view.desired_compute_node_count
+        return bool(view.compute_node_metrics.running_count == view.desired_compute_node_count)
 
     eventually(lambda: hook.describe_compute_env(env_id), running)
     assert [env.env_id for env in hook.describe_compute_envs(filters={"env-name": ["pool"]})] == [env_id]

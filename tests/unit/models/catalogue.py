@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from typing import Any
 
 import airflow_provider_tcbatch.models
 from airflow_provider_tcbatch.models.base import ApiModel
@@ -32,4 +33,4 @@ def _all() -> list[type[ApiModel]]:
 
 
 MODELS = _all()
-ACTIONS: list[type[Action]] = [model for model in MODELS if issubclass(model, Action)]
+ACTIONS: list[type[Action[Any]]] = [model for model in MODELS if issubclass(model, Action)]

@@ -22,7 +22,7 @@ SECRET = "s3cr3t-"
 
 _PLAIN = st.text(alphabet="abcxyz019", min_size=1, max_size=8)
 #: No braces: Jinja is put in by the tests that are about it.
-_ANY_TEXT = st.text(alphabet=st.characters(exclude_characters="{}", exclude_categories=("Cs",)), max_size=12)
+_ANY_TEXT = st.text(alphabet=st.characters(exclude_characters="{}", exclude_categories=["Cs"]), max_size=12)
 _FOLDERS = st.sampled_from(
     ["cos://logs-1250000000.cos.ap-guangzhou.myqcloud.com/a/b/", "cfs://10.0.0.1/shared/", "nfs://10.0.0.2/x/"]
 )
@@ -34,7 +34,8 @@ _PACKAGES = st.sampled_from(
 @functools.cache
 def wire(model: type[BaseModel]) -> st.SearchStrategy[Wire]:
     """Wire JSON that satisfies all rules of a type."""
-    required, optional = {}, {}
+    required: dict[str, st.SearchStrategy[Wire]] = {}
+    optional: dict[str, st.SearchStrategy[Wire]] = {}
     for name, info in model.model_fields.items():
         target = required if info.is_required() or model.__name__ == "EventConfig" else optional
         target[info.alias or name] = _of(info.annotation, tuple(info.metadata))
@@ -50,7 +51,7 @@ def _of(annotation: Any, rules: tuple[Any, ...]) -> st.SearchStrategy[Any]:
         return _of(inner, rules)
     if origin in (Union, types.UnionType):
         return _of(get_args(annotation)[0], rules)
-    sizes = {type(rule): rule for rule in rules if isinstance(rule, (Ge, Le, MinLen, MaxLen))}
+    sizes: dict[type, Any] = {type(rule): rule for rule in rules if isinstance(rule, (Ge, Le, MinLen, MaxLen))}
     least = sizes[MinLen].min_length if MinLen in sizes else 0
     most = sizes[MaxLen].max_length if MaxLen in sizes else 1000
     if origin is list:

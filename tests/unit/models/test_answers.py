@@ -147,7 +147,7 @@ class TestEcho:
     @given(data=st.data())
     def test_any_damage_below_an_environment(self, data: st.DataObject) -> None:
         answer = data.draw(wire(DescribeComputeEnvCreateInfoResult))
-        damage = st.sampled_from([None, 5, "x", [], True])
+        damage: st.SearchStrategy[Any] = st.sampled_from([None, 5, "x", [], True])
         deep = [path for path in places(answer) if any(isinstance(part, str) for part in path[1:])]
         wrong = st.dictionaries(st.sampled_from(deep), damage, max_size=5) if deep else st.just({})
         for path, value in data.draw(wrong).items():

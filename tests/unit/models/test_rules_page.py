@@ -17,8 +17,10 @@ from airflow_provider_tcbatch.models.template_actions import CreateTaskTemplate
 from airflow_provider_tcbatch.models.values import Count, Integer
 
 PAGE = Path(__file__).parents[3] / "docs/rules.md"
+#: Annotated types, which their type does not show.
+NUMBERS: tuple[Any, ...] = (Count, Integer)
 #: What the page says once for all members.
-FOR_ALL = {repr(rule) for kind in (Count, Integer) for rule in kind.__metadata__}
+FOR_ALL = {repr(rule) for kind in NUMBERS for rule in kind.__metadata__}
 
 
 def inside(annotation: Any) -> Iterator[Any]:
@@ -54,7 +56,7 @@ def rules() -> Iterator[tuple[str, str, set[str]]]:
             parts = [rule for part in inside(info.annotation) for rule in getattr(part, "__metadata__", ())]
             own = [rule for rule in (*info.metadata, *parts) if repr(rule) not in FOR_ALL]
             # A required whole number has the rules of its kind apart.
-            apart = {repr(rule) for kind in (Count, Integer) for rule in (*kind.__metadata__[0].metadata,)}
+            apart = {repr(rule) for kind in NUMBERS for rule in (*kind.__metadata__[0].metadata,)}
             if choices or [rule for rule in own if repr(rule) not in apart]:
                 yield model.__name__, info.alias or name, choices
 

@@ -117,7 +117,10 @@ def test_unknown_names_stay_for_validation_to_name() -> None:
 
 
 def test_a_secret_that_was_edited_away_is_not_put_back() -> None:
-    secrets = {("Docker", "Password"): SecretStr("hush"), ("List", 3): SecretStr("hush")}
+    secrets: dict[tuple[str | int, ...], SecretStr] = {
+        ("Docker", "Password"): SecretStr("hush"),
+        ("List", 3): SecretStr("hush"),
+    }
     assert put_secrets_back({"Docker": {"Password": "other"}, "List": [1]}, secrets) == {
         "Docker": {"Password": "other"},
         "List": [1],

@@ -51,6 +51,6 @@ def test_names_and_numbers() -> None:
     for given in ("", "None", None, 3):
         with pytest.raises(ValueError, match=r"name is .*; write one name"):
             text_of("name", given)
-    for given in ("many", -1, True, None, 1.5):
+    for wrong in ("many", -1, True, None, 1.5):
         with pytest.raises(ValueError, match=r"nodes is .*; write a number from 0"):
-            number_of("nodes", given)
+            number_of("nodes", wrong)

@@ -18,7 +18,7 @@ FOR_EVER = 60.0
 
 
 @pytest.fixture
-def on_alarm() -> Iterator[Callable[[Callable[..., object]], None]]:
+def on_alarm() -> Iterator[Callable[[Callable[..., object]], object]]:
     """Make something the handler of SIGALRM, as Airflow does, until the test has ended."""
     before = signal.getsignal(signal.SIGALRM)
     yield lambda handler: signal.signal(signal.SIGALRM, handler)

@@ -194,7 +194,7 @@ async def test_what_others_listen_for_stays_in_a_shared_queue(
                     await asyncio.to_thread(cmq.publish, topic, event("job-second00", Number=number))
                     await asyncio.to_thread(cmq.publish, topic, event("job-nobodys0", Number=number))
                 for ear, job_id in ((mine, "job-first000"), (theirs, "job-second00")):
-                    numbers = set()
+                    numbers: set[int] = set()
                     while numbers != set(range(5)):
                         taken = await ear.next(60)
                         assert taken is not None, f"all of {job_id} arrive, whoever received them first"

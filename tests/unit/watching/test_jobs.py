@@ -80,7 +80,7 @@ async def running(watcher: Watcher) -> AsyncIterator[Watcher]:
         await watcher.aclose()
 
 
-async def end_of(subscription: Subscription, timeout: float = 60.0) -> JobSnapshot:
+async def end_of(subscription: Subscription[JobSnapshot], timeout: float = 60.0) -> JobSnapshot:
     """The first snapshot that ends a wait."""
     until = time.monotonic() + timeout
     while True:
@@ -731,7 +731,7 @@ async def test_a_crashed_watcher_is_replaced() -> None:
     await asyncio.sleep(0.05)
 
 
-def watcher_subscription(watcher: Watcher) -> Subscription:
+def watcher_subscription(watcher: Watcher) -> Subscription[JobSnapshot]:
     return watcher.subscribe("job-a", 60)
 
 

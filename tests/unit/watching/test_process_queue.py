@@ -77,11 +77,13 @@ def queues(emulator: Emulator) -> set[str]:
 
 def subscriptions(emulator: Emulator) -> set[str]:
     topic = emulator.info.topic
-    return set(emulator.on_loop(lambda services: list(services.cmq.broker.topic(topic).subscriptions)))
+    return set(emulator.on_loop(lambda services: list(services.cmq.broker.topics[topic.lower()].subscriptions)))
 
 
 def signs(emulator: Emulator, name: str) -> int:
-    return int(emulator.on_loop(lambda services: services.cmq.broker.queue(name).attributes["PollingWaitSeconds"]))
+    return int(
+        emulator.on_loop(lambda services: services.cmq.broker.queues[name.lower()].attributes["PollingWaitSeconds"])
+    )
 
 
 def listener(emulator: Emulator, api: ApiClient, **options: Any) -> EventListener:

@@ -72,7 +72,7 @@ class Roles(FakeCloud):
         return ("AuthFailure.SecretIdNotFound", "not found") if refused else None
 
     @refusal.setter
-    def refusal(self, value: None) -> None:
+    def refusal(self, value: tuple[str, str] | None) -> None:
         """It depends on the keys."""
 
     def keys(self, name: str) -> dict[str, str]:

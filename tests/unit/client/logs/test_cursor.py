@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Protocol, TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_tcbatch.client.logs.cursor import BEGINNING_LOST, LOST, MAYBE_LOST, Cursor, Lines, overlap
+
+Value = TypeVar("Value")
 
 NOTES = {LOST, MAYBE_LOST, BEGINNING_LOST, "[started again]"}
 
@@ -54,7 +57,13 @@ def finish(cursor: Cursor, data: bytes, chunk: int) -> list[str]:
     return lines + cursor.flush()
 
 
-def growth(draw: st.DrawFn, data: bytes, most: int | None = None) -> list[int]:
+class Draw(Protocol):
+    """What both kinds of Hypothesis' draws can do."""
+
+    def __call__(self, strategy: st.SearchStrategy[Value], /) -> Value: ...
+
+
+def growth(draw: Draw, data: bytes, most: int | None = None) -> list[int]:
     """Sizes at which a growing output is looked at, no more than ``most`` apart."""
     sizes = sorted(draw(st.lists(st.integers(0, len(data)), max_size=12)))
     if most is None:

@@ -208,7 +208,7 @@ async def test_previews_do_where_nothing_is_redirected(
 ) -> None:
     emulator.configure(log_excerpt=excerpt)
     command = f"{count(1, 100)}; {stage.pause('more')}; {count(101, 200)}; {stage.pause('end')}; {count(201, 300)}"
-    task = {} if with_cos else {"RedirectInfo": redirect(emulator)}
+    task: dict[str, Any] = {} if with_cos else {"RedirectInfo": redirect(emulator)}
     shown = Shown()
     job_id = submit(job(command, **task))
     stream = LogStream(api, cos if with_cos else None, job_id, shown)

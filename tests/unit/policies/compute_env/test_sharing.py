@@ -54,7 +54,7 @@ def test_there_is_room_for_the_rest_of_the_name() -> None:
 
 
 def test_pairs_are_read_from_airflows_states() -> None:
-    states = {
+    states: dict[str, dict[str, str | None]] = {
         "one": {"s": "success", "t": None},
         "two": {"s_0": "running", "t_0": None, "s_10": "failed", "t_10": "success"},
         "none": {"s_x": "running", "other": "running"},

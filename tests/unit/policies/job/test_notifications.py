@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 from airflow_provider_tcbatch.models.job import Job
 from airflow_provider_tcbatch.policies.job.notifications import FINAL_JOB_EVENTS, with_notification
 from tests.unit.conftest import job
 
 
-def names(notification: dict) -> list[str]:
+def names(notification: dict[str, Any]) -> list[str]:
     return [config["EventName"] for config in notification["EventConfigs"]]
 
 

@@ -227,9 +227,10 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def the_job_is_being_ended(self) -> None:
         assert self.stored is not None
-        assert self.stored.job_id is not None
+        job_id = self.stored.job_id
+        assert job_id is not None
         self.stored = replace(self.stored, ending=Ending("killed", 0.0))
-        self.service.jobs[self.stored.job_id] = "dying"
+        self.service.jobs[job_id] = "dying"
 
     @rule()
     def the_current_try_comes_through(self) -> None:

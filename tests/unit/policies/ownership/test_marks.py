@@ -23,7 +23,7 @@ from airflow_provider_tcbatch.policies.ownership.marks import (
 #: Names that Airflow itself would make or allow, and that a tag holds as they are.
 ORDINARY = st.text(string.ascii_letters + string.digits + "_-.", min_size=1, max_size=30)
 #: Whatever an id may hold, up to Airflow's 250 characters.
-WILD = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=40) | st.text(
+WILD = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40) | st.text(
     "aZ0_-./ ~:+数据é", min_size=240, max_size=250
 )
 TOKENS = st.uuids().map(lambda token: token.hex) | st.text(string.printable, min_size=1, max_size=64)

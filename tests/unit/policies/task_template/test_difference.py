@@ -133,7 +133,8 @@ def test_nothing_to_change_one_way_is_nothing_the_other_way(model: type[ApiModel
         if unordered(name, two[name]):
             two[name] = data.draw(st.permutations(two[name]))
     scalars = [path for path in places(two) if isinstance(look(two, path), (int, str))]
-    if scalars and data.draw(st.booleans()):
+    changed = bool(scalars) and data.draw(st.booleans())
+    if changed:
         put(two, data.draw(st.sampled_from(scalars)), data.draw(st.sampled_from(["changed", 7])))
     forth, back = difference(model, one, two), difference(model, two, one)
     assert (forth == []) == (back == []) == (canonical(one) == canonical(two))
