@@ -94,9 +94,9 @@ class TaskInstance:
         self.dag_id = "a_dag"
         self.run_id = "manual__2026-01-31"
         self.task_id = task_id
-        self.map_index = -1
+        self.map_index: int | None = -1
         self.try_number = try_number
-        self.max_tries = max_tries
+        self.max_tries: int | None = max_tries
         self.start_date = datetime.now(timezone.utc)
         self.xcoms: dict[str, Any] = {}
         #: When a sensor in mode reschedule gave its worker back for the first time.

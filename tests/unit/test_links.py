@@ -76,7 +76,7 @@ LINKED = sorted(
 @pytest.mark.parametrize("mapped", [False, True])
 @pytest.mark.parametrize("kind", LINKED, ids=lambda kind: kind.__name__)
 def test_a_worker_that_winds_up_asks_airflow_for_nothing(
-    kind: type[Any], mapped: bool, state: TaskInstanceState, monkeypatch: pytest.MonkeyPatch
+    kind: type[BaseOperator], mapped: bool, state: TaskInstanceState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=asked.append), raising=False)

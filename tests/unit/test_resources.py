@@ -32,7 +32,8 @@ class Work(BaseOperator):
 
 def before(dag: DAG) -> dict[str, set[str]]:
     """What each task has directly before it."""
-    dag.validate()
+    validate: Callable[[], None] = dag.validate
+    validate()
     return {name: set(one.upstream_task_ids) for name, one in dag.task_dict.items()}
 
 

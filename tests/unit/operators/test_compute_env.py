@@ -172,7 +172,7 @@ async def event_of(trigger: Any) -> dict[str, Any]:
     again = type(trigger)(**json.loads(json.dumps(arguments)))
     assert again.serialize() == (path, arguments)
     [event] = [event.payload async for event in again.run()]
-    return json.loads(json.dumps(event))
+    return dict(json.loads(json.dumps(event)))
 
 
 # -- making ------------------------------------------------------------------------------------------------
@@ -231,6 +231,7 @@ def test_more_nodes_than_there_shall_be_are_not_waited_for() -> None:
 def test_a_model_and_rendered_numbers_will_do() -> None:
     model = NamedComputeEnv.parse({**wish(name="{{ name }}"), "DesiredComputeNodeCount": 1})
     operator = create(env=model)
+    assert isinstance(operator.compute_env, dict)
     operator.compute_env = {**operator.compute_env, "EnvName": "rendered", "DesiredComputeNodeCount": "1"}
     env_id = Ran(operator).result
     assert env_ids("rendered") == [env_id]
@@ -259,11 +260,13 @@ def test_update_changes_what_differs() -> None:
     data = {"InstanceType": None, "InstanceTypes": ["S5.LARGE8", "S5.MEDIUM4"]}
     members = {"EnvDescription": "for tests", "EnvData": data}
     operator = create(2, if_exists="update", members=members)
+    assert isinstance(operator.compute_env, dict)
     operator.compute_env["EnvData"].pop("InstanceType")
     ran = Ran(operator)
     assert (ran.result, ran.xcoms["tcbatch_env"]["running"]) == (env_id, 2)
     info = TCBatchHook().describe_compute_env_create_info(env_id)
     assert info.env_description == "for tests"
+    assert info.env_data is not None
     assert info.env_data.instance_types == ["S5.LARGE8", "S5.MEDIUM4"]
     sent = operator.hook.api.sent["ModifyComputeEnv"]
     assert Ran(operator).result == env_id
@@ -481,6 +484,7 @@ def test_where_tags_are_denied_the_description_names_the_owner(
     members = {"EnvDescription": "mine"}
     first = Ran(create(members=members), task.next_try()).result
     info = TCBatchHook().describe_compute_env_create_info(first)
+    assert info.env_description is not None
     assert info.env_description.startswith("mine [af-")
     again = Ran(create(members=members, if_exists="fail"), task.clear())
     assert (again.result, again.xcoms["env_created"]) == (first, True)
@@ -500,7 +504,7 @@ def test_who_changes_the_description_leaves_the_owner_in_it(
     else:
         Ran(modify(env_id, None, env_description="two"))
     text = TCBatchHook().describe_compute_env_create_info(env_id).env_description
-    assert re.fullmatch(r"two \[af-[0-9a-f-]+\]", text)
+    assert re.fullmatch(r"two \[af-[0-9a-f-]+\]", text or "")
     again = Ran(create(members={"EnvDescription": "two"}, if_exists="fail"), task.clear())
     assert again.result == env_id
 
@@ -641,7 +645,7 @@ def test_ten_tags_leave_the_description_for_the_owner(task: Task) -> None:
     tags = [{"Key": f"k{number}", "Value": "v"} for number in range(10)]
     env_id = Ran(create(members={"Tags": tags}), task.next_try()).result
     assert len(now(env_id).tags) == 10
-    assert "[af-" in TCBatchHook().describe_compute_env_create_info(env_id).env_description
+    assert "[af-" in (TCBatchHook().describe_compute_env_create_info(env_id).env_description or "")
 
 
 def test_a_cleared_task_makes_again_what_was_deleted(task: Task) -> None:
@@ -872,6 +876,7 @@ def test_a_password_stays_out_of_the_template_field() -> None:
     assert "very-secret" not in json.dumps(operator.instances)
     [final] = operator._final()
     assert final.login_settings is not None
+    assert final.login_settings.password is not None
     assert final.login_settings.password.get_secret_value() == "very-secret"
 
 

@@ -103,6 +103,7 @@ def test_exactly_what_differs_is_changed(deferrable: bool, capfd: pytest.Capture
     assert f"Compute environment 'pool' ({env_id}): 3 changes" in out
     assert "DesiredComputeNodeCount: 1 -> 2" in out
     info = TCBatchHook().describe_compute_env_create_info(env_id)
+    assert info.env_data is not None
     assert (info.env_description, info.env_data.instance_types) == ("for tests", ["SA2.MEDIUM4"])
 
 
@@ -301,13 +302,13 @@ def test_preflight_passes_over_what_can_not_be_had(emulator: Emulator, calls: li
         Ran(ensure(wish(name="other"), preflight=True))
 
 
-def test_a_retry_goes_on_with_the_alternative_that_is_there() -> None:
+def test_a_retry_goes_on_with_the_alternative_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     task, operator = Task(retries=1), spot()
 
     def die(*args: Any) -> None:
         raise Crash
 
-    operator.reached = die  # type: ignore[method-assign]
+    monkeypatch.setattr(operator, "reached", die)
     with pytest.raises(Crash):
         operator.execute(task.next_try())
     [env_id] = env_ids()
@@ -347,7 +348,7 @@ def test_mistakes_are_found_when_the_dag_is_parsed(options: dict[str, Any], mess
 
 def test_alternatives_are_rendered() -> None:
     operator = ensure(alternatives=[{"env_data": {"instance_charge_type": "{{ charge }}"}}])
-    operator.render_template_fields({"charge": "SPOTPAID"})  # type: ignore[typeddict-item]
+    operator.render_template_fields({"charge": "SPOTPAID"})  # type: ignore[typeddict-unknown-key]
     assert [str(each) for each in operator._wishes()] == ["POSTPAID_BY_HOUR S5.MEDIUM4", "SPOTPAID S5.MEDIUM4"]
     operator.alternatives = "{{ nothing }}"
     with pytest.raises(e.InvalidRequest, match="write a list of mappings"):

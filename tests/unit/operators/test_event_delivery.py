@@ -54,7 +54,7 @@ def test_a_dag_sets_up_and_checks(dag: Any) -> None:
 def execute(connection: str, own_emulator: Emulator) -> Callable[..., Any]:
     def go(operator: Any) -> Any:
         context = Task().next_try()
-        instance_in(context).xcom_push = lambda key, value: pushed.update({key: value})
+        instance_in(context).xcoms = pushed
         return operator.execute(context)
 
     pushed: dict[str, Any] = {}

@@ -97,7 +97,7 @@ class Ran:
         if meanwhile is not None:
             meanwhile()
         [event] = [event.payload async for event in trigger.run()]
-        return json.loads(json.dumps(event))
+        return dict(json.loads(json.dumps(event)))
 
     @property
     def xcoms(self) -> dict[str, Any]:
@@ -230,7 +230,12 @@ def test_retry_refuses_what_can_not_run_again(emulator: Emulator, gate: Path) ->
 def test_retry_gives_up_at_its_timeout(emulator: Emulator, gate: Path, deferrable: bool, cancel: bool) -> None:
     job_id = submit(until(gate))
     reach(job_id, "RUNNING")
-    options = {"deferrable": deferrable, "poll_interval": 0.5, "timeout": 1.5, "cancel_on_failure": cancel}
+    options: dict[str, Any] = {
+        "deferrable": deferrable,
+        "poll_interval": 0.5,
+        "timeout": 1.5,
+        "cancel_on_failure": cancel,
+    }
     with pytest.raises(e.JobTimeout, match=rf"{job_id} \(RUNNING\): did not end within timeout \(2 s"):
         Ran(TCBatchRetryJobsOperator(task_id="again", job_ids=job_id, **options))
     if cancel:

@@ -14,7 +14,7 @@ from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.emulator.services import Services
 from airflow_provider_tcbatch.execution.errors import PermanentInvalidRequest
-from airflow_provider_tcbatch.execution.job import submission
+from airflow_provider_tcbatch.execution.job import lookup, submission
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.links import TCBatchLogsLink, TCBatchTaskTemplateLink
 from airflow_provider_tcbatch.models.job import Docker, EnvVar
@@ -217,7 +217,7 @@ def test_render_shows_the_job_in_full(template: str, content: dict[str, Any]) ->
 
 
 def test_a_templates_secrets_are_sent_and_masked_in_the_log(template: str, content: dict[str, Any]) -> None:
-    from airflow.sdk.log import redact
+    from airflow.sdk._shared.secrets_masker import redact
 
     content["Authentications"] = [{"Scene": "COS", "SecretId": "id", "SecretKey": "another-secret-of-a-template"}]
     TCBatchHook().modify_task_template(template, task=content)
@@ -395,7 +395,7 @@ def test_a_job_that_is_there_does_not_need_its_template(
 ) -> None:
     """The template is deleted between two tries; the second one finds the job, by its id or by its mark."""
     if answer.endswith("late"):
-        real = submission.find_job
+        real = lookup.find_job
         monkeypatch.setattr(
             submission, "find_job", lambda *args, patient=True: real(*args, patient=True) if patient else None
         )

@@ -180,7 +180,9 @@ def flags() -> list[Any]:
                 thing = getattr(module, name)
                 if not inspect.isclass(thing) or not hasattr(thing, "execute"):
                     continue
-                own = [base for base in thing.__mro__ if base.__module__.startswith("airflow_provider_tcbatch.")]
+                own: list[Any] = [
+                    base for base in thing.__mro__ if base.__module__.startswith("airflow_provider_tcbatch.")
+                ]
                 arguments = {
                     argument
                     for base in own

@@ -78,7 +78,8 @@ def longest(name: str) -> Callable[[float], Any]:
     }
 
     def submit(value: float) -> Any:
-        return TCBatchSubmitJobOperator(task_id="submit", job=job, **{name: value})
+        options: dict[str, Any] = {name: value}
+        return TCBatchSubmitJobOperator(task_id="submit", job=job, **options)
 
     return kinds.get(name, submit)
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def calls(emulator: Emulator) -> Mapping[str, int]:
 
 def running_job(run: Run, hook: TCBatchHook) -> str:
     """The job of a task, as soon as it runs and is waited for."""
-    return wait_until(lambda: _running(instance_in(run.context).xcoms.get("job_id"), hook))
+    return str(wait_until(lambda: _running(instance_in(run.context).xcoms.get("job_id"), hook)))
 
 
 def _running(job_id: str | None, hook: TCBatchHook) -> str | None:
@@ -386,7 +387,7 @@ def test_several_jobs(
 ) -> None:
     job_ids = [hook.submit_job(job(held(gate))) for _ in range(3)]
     for job_id in job_ids:
-        wait_until(lambda job_id=job_id: _running(job_id, hook))
+        wait_until(partial(_running, job_id, hook))
     operator = TCBatchRetryJobsOperator(
         task_id="again", job_ids=job_ids, deferrable=deferrable, poll_interval=0.2, cancel_on_failure=True
     )
@@ -636,7 +637,8 @@ def away_after(monkeypatch: pytest.MonkeyPatch, api_outage: Outage) -> Callable[
     """The API is away from the end of the first request of an action on, whatever came of it."""
 
     def after(name: str) -> None:
-        real, began = ApiClient.call, []
+        real = ApiClient.call
+        began: list[Any] = []
 
         def call(self: ApiClient, action: Any, **options: Any) -> Any:
             try:

@@ -14,7 +14,7 @@ from airflow.sdk import Context
 from tests.support.task_context import AirflowRescheduleException, Task, TaskDeferred, instance_in
 
 #: The three ways to wait, as arguments of a sensor.
-MODES = {
+MODES: dict[str, dict[str, Any]] = {
     "poke": {"deferrable": False},
     "reschedule": {"deferrable": False, "mode": "reschedule"},
     "deferred": {"deferrable": True},

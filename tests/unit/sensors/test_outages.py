@@ -93,7 +93,12 @@ def test_it_goes_on(world: World, own_emulator: Emulator, api_outage: Outage, ki
             ends.append(error)
 
     if kind == "environment":
-        until(lambda: world.hook.describe_compute_env(world.env_id).compute_node_metrics.running_count)
+
+        def running() -> int:
+            metrics = world.hook.describe_compute_env(world.env_id).compute_node_metrics
+            return metrics.running_count or 0 if metrics is not None else 0
+
+        until(running)
     sensing = threading.Thread(target=sense)
     before = looks(own_emulator)
     sensing.start()

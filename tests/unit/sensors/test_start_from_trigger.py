@@ -163,6 +163,7 @@ def test_an_environment(emulator: Emulator, connection: str, named: bool) -> Non
     sense = sensor(TCBatchComputeEnvSensor, **which, until="deleted", end_from_trigger=True)
     event = started(sense, **conf)
     assert isinstance(event, TaskSuccessEvent)
+    assert event.xcoms is not None
     assert "return_value" not in event.xcoms, "there is nothing left to tell"
 
 
@@ -182,7 +183,10 @@ def test_a_failure_that_skips(submit: Callable[..., str], choice: str, ends: boo
     event = started(sense)
     if ends:
         assert isinstance(event, TaskSkippedEvent)
-        assert event.xcoms["tcbatch_wait"]["status"] == "failed"
+        assert event.xcoms is not None
+        wait = event.xcoms["tcbatch_wait"]
+        assert isinstance(wait, dict)
+        assert wait["status"] == "failed"
         assert event.xcoms["tcbatch_job_url"] == TCBatchHook().settings.job_url(job_id)
         return
     with pytest.raises(AirflowSkipException):
@@ -308,9 +312,10 @@ def test_the_dag_is_the_same_at_each_parse() -> None:
 
 @pytest.mark.parametrize("flag", ["start_from_trigger", "end_from_trigger"])
 def test_both_need_the_triggerer(flag: str) -> None:
-    assert TCBatchJobSensor(task_id="sense", job_ids="job-1", **{flag: True}).deferrable
+    chosen: dict[str, Any] = {flag: True}
+    assert TCBatchJobSensor(task_id="sense", job_ids="job-1", **chosen).deferrable
     with pytest.raises(e.InvalidRequest, match=rf"'sense' \(.*\): {flag} needs deferrable=True"):
-        TCBatchJobSensor(task_id="sense", job_ids="job-1", deferrable=False, **{flag: True})
+        TCBatchJobSensor(task_id="sense", job_ids="job-1", deferrable=False, **chosen)
 
 
 def test_mapped_sensors_begin_on_workers() -> None:
@@ -327,7 +332,7 @@ def test_mapped_sensors_begin_on_workers() -> None:
 def test_the_output_of_a_task_does_not_reach_a_trigger_that_is_started(listed: bool) -> None:
     with DAG("outputs", schedule=None):
         first = TCBatchJobSensor(task_id="first", job_ids="job-1")
-        given = [first.output] if listed else first.output
+        given: Any = [first.output] if listed else first.output
         with pytest.raises(e.InvalidRequest, match=r"'sense' \(.*\): job_ids is the output of another task.*xcom_pull"):
             TCBatchJobSensor(task_id="sense", job_ids=given, start_from_trigger=True)
         with pytest.raises(e.InvalidRequest, match="region is the output"):
@@ -343,7 +348,7 @@ def test_jinja_is_not_rendered_by_old_airflow(monkeypatch: pytest.MonkeyPatch) -
     assert sensor(job_ids=["job-1"]).start_trigger_args is not None
 
 
-LOST = {
+LOST: dict[str, dict[str, Any]] = {
     "on_success_callback": {"on_success_callback": print},
     "on_skipped_callback": {"on_skipped_callback": print, "soft_fail": True},
     "on_execute_callback": {"on_execute_callback": print, "start_from_trigger": True},

@@ -156,7 +156,7 @@ def test_an_old_token_is_not_sent_again(
     with pytest.raises(Crash):
         submit(until(gate)).execute(task.next_try())
     later = time.time() + 2 * 3600
-    monkeypatch.setattr(module.time, "time", lambda: later)
+    monkeypatch.setattr(time, "time", lambda: later)
     deferred(submit(until(gate)), task.next_try())
     assert count() == before + 1
 
@@ -205,7 +205,7 @@ def test_a_lost_job_is_found_by_what_it_carries(
     with pytest.raises(Crash):
         submit(until(gate), name=name).execute(task.next_try())
     later = time.time() + 2 * 3600
-    monkeypatch.setattr(module.time, "time", lambda: later)
+    monkeypatch.setattr(time, "time", lambda: later)
     deferred(submit(until(gate), name=name), task.next_try())
     assert count() == before + 1
 
@@ -292,7 +292,12 @@ def test_a_task_that_is_killed_while_its_job_is_on_the_way_ends_it(
     def call(self: ApiClient, action: Any, **options: Any) -> Any:
         if action.name() == "SubmitJob":
             first = options["before_send"]
-            options["before_send"] = lambda: (first(), operator.on_kill())
+
+            def killed() -> None:
+                first()
+                operator.on_kill()
+
+            options["before_send"] = killed
         return real(self, action, **options)
 
     monkeypatch.setattr(ApiClient, "call", call)
@@ -680,7 +685,7 @@ def test_many_tasks_queue_up_for_a_small_quota(connection: str, emulator: Emulat
     gate = tmp_path / "gate"
     emulator.configure(job_quota=3, job_quota_counts_ended=False)
     before = count()
-    waiting: dict[int, tuple[Task, dict[str, Any], dict[str, Any] | None]] = {}
+    waiting: dict[int, tuple[Task, Context, dict[str, Any] | None]] = {}
     for number in range(20):
         task = Task()
         waiting[number] = (task, task.next_try(), None)
@@ -717,7 +722,8 @@ def test_a_job_says_whose_it_is(task: Task, emulator: Emulator, gate: Path) -> N
     assert info.job_name == f"a_dag-submit-{generation}"
     [tag] = TCBatchHook().describe_job(job_id).tags or []
     assert (tag.key, tag.value) == (OWNER_TAG, f"airflow/a_dag/manual__2026-01-31/submit/-1/{generation}")
-    variables = {variable.name: variable.value for variable in info.tasks[0].env_vars}
+    assert info.tasks is not None
+    variables = {variable.name: variable.value for variable in info.tasks[0].env_vars or ()}
     assert variables == {
         "AIRFLOW_CTX_DAG_ID": "a_dag",
         "AIRFLOW_CTX_DAG_RUN_ID": "manual__2026-01-31",
@@ -880,7 +886,7 @@ def test_fail_fast_ends_the_job_at_the_first_failed_instance(
 
         async def only_event() -> dict[str, Any]:
             [event] = [event.payload async for event in raised.value.trigger.run()]
-            return event
+            return dict(event)
 
         event = asyncio.run(only_event())
         assert event["status"] == "failing"

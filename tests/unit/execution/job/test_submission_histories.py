@@ -254,13 +254,14 @@ class Histories(RuleBasedStateMachine):
         self.policy, self.end_superseded = policy, end_superseded
         self.edited = self.clears = 0
         self.tries, self.retries, self.max_tries = 0, 2, 2
-        self.before = module.time
-        module.time = repair.time = self.clock  # type: ignore[assignment]
+        self.patches = pytest.MonkeyPatch()
+        for place in (module, repair):
+            self.patches.setattr(place, "time", self.clock)
         logging.getLogger(module.__name__).disabled = True
 
     def teardown(self) -> None:
-        if hasattr(self, "before"):
-            module.time = repair.time = self.before
+        if hasattr(self, "patches"):
+            self.patches.undo()
             logging.getLogger(module.__name__).disabled = False
 
     # -- one try

@@ -132,6 +132,7 @@ class Killed:
     @staticmethod
     def _record(context: Any, job_id: str) -> Record:
         ti = instance_in(context)
+        assert ti.max_tries is not None
         this = ThisTry(ti.try_number, str(ti.id), ti.max_tries, 3)
         return Record(this, "token", time.time(), job_id=job_id, submitted_at=time.time())
 
