@@ -630,7 +630,12 @@ def test_a_token_is_as_old_as_the_environment_that_may_have_been_made_under_it(
     def call(self: ApiClient, action: Any, **options: Any) -> Any:
         if action.name() == "CreateComputeEnv":
             first = options["before_send"]
-            options["before_send"] = lambda: (sent.append(time.time()), first())
+
+            def timed() -> None:
+                sent.append(time.time())
+                first()
+
+            options["before_send"] = timed
         return real(self, action, **options)
 
     monkeypatch.setattr(ApiClient, "call", call)

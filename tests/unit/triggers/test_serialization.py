@@ -30,7 +30,12 @@ OTHERS: dict[str, Any] = {
 
 WORKER = {"deferral": "1.50 2.0 3 here.1.2"}
 #: What triggers of several jobs once stored, whether or not it was the default.
-PLAIN = {"tencentcloud_conn_id": "tencentcloud_default", "region": None, "poll_interval": 30.0, "deadlines": {}}
+PLAIN: dict[str, Any] = {
+    "tencentcloud_conn_id": "tencentcloud_default",
+    "region": None,
+    "poll_interval": 30.0,
+    "deadlines": {},
+}
 #: And those of sensors.
 SENSOR = {**PLAIN, "margin": None, "ending": None, "carried": {}}
 

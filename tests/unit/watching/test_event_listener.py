@@ -157,10 +157,12 @@ async def test_messages_that_follow_one_another_share_calls(
 
         def publish(services: Services) -> None:
             topic = services.cmq.broker.topics[own_emulator.info.topic]
+
+            def tell() -> None:
+                services.cmq.broker.publish(topic, event("job-mine0000"))
+
             for number in range(80):
-                services.cmq.broker.later(
-                    0.02 * number, lambda: services.cmq.broker.publish(topic, event("job-mine0000"))
-                )
+                services.cmq.broker.later(0.02 * number, tell)
 
         own_emulator.on_loop(publish)
         for _ in range(80):

@@ -19,6 +19,7 @@ from airflow_provider_tcbatch.client.api import ApiClient
 from airflow_provider_tcbatch.emulator import Emulator
 from airflow_provider_tcbatch.execution.errors import PermanentInvalidRequest, PermanentPermissionDenied
 from airflow_provider_tcbatch.execution.job import lookup as finding
+from airflow_provider_tcbatch.execution.job import repair
 from airflow_provider_tcbatch.execution.job import submission as module
 from airflow_provider_tcbatch.hooks.batch import TCBatchHook
 from airflow_provider_tcbatch.models.actions import DescribeJobs
@@ -614,7 +615,7 @@ def test_a_job_that_runs_again_is_not_taken_for_one_that_is_to_end(
     assert own_emulator.wait_job(first) == "FAILED"
     once.touch()
     monkeypatch.setattr(module, "has_machines", lambda view: str(view.job_state) == "FAILED")
-    real = module.run_again
+    real = repair.run_again
 
     def away(hook: Any, jobs: Any, *, on_accepted: Any, **options: Any) -> None:
         monkeypatch.setattr(module, "run_again", real)
@@ -1058,7 +1059,12 @@ def test_a_token_is_as_old_as_the_job_that_may_have_been_made_under_it(
     def call(self: ApiClient, action: Any, **options: Any) -> Any:
         if action.name() == "SubmitJob":
             first = options["before_send"]
-            options["before_send"] = lambda: (sent.append(time.time()), first())
+
+            def timed() -> None:
+                sent.append(time.time())
+                first()
+
+            options["before_send"] = timed
         return real(self, action, **options)
 
     monkeypatch.setattr(ApiClient, "call", call)
@@ -1085,7 +1091,8 @@ def test_a_job_of_a_second_request_may_be_listed_late(
         submit(until(gate)).execute(task.next_try())
     [record] = task.store.data.values()
     record["token_sent_at"] -= TOKEN_WINDOW + 1
-    real, looks = TCBatchHook.describe_jobs, iter([[]])  # it is not in the first list
+    real = TCBatchHook.describe_jobs
+    looks: Iterator[list[Any]] = iter([[]])  # it is not in the first list
     monkeypatch.setattr(TCBatchHook, "describe_jobs", lambda self, **options: next(looks, real(self, **options)))
     deferred(submit(until(gate)), task.next_try())
     assert count() == before + 1

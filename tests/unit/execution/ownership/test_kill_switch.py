@@ -585,7 +585,7 @@ def test_jobs_that_are_about_to_run_again_since_before_an_outage_do_not_run_on(
 
     operator.begin = killed  # type: ignore[method-assign]
     with pytest.raises(TCBatchError, match="first look"):
-        operator.execute_complete(context, event)  # type: ignore[arg-type]
+        operator.execute_complete(context, event)
     assert emulator.wait_job(job_id) == "FAILED"
     assert hook.describe_job(job_id).end_time != before, "it was about to run again"
 
