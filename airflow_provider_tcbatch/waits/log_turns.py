@@ -24,6 +24,9 @@ class LogTurns:
         self.together = together
         self.longest = longest
         self._free = 0.0
+        self._most = max(1, int(lines * together))
+        #: How many speak at each moment, by its number.
+        self._taken: dict[int, int] = {}
 
     def take(self, after: float) -> float | None:
         """The moment (unix seconds) at which a wait speaks; ``None`` if too many others are to speak before.
@@ -35,7 +38,14 @@ class LogTurns:
             return None
         at = max(now + after, self._free)
         self._free = max(now, self._free) + 1 / self.lines
-        return math.ceil(at / self.together) * self.together
+        moment = math.ceil(at / self.together)
+        while self._taken.get(moment, 0) >= self._most:  # some have to be away longer than their turn is
+            moment += 1
+        if moment not in self._taken:
+            past = int(now / self.together)
+            self._taken = {number: taken for number, taken in self._taken.items() if number >= past}
+        self._taken[moment] = self._taken.get(moment, 0) + 1
+        return moment * self.together
 
 
 #: Those of this process.
