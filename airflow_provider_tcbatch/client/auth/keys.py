@@ -285,6 +285,9 @@ class Renewing(CredentialSource):
         except TCBatchError as error:
             if held is None:
                 raise
+            newer = self._cell.held
+            if newer is not None and newer is not held:  # a source that is apart has been served meanwhile
+                return newer
             now = self._clock()
             if not refused and held.expires_at > now:
                 log.warning(

@@ -471,6 +471,8 @@ class Submission:
         """Let the failed instances of the job run again."""
         assert record.job_id is not None
         before = self._hook.describe_job(record.job_id)
+        # A kill that came meanwhile has noted that the job is to end.
+        self._check()
         # What was to end, maybe since the record was read, has ended: what runs from here on is not to be taken for it.
         record = self._save(replace(record, ending=None))
         if not judge(before.job_state).is_final:

@@ -521,7 +521,7 @@ def test_a_user_who_ends_the_task_in_an_outage_ends_the_job(hook: TCBatchHook, a
             submit(gate, deferrable=True, timeout=1, cancel_on_kill=cancel).execute_complete(Task().next_try(), event)
         trigger = deferred.value.trigger
         assert isinstance(trigger, TCBatchApiTrigger)
-        assert trigger.job_ids == ([job_id] if cancel else [])
+        assert list(trigger.job_ids) == ([job_id] if cancel else [])
 
 
 # -- a user ends the task while it is away ---------------------------------------------------------------
@@ -545,7 +545,7 @@ def test_a_user_who_ends_a_retry_that_could_not_look_ends_its_job(
     with pytest.raises(TaskDeferred) as deferred:
         submit(gate, deferrable=True, cancel_on_kill=cancel).execute(task.next_try())
     assert isinstance(deferred.value.trigger, TCBatchApiTrigger)
-    assert deferred.value.trigger.job_ids == ([job_id] if cancel else [])
+    assert list(deferred.value.trigger.job_ids) == ([job_id] if cancel else [])
 
 
 def test_a_user_who_ends_a_task_that_has_no_job_yet_ends_nothing(
@@ -554,7 +554,7 @@ def test_a_user_who_ends_a_task_that_has_no_job_yet_ends_nothing(
     api_outage.begin()
     with pytest.raises(TaskDeferred) as deferred:
         submit(gate, deferrable=True).execute(Task().next_try())
-    assert (deferred.value.trigger.job_ids, deferred.value.trigger.env_id) == ([], None)
+    assert (list(deferred.value.trigger.job_ids), deferred.value.trigger.env_id) == ([], None)
 
 
 @pytest.mark.parametrize("cancel", [True, False], ids=["goes with it", "stays"])
@@ -588,7 +588,7 @@ def test_a_user_who_ends_a_task_that_could_not_begin_ends_the_jobs_that_it_is_to
     operator = TCBatchRetryJobsOperator(task_id="again", job_ids=job_id, deferrable=True, cancel_on_kill=cancel)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(Task(durable=False).next_try())
-    assert deferred.value.trigger.job_ids == ([job_id] if cancel else [])
+    assert list(deferred.value.trigger.job_ids) == ([job_id] if cancel else [])
     # The same, killed on the worker before it could begin.
     api_outage.end()
     operator.on_kill()

@@ -686,6 +686,21 @@ class TestApart:
         assert apart.ready() is apart.get() is renewed
         assert apart.discard(renewed) is source.discard(renewed)
 
+    def test_what_hangs_and_fails_does_not_bring_back_older_keys(self) -> None:
+        clock = Clock()
+        source = Counting(clock)
+        held = source.get()
+        apart = source.apart()
+        source.gate, source.error = threading.Event(), InfrastructureError("away")
+        clock.now += 3400
+        with ThreadPoolExecutor(1) as others:
+            hanging = others.submit(source.get)
+            assert apart.discard(held)
+            newer = apart.get()
+            source.gate.set()
+            assert hanging.result(30) is newer
+        assert source.ready() is newer is not held
+
     @pytest.mark.parametrize("kind", ["profile", "role"])
     def test_keys_that_hold_are_not_renewed(self, cloud: FakeCloud, home: Path, kind: str) -> None:
         """There are seconds to end a job: whoever is to give new keys may be slow, or away."""
