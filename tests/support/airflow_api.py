@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Collection
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -139,10 +141,23 @@ class AirflowApi:
         return [f"{error['filename']}:\n{error['stack_trace']}" for error in errors]
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
-        """Start a run of a DAG and return its id."""
+        """Start a run of a DAG and return its id.
+
+        Airflow answers 500 where its SQLite database was locked for five seconds. With an id the run is started once.
+        """
         self.wait_for_dag(dag_id)
-        body = {"logical_date": None, "conf": conf or {}}
-        run_id: str = self.request("POST", f"dags/{dag_id}/dagRuns", json=body).json()["dag_run_id"]
+        run_id = f"manual__{datetime.now(timezone.utc).isoformat()}_{uuid.uuid4().hex[:8]}"
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": conf or {}}
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self.request("POST", f"dags/{dag_id}/dagRuns", json=body)
+                break
+            except httpx.HTTPStatusError as error:
+                status = error.response.status_code
+                if attempt > 1 and status == httpx.codes.CONFLICT:
+                    break  # the refused request had got so far
+                if attempt == ATTEMPTS or status != httpx.codes.INTERNAL_SERVER_ERROR:
+                    raise
         return run_id
 
     def run_state(self, dag_id: str, run_id: str) -> str:
