@@ -41,6 +41,9 @@ class World:
         self.token = uuid.uuid4().hex
         self.topic = emulator.info.topic
         self.jobs: list[str] = []
+        #: Queues that hear the topic already: the topic's own, and what an earlier test has left.
+        self._others: frozenset[str] = frozenset()
+        self._others = frozenset(self.own_queues)
 
     def notifications(self, *names: str) -> dict[str, Any]:
         variables = [{"Name": "run", "Value": self.token}, {"Name": "team", "Value": "etl"}]
@@ -92,10 +95,12 @@ class World:
 
     @property
     def own_queues(self) -> list[str]:
-        """Queues that processes have made for themselves, and that hear the topic."""
+        """Queues that processes have made for themselves meanwhile, and that hear the topic."""
         return self.emulator.on_loop(
             lambda services: [
-                name for name in services.cmq.broker.topics[self.topic].subscriptions if name != f"{self.topic}-base"
+                name
+                for name in services.cmq.broker.topics[self.topic].subscriptions
+                if name != f"{self.topic}-base" and name not in self._others
             ]
         )
 
