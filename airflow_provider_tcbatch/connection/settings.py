@@ -407,17 +407,17 @@ _SOURCES = ("default", "environment", "profile", "cvm_role", "tke_oidc")
 
 def _source(kind: str, extra: Mapping[str, str]) -> CredentialSource:
     # Most connections hold keys, and need none of these.
-    from airflow_provider_tcbatch.client.auth import sources as credentials
+    from airflow_provider_tcbatch.client.auth import sources
 
     if kind == "environment":
-        return credentials.EnvironmentKeys()
+        return sources.EnvironmentKeys()
     if kind == "profile":
-        return credentials.ProfileFile(extra.get("profile"), sts=_sts(extra))
+        return sources.ProfileFile(extra.get("profile"), sts=_sts(extra))
     if kind == "cvm_role":
-        return credentials.CvmRole(extra.get("cvm_role"))
+        return sources.CvmRole(extra.get("cvm_role"))
     if kind == "tke_oidc":
-        return credentials.TkeOidc(endpoint=_sts(extra), proxy=extra.get("proxy"), ca_file=extra.get("ca_file"))
-    return credentials.DefaultChain(extra.get("profile"), sts=_sts(extra))
+        return sources.TkeOidc(endpoint=_sts(extra), proxy=extra.get("proxy"), ca_file=extra.get("ca_file"))
+    return sources.DefaultChain(extra.get("profile"), sts=_sts(extra))
 
 
 def _sts(extra: Mapping[str, str]) -> str:
